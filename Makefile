@@ -1,0 +1,50 @@
+# All that a person runs. Each target installs what it needs into .venv, once.
+PYTHON ?= python3.11
+ROWS ?= 2000
+BIN := .venv/bin
+export PYTHONWARNINGS ?= ignore::SyntaxWarning
+
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
+
+# --no-compile halves the installation; Python compiles what is imported at its first use.
+.venv/installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 (Debian: apt-get install python3.11 python3.11-venv) or say make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) has no venv module: apt-get install python3.11-venv"; exit 1; }
+	@echo "installing into .venv from requirements.lock (about 90 s, once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+install: .venv/installed  ## make .venv from requirements.lock
+
+demo: .venv/installed  ## the nightly backup end to end on embedded parts (ROWS=2000 sizes the sample)
+	@$(BIN)/nightshift demo --rows $(ROWS)
+
+up: .venv/installed  ## the same platform, left running until Ctrl-C
+	@$(BIN)/nightshift up --rows $(ROWS)
+
+test: .venv/installed  ## all tests that need nothing but this checkout
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not services" tests
+
+test-services: .venv/installed  ## tests against servers from Debian's packages (installs them when root)
+	@sh tests/services/install.sh
+	@$(BIN)/python -m pytest -q -m services tests
+
+lint: .venv/installed  ## ruff, mypy, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+lock:  ## compile requirements.lock anew (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --extra local --extra dev pyproject.toml --output-file requirements.lock
+
+clean:  ## remove what the targets above made
+	rm -rf .venv .nightshift .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage *.egg-info
+
+.PHONY: help install demo up test test-services lint lock clean

@@ -1,0 +1,1 @@
+"""Names and decisions of nightshift: pure functions and records, no I/O."""

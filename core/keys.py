@@ -1,0 +1,48 @@
+"""Every S3 key that nightshift writes, in one place.
+
+    PREFIX/DATABASE/owner.json                     whose folder this is (signed); another environment's is never written or pruned
+    PREFIX/DATABASE/BACKUP_ID/dump/…               the dump's segments
+    PREFIX/DATABASE/BACKUP_ID/globals/…            roles and tablespaces
+    PREFIX/DATABASE/BACKUP_ID/manifest.json        written last, If-None-Match: *
+    PREFIX/DATABASE/BACKUP_ID/state/decoded.json   read back and decoded
+    PREFIX/DATABASE/BACKUP_ID/state/proven.json    restored by a drill, and everything matched
+    PREFIX/evidence/00000042.json                  reports, numbered and chained
+    PREFIX/evidence-head.json                      how far the chain went
+
+One LIST of PREFIX/DATABASE/ tells every backup's id and state. A database cannot be called `evidence`: its folder is the environment's.
+"""
+
+MANIFEST = "manifest.json"
+DECODED = "state/decoded.json"
+PROVEN = "state/proven.json"
+RESERVED_DATABASE_NAMES = frozenset({"evidence"})
+
+
+def database_folder(prefix: str, database: str) -> str:
+    """The folder of a database's backups, with a slash at its end."""
+    return f"{prefix}/{database}/"
+
+
+def backup_folder(prefix: str, database: str, backup_id: str) -> str:
+    """The folder of one backup, with a slash at its end."""
+    return f"{prefix}/{database}/{backup_id}/"
+
+
+def owner_key(prefix: str, database: str) -> str:
+    """The key of the object that says which environment this folder belongs to."""
+    return f"{prefix}/{database}/owner.json"
+
+
+def evidence_folder(prefix: str) -> str:
+    """The folder of an environment's reports, with a slash at its end."""
+    return f"{prefix}/evidence/"
+
+
+def evidence_key(prefix: str, sequence: int) -> str:
+    """The key of report number `sequence`; eight digits, so that keys sort as numbers do."""
+    return f"{prefix}/evidence/{sequence:08d}.json"
+
+
+def evidence_head_key(prefix: str) -> str:
+    """The key of the chain's head."""
+    return f"{prefix}/evidence-head.json"

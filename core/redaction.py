@@ -1,0 +1,31 @@
+"""Taking secrets out of text. Every secret that is resolved is registered here, and every error, log line and report passes through `redact`."""
+
+import threading
+from urllib.parse import quote, quote_plus
+
+MASK = "*****"
+# Shorter values would mask ordinary words and numbers; a check warns of secrets this short.
+SHORTEST = 4
+
+_lock = threading.Lock()
+_known: dict[str, None] = {}
+
+
+def register_secret(value: str) -> None:
+    """Given a secret's value, have `redact` mask it from now on in this process, plain and URL-encoded. Values under 4 characters are not registered."""
+    if len(value) < SHORTEST:
+        return
+    with _lock:
+        # Longest first, so that a secret which contains another one is masked whole.
+        forms = {value, quote(value, safe=""), quote_plus(value), *(line for line in value.splitlines() if len(line) >= 16)}
+        ordered = sorted({*_known, *forms}, key=len, reverse=True)
+        _known.clear()
+        _known.update(dict.fromkeys(ordered))
+
+
+def redact(text: str) -> str:
+    """Given any text, return it with every registered secret replaced by `*****`."""
+    for secret in tuple(_known):
+        if secret in text:
+            text = text.replace(secret, MASK)
+    return text

@@ -1,0 +1,1 @@
+"""How nightshift is run: environments, the `nightshift` command, the one-machine platform."""
