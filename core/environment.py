@@ -30,14 +30,20 @@ class Store(Section):
     """Where backups lie: one bucket, one prefix."""
 
     bucket: str = Field(min_length=3, max_length=63, description="S3 bucket. Must exist; nightshift makes none.")
-    prefix: str = Field("", description="Folder in the bucket, without slashes at its ends. Empty: the environment's name.")
+    prefix: str = Field(
+        "", description="Folder in the bucket, without slashes at its ends. Empty: the environment's name."
+    )
     region: str = Field("us-east-1", description="AWS region of the bucket.")
-    endpoint_url: str | None = Field(None, description="Address of an S3 service other than AWS, e.g. http://127.0.0.1:9000. Empty: AWS.")
+    endpoint_url: str | None = Field(
+        None, description="Address of an S3 service other than AWS, e.g. http://127.0.0.1:9000. Empty: AWS."
+    )
     access_key_id: SecretReference | None = Field(
         None, description="Secret reference. Empty: boto3's default chain (role, profile, variables)."
     )
     secret_access_key: SecretReference | None = Field(None, description="Secret reference; goes with access_key_id.")
-    credentials_block: str | None = Field(None, description="Name of a Prefect AwsCredentials block to use instead of keys.")
+    credentials_block: str | None = Field(
+        None, description="Name of a Prefect AwsCredentials block to use instead of keys."
+    )
     encryption: Literal["bucket-default", "sse-s3", "sse-kms"] = Field(
         "bucket-default", description="Server-side encryption asked for at each write."
     )
@@ -73,8 +79,12 @@ class Signing(Section):
     algorithm: Literal["hmac-sha256", "ed25519"] = Field(
         "hmac-sha256", description="hmac-sha256: one shared key. ed25519: PEM private key."
     )
-    key: SecretReference = Field(description="Secret reference: at least 32 characters for hmac-sha256, a PEM private key for ed25519.")
-    previous_keys: tuple[SecretReference, ...] = Field((), description="Keys that signed older backups; still accepted when reading.")
+    key: SecretReference = Field(
+        description="Secret reference: at least 32 characters for hmac-sha256, a PEM private key for ed25519."
+    )
+    previous_keys: tuple[SecretReference, ...] = Field(
+        (), description="Keys that signed older backups; still accepted when reading."
+    )
 
 
 class DigestRule(Section):
@@ -100,32 +110,52 @@ class Database(Section):
         max_length=63,
         description="Role to back up with: SELECT on all tables (pg_read_all_data), BYPASSRLS where row security is on.",
     )
-    password: SecretReference | None = Field(None, description="Secret reference. Empty: no password (peer, certificate, IAM proxy).")
-    sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field("prefer", description="As libpq's sslmode.")
+    password: SecretReference | None = Field(
+        None, description="Secret reference. Empty: no password (peer, certificate, IAM proxy)."
+    )
+    sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        "prefer", description="As libpq's sslmode."
+    )
     sslrootcert: str | None = Field(None, description="Path of the CA file for verify-ca and verify-full.")
-    include_schemas: tuple[str, ...] = Field((), description="Only these schemas (exact names). Empty: all but exclude_schemas.")
+    include_schemas: tuple[str, ...] = Field(
+        (), description="Only these schemas (exact names). Empty: all but exclude_schemas."
+    )
     exclude_schemas: tuple[str, ...] = Field(
         (), description="Leave these out (exact names), e.g. Supabase's managed auth, storage, realtime."
     )
-    digests: DigestMode = Field("full", description="full: rows and content digest of every table. counts: rows only. off: neither.")
-    digest_rules: tuple[DigestRule, ...] = Field((), description="Exceptions by table pattern; the first that matches counts.")
+    digests: DigestMode = Field(
+        "full", description="full: rows and content digest of every table. counts: rows only. off: neither."
+    )
+    digest_rules: tuple[DigestRule, ...] = Field(
+        (), description="Exceptions by table pattern; the first that matches counts."
+    )
     digest_sessions: int = Field(2, ge=1, le=16, description="Sessions that compute digests beside the dump.")
     jobs: int = Field(
-        1, ge=1, le=16, description="Above 1: pg_dump's directory format with so many jobs, files uploaded as they are finished."
+        1,
+        ge=1,
+        le=16,
+        description="Above 1: pg_dump's directory format with so many jobs, files uploaded as they are finished.",
     )
     spool_directory: str | None = Field(None, description="Local folder for jobs > 1. Empty: the temporary folder.")
-    spool_reserve_mib: int = Field(1024, ge=16, description="jobs > 1: pg_dump is held while less than this is free on the spool's disk.")
+    spool_reserve_mib: int = Field(
+        1024, ge=16, description="jobs > 1: pg_dump is held while less than this is free on the spool's disk."
+    )
     compression_level: int = Field(3, ge=1, le=19, description="zstd level.")
-    lock_timeout_seconds: int = Field(60, ge=1, le=3600, description="How long to wait for table locks before giving up.")
+    lock_timeout_seconds: int = Field(
+        60, ge=1, le=3600, description="How long to wait for table locks before giving up."
+    )
     role_passwords: bool = Field(
-        False, description="Include password hashes in the globals (needs a superuser; a restore of them is then possible)."
+        False,
+        description="Include password hashes in the globals (needs a superuser; a restore of them is then possible).",
     )
 
     @field_validator("port")
     @classmethod
     def _no_transaction_pooler(cls, port: int) -> int:
         if port == TRANSACTION_POOLER_PORT:
-            raise ValueError("6543 is the transaction pooler's port, where a snapshot cannot be held: use the direct connection (5432)")
+            raise ValueError(
+                "6543 is the transaction pooler's port, where a snapshot cannot be held: use the direct connection (5432)"
+            )
         return port
 
     @model_validator(mode="after")
@@ -142,19 +172,26 @@ class Retention(Section):
     days: int = Field(30, ge=1, le=36500, description="Keep every backup younger than this, by snapshot time.")
     minimum_keep: int = Field(7, ge=1, le=1000, description="Never leave fewer backups than this, whatever their age.")
     keep_daily: int = Field(
-        0, ge=0, le=3660, description="Grandfather-father-son: also the newest backup of each of the last N days that have one."
+        0,
+        ge=0,
+        le=3660,
+        description="Grandfather-father-son: also the newest backup of each of the last N days that have one.",
     )
     keep_weekly: int = Field(0, ge=0, le=1040, description="… of each of the last N ISO weeks that have one.")
     keep_monthly: int = Field(0, ge=0, le=1200, description="… of each of the last N months that have one.")
     pins: tuple[str, ...] = Field((), description="Backup ids that are never deleted.")
-    orphan_hours: int = Field(24, ge=24, le=8760, description="Remains of unfinished backups are swept when older than this.")
+    orphan_hours: int = Field(
+        24, ge=24, le=8760, description="Remains of unfinished backups are swept when older than this."
+    )
 
 
 class Objectives(Section):
     """What the business asks for. Two ages, two objectives: there is no silent default between decoded and proven."""
 
     recovery_point_hours: int = Field(26, ge=1, le=8760, description="The newest decoded backup must not be older.")
-    proof_age_hours: int = Field(50, ge=1, le=87600, description="The newest proven backup (restored by a drill) must not be older.")
+    proof_age_hours: int = Field(
+        50, ge=1, le=87600, description="The newest proven backup (restored by a drill) must not be older."
+    )
 
 
 class Backups(Section):
@@ -163,7 +200,10 @@ class Backups(Section):
     parallel: int = Field(2, ge=1, le=16, description="Databases backed up side by side.")
     part_mib: int = Field(16, ge=5, le=32, description="Size of a multipart upload's parts; memory use grows with it.")
     segment_gib: int = Field(
-        256, ge=1, le=256, description="A stored stream goes on in a further object past this size (and before 10,000 parts)."
+        256,
+        ge=1,
+        le=256,
+        description="A stored stream goes on in a further object past this size (and before 10,000 parts).",
     )
 
 
@@ -171,7 +211,9 @@ class Environment(Section):
     """One environment: its databases, its bucket, its rules."""
 
     name: Name = Field(description="Taken from the file's name.")
-    timezone: str = Field("UTC", description="IANA time zone of the schedules and of days, weeks and months in the retention.")
+    timezone: str = Field(
+        "UTC", description="IANA time zone of the schedules and of days, weeks and months in the retention."
+    )
     store: Store = Field(description="Where backups lie.")
     signing: Signing = Field(description="The key that signs what is written.")
     databases: dict[Name, Database] = Field(min_length=1, description="One table per database: [databases.NAME].")
@@ -191,7 +233,9 @@ class Environment(Section):
     def _free_names(cls, databases: dict[str, Database]) -> dict[str, Database]:
         taken = sorted(RESERVED_DATABASE_NAMES & databases.keys())
         if taken:
-            raise ValueError(f"[databases.{taken[0]}]: this name is a folder of nightshift's own in the bucket; choose another")
+            raise ValueError(
+                f"[databases.{taken[0]}]: this name is a folder of nightshift's own in the bucket; choose another"
+            )
         return databases
 
     @property

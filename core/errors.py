@@ -25,7 +25,9 @@ class NightshiftError(Exception):
     """
 
     def __init__(self, attempted: str, on: str, found: str, next_step: str = "") -> None:
-        self.attempted, self.on, self.found, self.next_step = (redact(" ".join(text.split())) for text in (attempted, on, found, next_step))
+        self.attempted, self.on, self.found, self.next_step = (
+            redact(" ".join(text.split())) for text in (attempted, on, found, next_step)
+        )
         super().__init__(self.attempted, self.on, self.found, self.next_step)
 
     def __str__(self) -> str:

@@ -30,7 +30,7 @@ class Step(Record):
     started: AwareDatetime
     duration_ms: int = Field(ge=0)
     findings: tuple[Finding, ...] = ()
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = Field(default_factory=dict)
 
 
 class Report(Record):

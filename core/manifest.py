@@ -8,8 +8,6 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-FORMAT = "nightshift-backup/1"
-
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0)]
 
@@ -207,7 +205,7 @@ class Coverage(Record):
 class Manifest(Record):
     """A backup. States (decoded, proven) are objects of their own beside it."""
 
-    format: Literal["nightshift-backup/1"] = FORMAT
+    format: Literal["nightshift-backup/1"] = "nightshift-backup/1"
     backup_id: str
     environment: str
     database: str

@@ -17,7 +17,12 @@ def register_secret(value: str) -> None:
         return
     with _lock:
         # Longest first, so that a secret which contains another one is masked whole.
-        forms = {value, quote(value, safe=""), quote_plus(value), *(line for line in value.splitlines() if len(line) >= 16)}
+        forms = {
+            value,
+            quote(value, safe=""),
+            quote_plus(value),
+            *(line for line in value.splitlines() if len(line) >= 16),
+        }
         ordered = sorted({*_known, *forms}, key=len, reverse=True)
         _known.clear()
         _known.update(dict.fromkeys(ordered))

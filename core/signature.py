@@ -8,7 +8,12 @@ from typing import Any, Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from core.canonical import canonical_bytes
 
@@ -27,7 +32,9 @@ class SigningKey:
         self._shared = secret.strip().encode()
         if algorithm == "hmac-sha256":
             if len(self._shared) < SHORTEST_HMAC_KEY:
-                raise ValueError(f"an hmac-sha256 key needs at least {SHORTEST_HMAC_KEY} characters, this one has {len(self._shared)}")
+                raise ValueError(
+                    f"an hmac-sha256 key needs at least {SHORTEST_HMAC_KEY} characters, this one has {len(self._shared)}"
+                )
             fingerprint = hashlib.sha256(b"nightshift key id\0" + self._shared).hexdigest()
         else:
             self._load_ed25519(secret)
@@ -85,11 +92,17 @@ def open_seal(envelope: Any, keys: Sequence[SigningKey]) -> Any:
     if not isinstance(envelope, dict) or "document" not in envelope:
         raise ValueError("not a signed document")
     signature = envelope.get("signature")
-    if not isinstance(signature, dict) or not all(isinstance(signature.get(part), str) for part in ("algorithm", "key_id", "value")):
+    if not isinstance(signature, dict) or not all(
+        isinstance(signature.get(part), str) for part in ("algorithm", "key_id", "value")
+    ):
         raise ValueError("unsigned")
-    key = next((key for key in keys if key.key_id == signature["key_id"] and key.algorithm == signature["algorithm"]), None)
+    key = next(
+        (key for key in keys if key.key_id == signature["key_id"] and key.algorithm == signature["algorithm"]), None
+    )
     if key is None:
-        raise ValueError(f"signed with a key that this environment does not know (key id {str(signature['key_id'])[:16]})")
+        raise ValueError(
+            f"signed with a key that this environment does not know (key id {str(signature['key_id'])[:16]})"
+        )
     try:
         value = base64.b64decode(signature["value"], validate=True)
         good = key.verifies(envelope["document"], value)
