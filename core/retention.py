@@ -1,0 +1,185 @@
+"""Which backups are kept and which are deleted: a pure function of catalogue, policy, time and time zone, with a reason for each backup.
+
+A backup is deleted when its snapshot is at least `days` old and nothing protects it. Protected are: pins; the newest proven one (while none is proven,
+the newest decoded one); the newest `minimum_keep` usable ones; the newest usable one of each of the last N days, weeks and months that have one
+(grandfather-father-son, in the environment's time zone). Usable means decoded or proven: a backup that was never read back is kept by its age like any
+other, but never stands in for one that was. Where fewer than `minimum_keep` are usable, the newest of the others fill the number up.
+
+Age is a duration between two instants, so daylight saving does not touch it. A snapshot in the future means that a clock jumped: then ages mean nothing,
+and nothing is deleted.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from core.catalogue import USABLE, CatalogueEntry, State
+from core.environment import Retention
+
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+_DISTRUST: Mapping[State, str] = {
+    "incomplete": "its manifest is forged or damaged: not counted, and left for you to look at",
+    "uploaded": "its state object is forged or damaged: not counted, and left for you to look at",
+    "decoded": "its proof is forged or damaged: counted as decoded, and left for you to look at",
+}
+
+
+class Decision(NamedTuple):
+    """What becomes of one backup, and why."""
+
+    backup_id: str
+    keep: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One decision for each backup, ascending by id. `refusal` is empty, or says why nothing is deleted at all."""
+
+    decisions: tuple[Decision, ...]
+    refusal: str = ""
+
+    @property
+    def kept(self) -> Iterator[str]:
+        """The ids that are kept, ascending."""
+        return (decision.backup_id for decision in self.decisions if decision.keep)
+
+    @property
+    def deleted(self) -> Iterator[str]:
+        """The ids that are deleted, ascending."""
+        return (decision.backup_id for decision in self.decisions if not decision.keep)
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """Why backups are kept whatever their age: reasons by id, the ids whose states this relies on (newest first), and what was found out about some."""
+
+    reasons: Mapping[str, str]
+    leans_on: tuple[str, ...]
+    worth: Mapping[str, State]
+
+
+def protect(
+    entries: Iterable[CatalogueEntry], policy: Retention, zone: ZoneInfo, worth: Mapping[str, State] | None = None
+) -> Protection:
+    """Given backups, policy and time zone, return which of them are protected and why.
+
+    `worth` tells what a backup was found to be worth when it was looked at, by id: it counts as that state instead of the one the listing tells.
+    `uploaded` there means a forged or damaged state object, `incomplete` a forged or damaged manifest.
+    """
+    worth = worth or {}
+    newest_first = sorted((e for e in entries if e.state != "incomplete"), key=lambda e: e.backup_id, reverse=True)
+    usable = [entry for entry in newest_first if worth.get(entry.backup_id, entry.state) in USABLE]
+    reasons: dict[str, str] = {}
+
+    proven = next((entry for entry in usable if worth.get(entry.backup_id, entry.state) == "proven"), None)
+    if proven is not None:
+        reasons[proven.backup_id] = "newest proven"
+    elif usable:
+        reasons[usable[0].backup_id] = "newest decoded, while none is proven"
+    always = f"one of the {policy.minimum_keep} that are always kept"
+    for entry in usable[: policy.minimum_keep]:
+        reasons.setdefault(entry.backup_id, always)
+    for label, count, period in _generations(policy):
+        for name, entry in _newest_of_each(usable, count, period, zone):
+            reasons.setdefault(entry.backup_id, f"{label}: newest of {name}")
+    leans_on = tuple(sorted(reasons, reverse=True))
+
+    unread = (e for e in newest_first if e.state == "uploaded" and e.backup_id not in worth)
+    for entry, _ in zip(unread, range(policy.minimum_keep - len(usable)), strict=False):
+        reasons[entry.backup_id] = f"{always} (never decoded; too few others are)"
+    return Protection(reasons, leans_on, worth)
+
+
+def plan_retention(
+    entries: Sequence[CatalogueEntry],
+    policy: Retention,
+    now: datetime,
+    zone: ZoneInfo,
+    *,
+    worth: Mapping[str, State] | None = None,
+    refusal: str = "",
+) -> Plan:
+    """Given a catalogue's entries, the policy, the time (aware) and the zone of its days, return one decision for each entry that has a manifest.
+
+    `worth` is explained at `protect`; what is in it as less than it claimed to be is kept for somebody to look at. A `refusal` given keeps everything.
+    Raise ValueError for a naive time or an id that comes twice.
+    """
+    if now.tzinfo is None:
+        raise ValueError("retention needs a time with a time zone")
+    worth = worth or {}
+    backups = sorted((entry for entry in entries if entry.state != "incomplete"), key=lambda entry: entry.backup_id)
+    if len({entry.backup_id for entry in backups}) != len(backups):
+        raise ValueError("a backup comes twice in the catalogue")
+    refusal = refusal or _refusal(backups, now, worth)
+    if refusal:
+        reason = f"nothing is deleted: {refusal}"
+        return Plan(tuple(Decision(entry.backup_id, True, reason) for entry in backups), refusal)
+    protection = protect(backups, policy, zone, worth)
+    # Thousands of backups have the same few reasons; each text is held once.
+    texts: dict[str, str] = {}
+    decisions = []
+    for entry in backups:
+        keep, text = _decide(entry, policy, now, protection)
+        decisions.append(Decision(entry.backup_id, keep, texts.setdefault(text, text)))
+    return Plan(tuple(decisions))
+
+
+def _refusal(backups: Sequence[CatalogueEntry], now: datetime, worth: Mapping[str, State]) -> str:
+    """Why nothing may be deleted at all; empty when nothing speaks against it. Backups ascend by id, so the newest is the last."""
+    if backups and backups[-1].snapshot_time > now + CLOCK_TOLERANCE:
+        newest = backups[-1]
+        return (
+            f"the snapshot of {newest.backup_id} lies in the future of {now:%Y-%m-%d %H:%M:%S%z}, so a clock is or was wrong and no age can be relied on; "
+            "set the clocks right, and pin or remove that backup by hand"
+        )
+    if backups and not any(worth.get(entry.backup_id, entry.state) in USABLE for entry in backups):
+        return "no backup is decoded or proven, so none is known to be good"
+    return ""
+
+
+def _decide(entry: CatalogueEntry, policy: Retention, now: datetime, protection: Protection) -> tuple[bool, str]:
+    if entry.backup_id in policy.pins:
+        return True, "pinned"
+    found = protection.worth.get(entry.backup_id, entry.state)
+    if found != entry.state:
+        return True, _DISTRUST[found]
+    reason = protection.reasons.get(entry.backup_id, "")
+    if reason.startswith("newest "):
+        return True, reason
+    age = now - entry.snapshot_time
+    if age < timedelta(days=policy.days):
+        return True, f"younger than {_days(policy.days)} ({_days(max(age.days, 0))})"
+    return (True, reason) if reason else (False, f"{_days(age.days)} old and not needed")
+
+
+def _days(count: int) -> str:
+    return f"{count} day" if count == 1 else f"{count} days"
+
+
+def _generations(policy: Retention) -> tuple[tuple[str, int, Callable[[datetime], str]], ...]:
+    return (
+        ("daily", policy.keep_daily, lambda local: f"{local:%Y-%m-%d}"),
+        ("weekly", policy.keep_weekly, lambda local: f"{local:%G-W%V}"),
+        ("monthly", policy.keep_monthly, lambda local: f"{local:%Y-%m}"),
+    )
+
+
+def _newest_of_each(
+    usable: Iterable[CatalogueEntry], count: int, period: Callable[[datetime], str], zone: ZoneInfo
+) -> Iterator[tuple[str, CatalogueEntry]]:
+    """Given usable backups, newest first, yield the newest of each of the last `count` periods that have one."""
+    # A set, not only the last name: where clocks go back just after midnight (Newfoundland until 2011), a day is left and entered again.
+    seen: set[str] = set()
+    for entry in usable if count else ():
+        name = period(entry.snapshot_time.astimezone(zone))
+        if name in seen:
+            continue
+        if len(seen) == count:
+            return
+        seen.add(name)
+        yield name, entry
