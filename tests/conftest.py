@@ -1,5 +1,7 @@
 """Fixtures live one topic a file (fix_*.py) and are listed here."""
 
 pytest_plugins: list[str] = [
+    "tests.fix_object_store",
     "tests.fix_postgres",
+    "tests.fix_prefect",
 ]

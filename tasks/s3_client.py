@@ -1,0 +1,160 @@
+"""The boto3 client of an environment's bucket, and what botocore's errors mean for us.
+
+Repeating a request is botocore's business (`standard` mode, at most five attempts, with back-off); what still fails is wrapped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 - botocore's own; the built-in is not used here
+    CredentialRetrievalError,
+    HTTPClientError,
+    SSLError,
+)
+from prefect_aws import AwsCredentials
+
+from core.environment import Environment, Store
+from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
+from core.redaction import register_secret
+from tasks.secrets import resolve
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECT_SECONDS = 10
+READ_SECONDS = 60
+ATTEMPTS = 5
+# Three part uploads and one reader per stream, some streams side by side; a smaller pool would drop and reopen connections.
+POOL = 24
+
+_TEMPORARY_CODES = frozenset(
+    {
+        "ExpiredToken",  # a retry makes a new client, and with it new credentials
+        "InternalError",
+        "OperationAborted",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_NEXT_STEPS = {
+    "AccessDenied": "Allow it in the IAM or bucket policy, see docs/security.md",
+    "AuthorizationHeaderMalformed": "Set store.region to the bucket's region",
+    "InvalidAccessKeyId": "Check store.access_key_id",
+    "NoSuchBucket": "Create the bucket or correct store.bucket",
+    "NotImplemented": "This S3 service lacks a feature that nightshift relies on; see docs/limits.md",
+    "PermanentRedirect": "Set store.region to the bucket's region",
+    "RequestTimeTooSkewed": "Set this machine's clock",
+    "SignatureDoesNotMatch": "Check store.secret_access_key",
+}
+
+
+def make_client(environment: Environment) -> S3Client:
+    """Given an environment, return an S3 client for its bucket. No request is made.
+
+    Credentials come from the AwsCredentials block (its client settings are honoured), else from the two references, else from boto3's default chain.
+    Raise ConfigurationError when the block or a reference cannot be resolved.
+    """
+    store = environment.store
+    settings: dict[str, Any] = {"region_name": store.region}
+    config = _config(store)
+    if store.credentials_block:
+        session, overrides = _from_block(store.credentials_block)
+        config = config.merge(overrides.pop("config")) if "config" in overrides else config
+        settings |= overrides
+    elif store.access_key_id and store.secret_access_key:
+        session = boto3.Session(
+            aws_access_key_id=resolve(store.access_key_id).get_secret_value(),
+            aws_secret_access_key=resolve(store.secret_access_key).get_secret_value(),
+        )
+    else:
+        session = boto3.Session()
+    if store.endpoint_url:
+        settings["endpoint_url"] = store.endpoint_url
+    with s3_errors("make an S3 client", f"bucket {store.bucket}"):
+        client: S3Client = session.client("s3", config=config, **settings)
+    return client
+
+
+def _config(store: Store) -> Config:
+    host = urlsplit(store.endpoint_url).hostname if store.endpoint_url else None
+    # Other S3 services seldom have a DNS name per bucket.
+    style: Literal["path", "auto"] = "path" if host and not host.endswith(".amazonaws.com") else "auto"
+    return Config(
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        max_pool_connections=POOL,
+        tcp_keepalive=True,
+        # Everything that is read back is checked by SHA-256 or signature.
+        response_checksum_validation="when_required",
+        user_agent_extra="nightshift",
+        s3={"addressing_style": style},
+    )
+
+
+def _from_block(name: str) -> tuple[boto3.Session, dict[str, Any]]:
+    """Given a Prefect block's name, return its session and the client settings that it overrides."""
+    try:
+        # `_sync` is taken by Prefect's sync_compatible wrapper, which its annotations do not show.
+        block = cast("AwsCredentials", AwsCredentials.load(name, _sync=True))  # type: ignore[call-arg]
+    except (ValueError, RuntimeError) as error:
+        raise ConfigurationError(
+            "load the AWS credentials",
+            f"Prefect block aws-credentials/{name}",
+            str(error),
+            "Create the block (Prefect UI → Blocks → AWS Credentials) or correct store.credentials_block",
+        ) from error
+    for secret in (block.aws_secret_access_key, block.aws_session_token):
+        if secret is not None:
+            register_secret(secret if isinstance(secret, str) else secret.get_secret_value())
+    overrides = block.aws_client_parameters.get_params_override()
+    if block.region_name:
+        overrides["region_name"] = block.region_name
+    with s3_errors("make a session", f"Prefect block aws-credentials/{name}"):
+        return block.get_boto3_session(), overrides
+
+
+def error_code(error: ClientError) -> str:
+    """The S3 error code; a HEAD has no body, so its code is only the status, given here by its usual name."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return {"403": "AccessDenied", "404": "NotFound", "412": "PreconditionFailed"}.get(code, code)
+
+
+def s3_error(error: BotoCoreError | ClientError, attempted: str, on: str) -> NightshiftError:
+    """Given botocore's error, return ours: TemporaryError when the same request could succeed later, else PermanentError with the next step."""
+    if isinstance(error, ClientError):
+        code = error_code(error)
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        found = f"{code}: {error.response.get('Error', {}).get('Message', '')} (HTTP {status})"
+        if code in _TEMPORARY_CODES or status in {408, 429} or (status >= 500 and status != 501):
+            return TemporaryError(attempted, on, found)
+        return PermanentError(attempted, on, found, _NEXT_STEPS.get(code, ""))
+    found = f"{type(error).__name__}: {error}"
+    if isinstance(error, SSLError):
+        return PermanentError(attempted, on, found, "Check store.endpoint_url and the CA certificates of this machine")
+    if isinstance(error, (ConnectionError, HTTPClientError, CredentialRetrievalError)):
+        return TemporaryError(attempted, on, found)
+    return PermanentError(attempted, on, found, "Check the [store] section and its credentials: nightshift check")
+
+
+@contextmanager
+def s3_errors(attempted: str, on: str) -> Iterator[None]:
+    """A context in which botocore's errors become ours (see s3_error)."""
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise s3_error(error, attempted, on) from error
