@@ -1,0 +1,155 @@
+"""What a dump of this database must list: every object of its own, from the catalogues, by the oids that `pg_restore --list` prints.
+
+The rules are pg_dump's (src/bin/pg_dump/pg_dump.c): members of extensions come with CREATE EXTENSION; what another object brings along (row and array types, indexes
+of constraints, clones on partitions, rules of views, range constructors) has no entry of its own.
+"""
+
+from collections.abc import Sequence
+from typing import LiteralString, NamedTuple
+
+from psycopg import sql
+
+from core.inventory import ExpectedEntry, ExpectedTag, TableDraft
+from core.manifest import Omission
+from tasks.postgres import Connection
+
+# Objects made by initdb lie below (FirstNormalObjectId, src/include/access/transam.h).
+FIRST_OWN_OID = 16384
+
+
+class _Kind(NamedTuple):
+    """A catalogue whose rows (alias `o`) have entries: the namespace and the table they hang on, if any, and which of them count."""
+
+    catalogue: LiteralString
+    namespace: LiteralString = "NULL::oid"
+    table: LiteralString = "NULL::oid"
+    condition: LiteralString = "true"
+
+
+_OBJECTS = (
+    _Kind(
+        "pg_namespace",
+        "o.oid",
+        condition="o.nspname !~ '^pg_' AND o.nspname <> 'information_schema' AND o.nspname <> 'public'",
+    ),
+    _Kind("pg_extension"),
+    _Kind(
+        "pg_type",
+        "o.typnamespace",
+        condition="""o.typtype <> 'm' AND o.typisdefined
+            AND (o.typrelid = 0 OR (SELECT t.relkind FROM pg_catalog.pg_class AS t WHERE t.oid = o.typrelid) = 'c')
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_type AS e WHERE e.oid = o.typelem AND e.typarray = o.oid)""",
+    ),
+    _Kind(
+        "pg_proc",
+        "o.pronamespace",
+        condition="""NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS i
+            WHERE i.classid = 'pg_catalog.pg_proc'::regclass AND i.objid = o.oid AND i.deptype = 'i')""",
+    ),
+    _Kind(
+        "pg_class",
+        "o.relnamespace",
+        condition="o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND o.relpersistence <> 't'",
+    ),
+    _Kind(
+        "pg_class",
+        "o.relnamespace",
+        "(SELECT i.indrelid FROM pg_catalog.pg_index AS i WHERE i.indexrelid = o.oid)",
+        """o.relkind IN ('i', 'I') AND o.relpersistence <> 't' AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
+            WHERE k.conindid = o.oid AND k.contype IN ('p', 'u', 'x'))""",
+    ),
+    _Kind(
+        "pg_constraint",
+        "o.connamespace",
+        "o.conrelid",
+        """(o.contype IN ('p', 'u', 'x') OR (o.contype = 'f' AND o.conparentid = 0)
+            OR (o.contype IN ('c', 'n') AND o.conislocal AND NOT o.convalidated))""",
+    ),
+    _Kind(
+        "pg_rewrite",
+        "(SELECT t.relnamespace FROM pg_catalog.pg_class AS t WHERE t.oid = o.ev_class)",
+        "o.ev_class",
+        "o.rulename <> '_RETURN'",
+    ),
+    _Kind(
+        "pg_trigger",
+        "(SELECT t.relnamespace FROM pg_catalog.pg_class AS t WHERE t.oid = o.tgrelid)",
+        "o.tgrelid",
+        "NOT o.tgisinternal AND o.tgparentid = 0",
+    ),
+    _Kind("pg_policy", "(SELECT t.relnamespace FROM pg_catalog.pg_class AS t WHERE t.oid = o.polrelid)", "o.polrelid"),
+    _Kind("pg_statistic_ext", "o.stxnamespace", "o.stxrelid"),
+    _Kind("pg_collation", "o.collnamespace"),
+    _Kind("pg_conversion", "o.connamespace"),
+    _Kind("pg_operator", "o.oprnamespace", condition="o.oprcode <> 0"),
+    _Kind("pg_opfamily", "o.opfnamespace"),
+    _Kind("pg_opclass", "o.opcnamespace"),
+    _Kind("pg_ts_parser", "o.prsnamespace"),
+    _Kind("pg_ts_dict", "o.dictnamespace"),
+    _Kind("pg_ts_template", "o.tmplnamespace"),
+    _Kind("pg_ts_config", "o.cfgnamespace"),
+    _Kind("pg_am"),
+    _Kind("pg_language"),
+    _Kind(
+        "pg_cast",
+        """(SELECT t.typnamespace FROM pg_catalog.pg_type AS t WHERE t.oid IN (o.castsource, o.casttarget)
+            ORDER BY t.typnamespace = ANY (%(left_out)s) DESC LIMIT 1)""",
+    ),
+    _Kind("pg_transform", "(SELECT t.typnamespace FROM pg_catalog.pg_type AS t WHERE t.oid = o.trftype)"),
+    _Kind("pg_foreign_data_wrapper"),
+    _Kind("pg_foreign_server"),
+    _Kind("pg_event_trigger"),
+    _Kind("pg_publication"),
+    _Kind("pg_default_acl", "nullif(o.defaclnamespace, 0)"),
+)
+_OBJECT_QUERY: LiteralString = """
+    SELECT {catalogue}::regclass::oid, o.oid, identity.type, identity.identity
+    FROM pg_catalog.{table} AS o CROSS JOIN LATERAL pg_catalog.pg_identify_object({catalogue}::regclass, o.oid, 0) AS identity
+    WHERE o.oid >= %(first)s AND {condition}
+      AND ({namespace} IS NULL OR {namespace} <> ALL (%(left_out)s))
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d WHERE d.deptype = 'e' AND
+                      ((d.classid = {catalogue}::regclass AND d.objid = o.oid)
+                       OR (d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = {of})))
+"""
+
+
+def read_expected(
+    connection: Connection, exclude: Sequence[str], tables: Sequence[TableDraft]
+) -> tuple[ExpectedEntry, ...]:
+    """Given a session in its snapshot, the schemas left out and the tables with data, return every entry that the archive must list, ordered by oids."""
+    parameters = {"first": FIRST_OWN_OID, "left_out": _namespaces_left_out(connection, exclude)}
+    entries = [
+        ExpectedEntry(catalogue_oid=0, oid=table.oid, kind="table data", name=table.qualified) for table in tables
+    ]
+    for kind in _OBJECTS:
+        query = sql.SQL(_OBJECT_QUERY).format(
+            catalogue=sql.Literal(f"pg_catalog.{kind.catalogue}"),
+            table=sql.Identifier(kind.catalogue),
+            condition=sql.SQL(kind.condition),
+            namespace=sql.SQL(kind.namespace),
+            of=sql.SQL(kind.table),
+        )
+        for catalogue_oid, oid, word, identity in connection.execute(query, parameters):
+            entries.append(ExpectedEntry(catalogue_oid=catalogue_oid, oid=oid, kind=word, name=identity))
+    return tuple(sorted(entries, key=lambda entry: (entry.catalogue_oid, entry.oid)))
+
+
+def _namespaces_left_out(connection: Connection, exclude: Sequence[str]) -> list[int]:
+    """The oids of the schemas left out and of the system's."""
+    rows = connection.execute(
+        "SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ANY (%s) OR nspname ~ '^pg_' OR nspname = 'information_schema'",
+        (list(exclude),),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def read_expected_tags(connection: Connection, exclude: Sequence[str]) -> tuple[ExpectedTag, ...]:
+    """Given a session in its snapshot and the schemas left out, return the comments and privileges that the archive must list."""
+    return ()
+
+
+def read_omissions(
+    connection: Connection, exclude: Sequence[str], *, in_recovery: bool, role_passwords: bool
+) -> tuple[Omission, ...]:
+    """Given a session in its snapshot and the schemas left out, return what the database has and the backup has not, by name, and why."""
+    return tuple(Omission(kind="schema", name=name, why="excluded in the environment file") for name in exclude)
