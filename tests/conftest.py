@@ -2,6 +2,7 @@
 
 pytest_plugins: list[str] = [
     "tests.fix_object_store",
+    "tests.fix_keeping",  # after fix_object_store, which it imports
     "tests.fix_postgres",
     "tests.fix_prefect",
 ]

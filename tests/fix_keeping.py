@@ -1,0 +1,191 @@
+"""Backups as they lie in a bucket, without a database: small manifests, states and data, signed with the environment's key."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from core.backup_id import make_backup_id, snapshot_time_of
+from core.canonical import canonical_bytes
+from core.environment import Environment, Retention
+from core.keys import DECODED, PROVEN, backup_folder
+from core.manifest import (
+    Archive,
+    Coverage,
+    DatabaseProperties,
+    Decoded,
+    LargeObjects,
+    Manifest,
+    Segment,
+    Server,
+    Statistics,
+    StoredPart,
+    ToolVersions,
+)
+from core.signature import SigningKey, seal
+from tasks.catalogue import claim_folder, commit_manifest, read_manifest, write_decoded
+from tasks.object_store import ObjectStore
+from tests.fix_object_store import S3Server, environment_for
+
+KEY = SigningKey("hmac-sha256", "the key that signs in these tests, long enough")
+STRANGE_KEY = SigningKey("hmac-sha256", "a key that nobody in these tests knows of")
+SHA = "0" * 64
+DATA = "dump/dump.pgdump.zst.000000"
+
+
+def id_of(days_ago: float, number: int = 0, now: datetime | None = None) -> str:
+    """The id of a backup whose snapshot was taken so many days ago."""
+    return make_backup_id((now or datetime.now(UTC)) - timedelta(days=days_ago), number.to_bytes(4, "big"))
+
+
+def sample_manifest(backup_id: str, environment: str = "local", database: str = "app") -> Manifest:
+    """A manifest as small as the model allows: no tables."""
+    time = snapshot_time_of(backup_id)
+    part = StoredPart(
+        name="dump.pgdump",
+        segments=(Segment(key=DATA, stored_bytes=4, stored_sha256=SHA),),
+        stored_bytes=4,
+        stored_sha256=SHA,
+        plain_bytes=16,
+        plain_sha256=SHA,
+    )
+    return Manifest(
+        backup_id=backup_id,
+        environment=environment,
+        database=database,
+        snapshot_time=time,
+        started=time,
+        finished=time + timedelta(minutes=3),
+        tools=ToolVersions(nightshift="0.1.0", pg_dump="16.4", python="3.11"),
+        server=Server(
+            version="16.4",
+            version_number=160004,
+            system_identifier="7",
+            database_oid=5,
+            database_name="app",
+            host="127.0.0.1",
+            port=5432,
+            timeline=1,
+            lsn="0/1",
+            in_recovery=False,
+        ),
+        archive=Archive(format="custom", compression="zstd", compression_level=3, parts=(part,)),
+        globals=part.model_copy(update={"name": "globals.sql"}),
+        tables=(),
+        sequences=(),
+        extensions=(),
+        collations=(),
+        large_objects=LargeObjects(count=0, content_bytes=0, digest=None, digest_sql=None),
+        roles=(),
+        properties=DatabaseProperties(
+            owner="app",
+            encoding="UTF8",
+            collate="C",
+            ctype="C",
+            provider="libc",
+            locale=None,
+            icu_rules=None,
+            collation_version=None,
+            connection_limit=-1,
+            is_template=False,
+            allow_connections=True,
+            tablespace="pg_default",
+            acl=None,
+            comment=None,
+            settings=(),
+        ),
+        statistics=Statistics(stats_reset=None),
+        schema_fingerprint=SHA,
+        coverage=Coverage(expected=0, listed=0, missing=()),
+        not_in_backup=(),
+    )
+
+
+@dataclass
+class Keeping:
+    """One environment's backups of one database in a real (moto) bucket."""
+
+    store: ObjectStore
+    environment: Environment
+    database: str = "app"
+    keys: Sequence[SigningKey] = field(default_factory=lambda: (KEY,))
+
+    def folder(self, backup_id: str) -> str:
+        """The key of a backup's folder."""
+        return backup_folder(self.environment.prefix, self.database, backup_id)
+
+    def claim(self) -> None:
+        """Claim the database's folder."""
+        claim_folder(self.store, self.environment, self.database, self.keys[0], self.keys)
+
+    def put_data(self, backup_id: str) -> None:
+        """Write the data of a backup, without a manifest."""
+        for suffix in (DATA, "globals/globals.sql.zst.000000"):
+            self.store.put(self.folder(backup_id) + suffix, b"data")
+
+    def add(self, backup_id: str, state: str = "decoded", *, key: SigningKey = KEY) -> str:
+        """Write a backup in a state, signed with a key; return its id."""
+        self.put_data(backup_id)
+        commit_manifest(
+            self.store, self.environment, sample_manifest(backup_id, self.environment.name, self.database), key
+        )
+        if state in ("decoded", "proven"):
+            self.decode(backup_id, key=key)
+        if state == "proven":
+            self.put_state(backup_id, PROVEN, key=key)
+        return backup_id
+
+    def manifest_sha256(self, backup_id: str, key: SigningKey = KEY) -> str:
+        """The SHA-256 of a backup's manifest as stored."""
+        return read_manifest(self.store, self.environment, self.database, backup_id, (key,))[1]
+
+    def decode(self, backup_id: str, *, key: SigningKey = KEY, sha256: str | None = None) -> None:
+        """Write that a backup was decoded."""
+        decoded = Decoded(
+            backup_id=backup_id,
+            manifest_sha256=sha256 or self.manifest_sha256(backup_id, key),
+            decoded_at=datetime.now(UTC),
+            stored_bytes=8,
+            plain_bytes=32,
+            tables_counted=0,
+            rows_counted=0,
+        )
+        write_decoded(self.store, self.environment, self.database, decoded, key)
+
+    def put_state(self, backup_id: str, state: str, *, key: SigningKey = KEY, **changes: Any) -> None:
+        """Write a state object as a drill would, with some fields otherwise."""
+        name = "proven" if state == PROVEN else "decoded"
+        document = {
+            "format": f"nightshift-{name}/1",
+            "backup_id": backup_id,
+            "manifest_sha256": self.manifest_sha256(backup_id, key),
+        }
+        self.store.put(self.folder(backup_id) + state, canonical_bytes(seal(document | changes, key)))
+
+    def keys_in_bucket(self) -> set[str]:
+        """Every key of the bucket."""
+        return {item.key for item in self.store.list("")}
+
+
+def keeping_at(
+    bucket: str, endpoint: str, *, name: str = "local", retention: Retention | None = None, **store: Any
+) -> Keeping:
+    """A Keeping of an environment of this name on a bucket; further arguments are fields of [store]."""
+    environment = environment_for(bucket, endpoint, **store).model_copy(
+        update={"name": name, "retention": retention or Retention(minimum_keep=2)}
+    )
+    return Keeping(ObjectStore.open(environment), environment)
+
+
+@pytest.fixture
+def keeping(s3_server: S3Server, bucket: str) -> Iterator[Keeping]:
+    """An environment `local` with database `app` whose folder is claimed; retention of 30 days, at least 2 kept."""
+    made = keeping_at(bucket, s3_server.endpoint)
+    made.claim()
+    yield made
+    made.store.client.close()
+
+
+__all__ = ["DATA", "DECODED", "KEY", "PROVEN", "STRANGE_KEY", "Keeping", "id_of", "keeping_at", "sample_manifest"]
