@@ -55,6 +55,7 @@ class Head(Record):
     """How far the chain went when it was last written to; may lag behind by a report that was written just before a crash."""
 
     format: Literal["nightshift-evidence-head/1"] = "nightshift-evidence-head/1"
+    environment: str
     sequence: int = Field(ge=1)
     sha256: Sha256
 
