@@ -10,13 +10,15 @@ and nothing is deleted.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from core.catalogue import USABLE, CatalogueEntry, State
 from core.environment import Retention
+from core.evidence import Finding
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
@@ -52,6 +54,41 @@ class Plan:
     def deleted(self) -> Iterator[str]:
         """The ids that are deleted, ascending."""
         return (decision.backup_id for decision in self.decisions if not decision.keep)
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionOutcome:
+    """What carrying out a plan did, or with `dry_run` would do. Backups are named by their ids, objects by their keys.
+
+    `deleted`: backups whose manifest is gone (dry run: would go). `deleted_objects`: objects removed, those of orphans included. `locked`, `failed`: objects
+    that stayed, and why. `orphans`: remains of unfinished backups that were swept. `aborted_uploads`: unfinished uploads that were aborted.
+    `foreign_objects`: objects in the folder that are not nightshift's; nothing ever touches them.
+    """
+
+    plan: Plan
+    dry_run: bool
+    deleted: tuple[str, ...] = ()
+    deleted_objects: int = 0
+    locked: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    orphans: tuple[str, ...] = ()
+    aborted_uploads: int = 0
+    foreign_objects: int = 0
+    findings: tuple[Finding, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """The figures of a report's step."""
+        return {
+            "dry_run": self.dry_run,
+            "kept": len(self.plan.decisions) - len(self.deleted),
+            "deleted": len(self.deleted),
+            "deleted_objects": self.deleted_objects,
+            "locked_objects": len(self.locked),
+            "failed_objects": len(self.failed),
+            "orphans": len(self.orphans),
+            "aborted_uploads": self.aborted_uploads,
+            "foreign_objects": self.foreign_objects,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +150,7 @@ def plan_retention(
         raise ValueError("retention needs a time with a time zone")
     worth = worth or {}
     backups = sorted((entry for entry in entries if entry.state != "incomplete"), key=lambda entry: entry.backup_id)
-    if len({entry.backup_id for entry in backups}) != len(backups):
+    if any(one.backup_id == next_one.backup_id for one, next_one in pairwise(backups)):
         raise ValueError("a backup comes twice in the catalogue")
     refusal = refusal or _refusal(backups, now, worth)
     if refusal:
