@@ -1,0 +1,67 @@
+"""What a backup run tells people: facts of a manifest for the report."""
+
+from typing import Any
+
+from core.evidence import Finding
+from core.manifest import Decoded, Manifest
+from core.retention import Plan
+from core.units import ratio_text
+
+
+def backup_facts(manifest: Manifest) -> dict[str, Any]:
+    """Given a manifest, return what its report tells: sizes, place in the write-ahead log, coverage, and every table with rows and digest."""
+    counted = [table.rows for table in manifest.tables if table.rows is not None]
+    return {
+        "backup_id": manifest.backup_id,
+        "snapshot_time": manifest.snapshot_time.isoformat(),
+        "server": f"PostgreSQL {manifest.server.version}, system {manifest.server.system_identifier}",
+        "write_ahead_log": f"timeline {manifest.server.timeline}, {manifest.server.lsn}",
+        "pg_dump": manifest.tools.pg_dump,
+        "format": manifest.archive.format,
+        "plain_bytes": manifest.plain_bytes,
+        "stored_bytes": manifest.stored_bytes,
+        "ratio": ratio_text(manifest.plain_bytes, manifest.stored_bytes),
+        "objects_covered": f"{manifest.coverage.expected - len(manifest.coverage.missing)} of {manifest.coverage.expected}",
+        "rows": sum(counted),
+        "large_objects": manifest.large_objects.count,
+        "schema_fingerprint": manifest.schema_fingerprint,
+        "tables": [
+            {
+                "table": table.qualified,
+                "rows": table.rows,
+                "digest": table.digest,
+                "mode": table.mode,
+                "size_bytes": table.size_bytes,
+            }
+            for table in sorted(manifest.tables, key=lambda table: -table.size_bytes)
+        ],
+        "not_in_this_backup": [
+            {"kind": omission.kind, "name": omission.name, "why": omission.why} for omission in manifest.not_in_backup
+        ],
+    }
+
+
+def backup_findings(manifest: Manifest) -> tuple[Finding, ...]:
+    """Given a manifest, return what an operator must know of it: each object that the dump does not hold is an error, named."""
+    return tuple(
+        Finding(severity="error", text=f"not in the dump although it should be: {missing}")
+        for missing in manifest.coverage.missing
+    )
+
+
+def decoded_facts(decoded: Decoded) -> dict[str, Any]:
+    """Given the result of reading a backup back, return what its report tells."""
+    return {
+        "stored_bytes": decoded.stored_bytes,
+        "plain_bytes": decoded.plain_bytes,
+        "tables_counted": decoded.tables_counted,
+        "rows_counted": decoded.rows_counted,
+    }
+
+
+def retention_rows(plan: Plan) -> list[dict[str, str]]:
+    """Given a retention plan, return one row a backup for a table: newest first."""
+    return [
+        {"backup": decision.backup_id, "decision": "keep" if decision.keep else "delete", "why": decision.reason}
+        for decision in reversed(plan.decisions)
+    ]

@@ -1,0 +1,102 @@
+"""A report as Markdown: what the Prefect UI shows as the run's evidence artifact, and what `nightshift evidence show` prints."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from core.evidence import Report, Step
+from core.units import human_bytes, human_duration
+
+_MARKS = {"passed": "✔", "warning": "!", "failed": "✘", "skipped": "–"}
+_SEVERITY_MARKS = {"note": "·", "warning": "!", "error": "✘"}
+# A report of a database with thousands of tables stays readable; the JSON report has them all.
+_LONGEST_TABLE = 50
+
+
+def render_report(report: Report, zone: ZoneInfo, location: str) -> str:
+    """Given a report, the time zone to tell times in and where its JSON lies (`s3://…`), return it as Markdown, the verdict first."""
+    lines = [
+        f"# {report.flow} · {report.environment}: {report.verdict}",
+        "",
+        f"{_time(report.started, zone)} – {_time(report.finished, zone)} · run `{report.run_name}` ({report.run_id})",
+        "",
+    ]
+    findings = [(step, finding) for step in report.steps for finding in step.findings if finding.severity != "note"]
+    if findings:
+        lines += ["## What needs attention", ""]
+        lines += [
+            f"- {_SEVERITY_MARKS[finding.severity]} **{_cell(step.name)} {_cell(step.subject)}**: {_cell(finding.text)}"
+            for step, finding in findings
+        ]
+        lines.append("")
+    lines += ["## Steps", "", "| | step | on | took |", "|---|---|---|---:|"]
+    lines += [
+        f"| {_MARKS[step.state]} | {_cell(step.name)} | {_cell(step.subject)} | {human_duration(step.duration_ms)} |"
+        for step in report.steps
+    ]
+    lines.append("")
+    for step in report.steps:
+        lines += _render_step(step)
+    lines += ["## Evidence", "", f"Report {report.sequence} of this environment, signed and chained: `{location}`", ""]
+    if report.previous_sha256:
+        lines += [f"It holds the SHA-256 of report {report.sequence - 1}: `{report.previous_sha256}`", ""]
+    lines += ["Check the whole chain with `nightshift evidence verify " + report.environment + "`.", ""]
+    return "\n".join(lines)
+
+
+def _render_step(step: Step) -> list[str]:
+    notes = [finding.text for finding in step.findings if finding.severity == "note"]
+    if not step.facts and not notes:
+        return []
+    lines = [f"### {_cell(step.name)} · {_cell(step.subject)}", ""]
+    lines += [f"- {_cell(note)}" for note in notes]
+    scalars = {key: value for key, value in step.facts.items() if not isinstance(value, list | dict)}
+    lines += [f"- {_label(key)}: {_value(key, value)}" for key, value in scalars.items()]
+    lines.append("")
+    for key, value in step.facts.items():
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+            lines += [f"**{_label(key)}**", "", *_table(value), ""]
+        elif isinstance(value, list | dict) and value:
+            items = value if isinstance(value, list) else [f"{name}: {item}" for name, item in value.items()]
+            lines += [f"**{_label(key)}**: " + ", ".join(_cell(str(item)) for item in items[:_LONGEST_TABLE]), ""]
+    return lines
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(_label(column) for column in columns) + " |", "|" + "---|" * len(columns)]
+    lines += [
+        "| " + " | ".join(_value(column, row.get(column)) for column in columns) + " |" for row in rows[:_LONGEST_TABLE]
+    ]
+    if len(rows) > _LONGEST_TABLE:
+        lines += ["", f"… and {len(rows) - _LONGEST_TABLE} more; the JSON report has all."]
+    return lines
+
+
+def _label(key: str) -> str:
+    return _cell(key.removesuffix("_bytes").removesuffix("_ms").replace("_", " "))
+
+
+def _value(key: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key.endswith("_bytes") and isinstance(value, int):
+        return human_bytes(value)
+    if key.endswith("_ms") and isinstance(value, int):
+        return human_duration(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return _cell(str(value))
+
+
+def _cell(text: str) -> str:
+    """Names come from databases: nothing in one may break the table or become markup."""
+    flat = " ".join(text.split())
+    return "".join("\\" + sign if sign in "\\`*_|<>[]" else sign for sign in flat)
+
+
+def _time(moment: datetime, zone: ZoneInfo) -> str:
+    return moment.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S %Z")

@@ -1,0 +1,63 @@
+"""The beginning and the end of every run: reading its environment, and writing its report to S3 and to the Prefect UI."""
+
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+
+from core.evidence import Report, verdict_of
+from core.report_text import render_report
+from tasks.environments import load_environment
+from tasks.evidence import append_report
+from tasks.log_redaction import install_log_redaction
+from tasks.object_store import ObjectStore
+from tasks.recording import Record, RunRecord
+from tasks.retrying import step
+from tasks.secrets import signing_keys
+
+
+def begin_run(environment_name: str, *, flow: str, run_id: str, run_name: str) -> RunRecord:
+    """Given an environment's name and the run's identity, read the environment and begin the record. Raise ConfigurationError for a wrong file."""
+    install_log_redaction()
+    return RunRecord(load_environment(environment_name), flow=flow, run_id=run_id, run_name=run_name)
+
+
+@task(**step("write the report"))
+def write_report(run: RunRecord, records: Iterable[Record], inputs: Mapping[str, Any]) -> str:
+    """Append the run's report to the environment's chain, show it as an artifact, and return its key. Raise when S3 does not take it."""
+    environment, keys = run.environment, signing_keys(run.environment)
+    steps = tuple(one for record in records for one in record.steps)
+    verdict = "failed" if any(record.failed for record in records) else verdict_of(steps)
+
+    def build(sequence: int, previous_sha256: str | None) -> Report:
+        return Report(
+            sequence=sequence,
+            previous_sha256=previous_sha256,
+            flow=run.flow,
+            environment=environment.name,
+            run_id=run.run_id,
+            run_name=run.run_name,
+            inputs=dict(inputs),
+            tools={
+                "nightshift": version("nightshift"),
+                "prefect": version("prefect"),
+                "python": platform.python_version(),
+            },
+            started=run.started,
+            finished=run.clock(),
+            steps=steps,
+            verdict=verdict,
+        )
+
+    key, report = append_report(ObjectStore.open(environment), environment, keys, build)
+    location = f"s3://{environment.store.bucket}/{key}"
+    create_markdown_artifact(
+        render_report(report, environment.zone, location),
+        key=f"{run.flow}-{environment.name}",
+        description=f"Evidence: {location}",
+    )
+    get_run_logger().info("report %s: %s", location, verdict)
+    return key

@@ -1,0 +1,33 @@
+"""How Prefect repeats a step: only when the same step may succeed later. The one place where errors are mapped to retries."""
+
+from typing import Any
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import exponential_backoff
+
+from core.errors import TemporaryError
+
+# Three more tries after about 10, 20 and 40 seconds bridge a failover or a throttled bucket, not an outage.
+_RETRIES = 3
+
+
+def may_succeed_later(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether a failed step is worth another try: only after a TemporaryError."""
+    result = state.result(raise_on_failure=False)
+    return isinstance(result, TemporaryError)
+
+
+# For every step that touches a system: `@task(**step("dump {database}"))`. Nothing is cached: the world is read anew each time (DESIGN §4).
+def step(run_name: str, *, retries: int = _RETRIES) -> dict[str, Any]:
+    """Given the name that a run of this step shows in the UI, return the options of its `@task`."""
+    return {
+        "task_run_name": run_name,
+        "retries": retries,
+        "retry_delay_seconds": exponential_backoff(backoff_factor=10),
+        "retry_jitter_factor": 0.3,
+        "retry_condition_fn": may_succeed_later,
+        "cache_policy": NO_CACHE,
+        "persist_result": False,
+    }

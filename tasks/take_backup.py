@@ -1,0 +1,213 @@
+"""One backup of one database, from the snapshot to a manifest that is complete but not yet written: dump and digests side by side in one snapshot.
+
+Whatever fails, nothing that this attempt stored is left.
+"""
+
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+
+from core.archive_listing import parse_listing
+from core.coverage import compare_coverage
+
+from core.backup_id import make_backup_id
+from core.environment import Database, Environment
+from core.keys import backup_folder
+from core.manifest import Archive, Coverage, Manifest, StoredPart, ToolVersions
+from core.pg_commands import pg_dump_command, pg_dumpall_globals_command, pg_restore_list_command
+from tasks.clients import Clients, find_clients
+from tasks.digests import DigestResult, compute_digests
+from tasks.dump_stream import dump_to_store
+from tasks.dump_watch import watched_dump
+from tasks.object_store import ObjectStore
+from tasks.postgres import describe, libpq_environment
+from tasks.progress import Progress
+from tasks.recording import Clock, utc_now
+from tasks.snapshot import HeldSnapshot, hold_snapshot
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What one attempt works with. `folder` is the backup's in the bucket, with a slash at its end."""
+
+    environment: Environment
+    name: str
+    store: ObjectStore
+    held: HeldSnapshot
+    clients: Clients
+    folder: str
+    application_name: str
+
+    @property
+    def database(self) -> Database:
+        return self.environment.databases[self.name]
+
+    @property
+    def segment_bytes(self) -> int:
+        return self.environment.backups.segment_gib * GIB
+
+    @property
+    def child_environment(self) -> dict[str, str]:
+        return libpq_environment(self.database, application_name=self.application_name)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What an attempt has stored."""
+
+    archive: Archive
+    globals: StoredPart
+    coverage: Coverage
+
+
+def take_backup(
+    environment: Environment,
+    name: str,
+    store: ObjectStore,
+    progress: Progress,
+    *,
+    clock: Clock = utc_now,
+    random_bytes: Callable[[int], bytes] = os.urandom,
+) -> Manifest:
+    """Given an environment and the name of one of its databases, store a dump of it and return its manifest, which is not written yet.
+
+    `progress` is kept up to date meanwhile. Raise TemporaryError or PermanentError; then nothing of this attempt is left in the bucket.
+    """
+    started = clock()
+    database = environment.databases[name]
+    with hold_snapshot(database, backup_key=f"backup of {environment.name}/{name}") as held:
+        backup_id = make_backup_id(held.time, random_bytes(4))
+        attempt = _Attempt(
+            environment,
+            name,
+            store,
+            held,
+            find_clients(held.server.version_number // 10_000),
+            backup_folder(environment.prefix, name, backup_id),
+            application_name=f"nightshift pg_dump {backup_id}",
+        )
+        progress.estimated_bytes = held.inventory.estimated_bytes
+        try:
+            with (
+                _digests_beside(attempt, progress) as digests,
+                watched_dump(database, attempt.application_name, progress),
+            ):
+                stored = _store(attempt, _watchful(progress, digests))
+                counted = digests.result()
+            held.check()
+        except BaseException:
+            store.remove_folder(attempt.folder)
+            raise
+        return _manifest(attempt, backup_id, stored, counted, times=(started, clock()))
+
+
+@contextmanager
+def _digests_beside(attempt: _Attempt, progress: Progress) -> Iterator[Future[DigestResult]]:
+    """Compute the digests in threads while the block runs. When it is left early they are cancelled; no thread outlives the block."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="digests") as pool:
+        future = pool.submit(compute_digests, attempt.database, attempt.held, stop=stop, on_table=progress.on_digest)
+        try:
+            yield future
+        finally:
+            stop.set()
+
+
+def _watchful(progress: Progress, digests: Future[DigestResult]) -> Callable[[int, int], None]:
+    """The stream's callback: progress, and a digest that failed ends the dump at once rather than hours later."""
+
+    def on_bytes(plain: int, stored: int) -> None:
+        progress.on_bytes(plain, stored)
+        if digests.done():
+            digests.result()
+
+    return on_bytes
+
+
+def _store(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> _Stored:
+    """Store globals and dump; compare the dump's listing with the catalogue."""
+    database, inventory, on = attempt.database, attempt.held.inventory, describe(attempt.database)
+    globals_ = dump_to_store(
+        attempt.store,
+        attempt.folder,
+        pg_dumpall_globals_command(
+            str(attempt.clients.pg_dumpall),
+            database=database.name,
+            role_passwords=database.role_passwords,
+            lock_timeout_seconds=database.lock_timeout_seconds,
+        ),
+        attempt.child_environment,
+        on=on,
+        name="globals.sql",
+        relative="globals",
+        level=database.compression_level,
+        segment_bytes=attempt.segment_bytes,
+        keep_text=True,
+    )
+    dump = dump_to_store(
+        attempt.store,
+        attempt.folder,
+        pg_dump_command(
+            str(attempt.clients.pg_dump),
+            snapshot=attempt.held.name,
+            exclude_schemas=inventory.exclude_schemas,
+            lock_timeout_seconds=database.lock_timeout_seconds,
+        ),
+        attempt.child_environment,
+        on=on,
+        name="dump.pgdump",
+        relative="dump",
+        level=database.compression_level,
+        segment_bytes=attempt.segment_bytes,
+        on_bytes=on_bytes,
+        listing_argv=pg_restore_list_command(str(attempt.clients.pg_restore)),
+    )
+    archive = Archive(
+        format="custom", compression="zstd", compression_level=database.compression_level, parts=(dump.part,)
+    )
+    coverage = compare_coverage(
+        inventory.expected, inventory.expected_tags, parse_listing(dump.listing), inventory.roles, globals_.text
+    )
+    return _Stored(archive, globals_.part, coverage)
+
+
+def _manifest(
+    attempt: _Attempt, backup_id: str, stored: _Stored, counted: DigestResult, *, times: tuple[datetime, datetime]
+) -> Manifest:
+    held, inventory = attempt.held, attempt.held.inventory
+    return Manifest(
+        backup_id=backup_id,
+        environment=attempt.environment.name,
+        database=attempt.name,
+        snapshot_time=held.time,
+        started=times[0],
+        finished=times[1],
+        tools=ToolVersions(
+            nightshift=version("nightshift"), pg_dump=attempt.clients.version, python=platform.python_version()
+        ),
+        server=held.server,
+        archive=stored.archive,
+        globals=stored.globals,
+        tables=tuple(
+            draft.counted(counted.tables[draft.oid].rows, counted.tables[draft.oid].digest)
+            for draft in inventory.tables
+        ),
+        sequences=inventory.sequences,
+        extensions=inventory.extensions,
+        collations=inventory.collations,
+        large_objects=counted.large_objects,
+        roles=inventory.roles,
+        properties=inventory.properties,
+        statistics=inventory.statistics,
+        schema_fingerprint=inventory.schema_fingerprint,
+        coverage=stored.coverage,
+        not_in_backup=inventory.not_in_backup,
+    )
