@@ -4,11 +4,12 @@ Every field's description is an operator's documentation: docs/environments.md a
 a reference to it (core.secret_reference). Durations and sizes carry their unit in the name.
 """
 
+import difflib
 import re
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from core.keys import RESERVED_DATABASE_NAMES
 from core.secret_reference import SecretReference
@@ -18,6 +19,11 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 DigestMode = Literal["full", "counts", "off"]
 
 TRANSACTION_POOLER_PORT = 6543
+
+# "Empty" in a description means the key left out as well as "": a variable that overrides the file can only be "".
+EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
+OptionalText = Annotated[str | None, EMPTY_IS_NONE]
+OptionalSecret = Annotated[SecretReference | None, EMPTY_IS_NONE]
 
 
 class Section(BaseModel):
@@ -34,26 +40,41 @@ class Store(Section):
         "", description="Folder in the bucket, without slashes at its ends. Empty: the environment's name."
     )
     region: str = Field("us-east-1", description="AWS region of the bucket.")
-    endpoint_url: str | None = Field(
+    endpoint_url: OptionalText = Field(
         None, description="Address of an S3 service other than AWS, e.g. http://127.0.0.1:9000. Empty: AWS."
     )
-    access_key_id: SecretReference | None = Field(
-        None, description="Secret reference. Empty: boto3's default chain (role, profile, variables)."
+    access_key_id: OptionalSecret = Field(
+        None,
+        description="Secret reference. Empty: boto3's default chain (role of the machine or Pod, profile, AWS_… variables).",
     )
-    secret_access_key: SecretReference | None = Field(None, description="Secret reference; goes with access_key_id.")
-    credentials_block: str | None = Field(
+    secret_access_key: OptionalSecret = Field(None, description="Secret reference; goes with access_key_id.")
+    credentials_block: OptionalText = Field(
         None, description="Name of a Prefect AwsCredentials block to use instead of keys."
     )
     encryption: Literal["bucket-default", "sse-s3", "sse-kms"] = Field(
         "bucket-default", description="Server-side encryption asked for at each write."
     )
-    kms_key_id: str | None = Field(None, description="KMS key for sse-kms. Empty: the account's aws/s3 key.")
+    kms_key_id: OptionalText = Field(None, description="KMS key for sse-kms. Empty: the account's aws/s3 key.")
     storage_class: Literal["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"] = Field(
         "STANDARD", description="Storage class of the dump's objects; only classes that can be read at once."
     )
     object_lock_days: int = Field(
         0, ge=0, le=3650, description="Lock each object of a backup (compliance mode) for so many days. 0: no lock."
     )
+
+    @field_validator("bucket")
+    @classmethod
+    def _bucket_name_only(cls, bucket: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", bucket):
+            raise ValueError("the bucket's name only, without s3:// and without folders (those go into prefix)")
+        return bucket
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _plain_address(cls, endpoint_url: str | None) -> str | None:
+        if endpoint_url is not None and not re.fullmatch(r"https?://[^\s@?#]+", endpoint_url):
+            raise ValueError("an address begins with https:// or http:// and holds no user, password or query")
+        return endpoint_url
 
     @field_validator("prefix")
     @classmethod
@@ -110,13 +131,13 @@ class Database(Section):
         max_length=63,
         description="Role to back up with: SELECT on all tables (pg_read_all_data), BYPASSRLS where row security is on.",
     )
-    password: SecretReference | None = Field(
+    password: OptionalSecret = Field(
         None, description="Secret reference. Empty: no password (peer, certificate, IAM proxy)."
     )
     sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
         "prefer", description="As libpq's sslmode."
     )
-    sslrootcert: str | None = Field(None, description="Path of the CA file for verify-ca and verify-full.")
+    sslrootcert: OptionalText = Field(None, description="Path of the CA file for verify-ca and verify-full.")
     include_schemas: tuple[str, ...] = Field(
         (), description="Only these schemas (exact names). Empty: all but exclude_schemas."
     )
@@ -136,7 +157,7 @@ class Database(Section):
         le=16,
         description="Above 1: pg_dump's directory format with so many jobs, files uploaded as they are finished.",
     )
-    spool_directory: str | None = Field(None, description="Local folder for jobs > 1. Empty: the temporary folder.")
+    spool_directory: OptionalText = Field(None, description="Local folder for jobs > 1. Empty: the temporary folder.")
     spool_reserve_mib: int = Field(
         1024, ge=16, description="jobs > 1: pg_dump is held while less than this is free on the spool's disk."
     )
@@ -148,6 +169,15 @@ class Database(Section):
         False,
         description="Include password hashes in the globals (needs a superuser; a restore of them is then possible).",
     )
+
+    @field_validator("host")
+    @classmethod
+    def _host_only(cls, host: str) -> str:
+        if not host or (not host.startswith("/") and re.search(r"://|[@=\s]", host)):
+            raise ValueError(
+                "a host name, an address or a socket's folder; port, database and user have keys of their own"
+            )
+        return host
 
     @field_validator("port")
     @classmethod
@@ -225,7 +255,9 @@ class Environment(Section):
     @classmethod
     def _known_timezone(cls, timezone: str) -> str:
         if timezone not in available_timezones():
-            raise ValueError(f"{timezone!r} is not an IANA time zone (e.g. Europe/Berlin, America/New_York, UTC)")
+            near = difflib.get_close_matches(timezone, available_timezones(), n=1)
+            hint = f"did you mean {near[0]}?" if near else "such as Europe/Berlin, America/New_York, UTC"
+            raise ValueError(f"{timezone!r} is not an IANA time zone; {hint}")
         return timezone
 
     @field_validator("databases")

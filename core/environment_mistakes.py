@@ -14,6 +14,15 @@ from core.secret_reference import FORMS
 
 LONGEST_QUOTED = 60
 NAME_RULE = "a name has up to 40 lower-case letters, digits and '-', and starts with a letter"
+# Where pydantic speaks of Python's types, the file's author is told TOML's.
+_TABLE = "a table is needed, such as [store] or [databases.app] with keys below it"
+_RULES = {
+    "model_type": _TABLE,
+    "model_attributes_type": _TABLE,
+    "dict_type": _TABLE,
+    "tuple_type": 'a list is needed, such as ["auth", "storage"]',
+    "string_type": "a text in quotes is needed",
+}
 
 
 def explain(error: ValidationError, origin: Callable[[Path], str]) -> tuple[str, ...]:
@@ -48,8 +57,8 @@ def _what_is_wrong(details: ErrorDetails, path: Path) -> str:
         return f"missing. {description}".strip()
     if place is not None and place.is_secret and kind != "value_error":
         return f"not a secret reference; allowed are {FORMS}. A secret itself never stands in the file"
-    rule = message.removeprefix("Value error, ").replace("Input should be ", "allowed is ").rstrip(".")
-    found = "" if place is None or place.is_secret else _quoted(details["input"])
+    rule = _RULES.get(kind) or message.removeprefix("Value error, ").replace("Input should be ", "allowed is ")
+    found = "" if place is None or place.is_secret or place.is_composite else _quoted(details["input"])
     return f"found {found}, {rule}" if found and found not in rule else rule
 
 
@@ -58,4 +67,4 @@ def _quoted(value: object) -> str:
     if not isinstance(value, str | int | float):
         return ""
     text = repr(value)
-    return "" if len(text) > LONGEST_QUOTED or "@" in text else text
+    return "" if len(text) > LONGEST_QUOTED or any(sign in text for sign in "@=") else text
