@@ -49,7 +49,10 @@ class TableDraft(Record):
 
 
 class ExpectedEntry(Record):
-    """Something that the archive must list. `catalogue_oid` is the catalogue's own oid (pg_class: 1259), 0 for data; `name` is for people."""
+    """Something that the archive must list by oid. `catalogue_oid` is the catalogue's own oid (pg_class: 1259); `name` is for people.
+
+    Data has no catalogue (0), only its table's oid; there `kind` is the archive's word in lower case (`table data`, `row security`).
+    """
 
     catalogue_oid: int
     oid: int
@@ -58,11 +61,14 @@ class ExpectedEntry(Record):
 
 
 class ExpectedTag(Record):
-    """Something that the archive lists without an oid, by kind and words: a privilege (ACL), a comment, a security label."""
+    """Something that the archive lists without an oid, by its word (`ACL`, `COMMENT`, `SEQUENCE SET`), schema (`-`: none) and tag."""
 
     kind: str
     schema_name: str
     tag: str
+
+
+Expected = ExpectedEntry | ExpectedTag
 
 
 class Inventory(Record):
@@ -77,8 +83,7 @@ class Inventory(Record):
     properties: DatabaseProperties
     statistics: Statistics
     schema_fingerprint: Sha256
-    expected: tuple[ExpectedEntry, ...]
-    expected_tags: tuple[ExpectedTag, ...]
+    expected: tuple[Expected, ...]
     not_in_backup: tuple[Omission, ...]
     exclude_schemas: tuple[str, ...]
     estimated_bytes: Size

@@ -9,8 +9,7 @@ from typing import LiteralString, NamedTuple
 
 from psycopg import sql
 
-from core.inventory import ExpectedEntry, ExpectedTag, TableDraft
-from core.manifest import Omission
+from core.inventory import ExpectedEntry, TableDraft
 from tasks.postgres import Connection
 
 # Objects made by initdb lie below (FirstNormalObjectId, src/include/access/transam.h).
@@ -90,18 +89,43 @@ _OBJECTS = (
     _Kind("pg_ts_config", "o.cfgnamespace"),
     _Kind("pg_am"),
     _Kind("pg_language"),
+    # Casts and transforms are in no schema; pg_dump lists them though their types' schema be left out.
     _Kind(
         "pg_cast",
-        """(SELECT t.typnamespace FROM pg_catalog.pg_type AS t WHERE t.oid IN (o.castsource, o.casttarget)
-            ORDER BY t.typnamespace = ANY (%(left_out)s) DESC LIMIT 1)""",
+        condition="""NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS i
+            WHERE i.classid = 'pg_catalog.pg_cast'::regclass AND i.objid = o.oid AND i.deptype = 'i')""",
     ),
-    _Kind("pg_transform", "(SELECT t.typnamespace FROM pg_catalog.pg_type AS t WHERE t.oid = o.trftype)"),
+    _Kind("pg_transform"),
     _Kind("pg_foreign_data_wrapper"),
     _Kind("pg_foreign_server"),
     _Kind("pg_event_trigger"),
     _Kind("pg_publication"),
+    _Kind(
+        "pg_publication_rel",
+        "(SELECT t.relnamespace FROM pg_catalog.pg_class AS t WHERE t.oid = o.prrelid)",
+        "o.prrelid",
+    ),
+    # A subscription's connection string may hold a password: only a superuser's pg_dump lists subscriptions.
+    _Kind(
+        "pg_subscription",
+        condition="""(SELECT u.rolsuper FROM pg_catalog.pg_roles AS u WHERE u.rolname = current_user)
+            AND o.subdbid = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())""",
+    ),
     _Kind("pg_default_acl", "nullif(o.defaclnamespace, 0)"),
 )
+# What is listed by a table's oid alone.
+_OF_RELATIONS: LiteralString = """
+    SELECT 0, c.oid, k.kind, pg_catalog.format('%%s.%%s', n.nspname, c.relname)
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN (VALUES ('row security'), ('materialized view data')) AS k (kind)
+      ON CASE k.kind WHEN 'row security' THEN c.relkind IN ('r', 'p') AND c.relrowsecurity ELSE c.relkind = 'm' AND c.relispopulated END
+    WHERE c.relnamespace <> ALL (%(left_out)s) AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_depend AS d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+"""
+# Large objects may be millions; the first so many are looked for by oid.
+_LARGE_OBJECTS: LiteralString = """
+    SELECT 'pg_catalog.pg_largeobject'::regclass::oid, l.oid, 'large object', l.oid::text FROM pg_catalog.pg_largeobject_metadata AS l ORDER BY l.oid LIMIT 10000
+"""
 _OBJECT_QUERY: LiteralString = """
     SELECT {catalogue}::regclass::oid, o.oid, identity.type, identity.identity
     FROM pg_catalog.{table} AS o CROSS JOIN LATERAL pg_catalog.pg_identify_object({catalogue}::regclass, o.oid, 0) AS identity
@@ -121,17 +145,20 @@ def read_expected(
     entries = [
         ExpectedEntry(catalogue_oid=0, oid=table.oid, kind="table data", name=table.qualified) for table in tables
     ]
-    for kind in _OBJECTS:
-        query = sql.SQL(_OBJECT_QUERY).format(
-            catalogue=sql.Literal(f"pg_catalog.{kind.catalogue}"),
-            table=sql.Identifier(kind.catalogue),
-            condition=sql.SQL(kind.condition),
-            namespace=sql.SQL(kind.namespace),
-            of=sql.SQL(kind.table),
-        )
-        for catalogue_oid, oid, word, identity in connection.execute(query, parameters):
-            entries.append(ExpectedEntry(catalogue_oid=catalogue_oid, oid=oid, kind=word, name=identity))
+    for query in (*map(_query, _OBJECTS), sql.SQL(_OF_RELATIONS).format(), sql.SQL(_LARGE_OBJECTS).format()):
+        for catalogue_oid, oid, kind, name in connection.execute(query, parameters):
+            entries.append(ExpectedEntry(catalogue_oid=catalogue_oid, oid=oid, kind=kind, name=name))
     return tuple(sorted(entries, key=lambda entry: (entry.catalogue_oid, entry.oid)))
+
+
+def _query(kind: _Kind) -> sql.Composed:
+    return sql.SQL(_OBJECT_QUERY).format(
+        catalogue=sql.Literal(f"pg_catalog.{kind.catalogue}"),
+        table=sql.Identifier(kind.catalogue),
+        condition=sql.SQL(kind.condition),
+        namespace=sql.SQL(kind.namespace),
+        of=sql.SQL(kind.table),
+    )
 
 
 def _namespaces_left_out(connection: Connection, exclude: Sequence[str]) -> list[int]:
@@ -141,15 +168,3 @@ def _namespaces_left_out(connection: Connection, exclude: Sequence[str]) -> list
         (list(exclude),),
     ).fetchall()
     return [row[0] for row in rows]
-
-
-def read_expected_tags(connection: Connection, exclude: Sequence[str]) -> tuple[ExpectedTag, ...]:
-    """Given a session in its snapshot and the schemas left out, return the comments and privileges that the archive must list."""
-    return ()
-
-
-def read_omissions(
-    connection: Connection, exclude: Sequence[str], *, in_recovery: bool, role_passwords: bool
-) -> tuple[Omission, ...]:
-    """Given a session in its snapshot and the schemas left out, return what the database has and the backup has not, by name, and why."""
-    return tuple(Omission(kind="schema", name=name, why="excluded in the environment file") for name in exclude)

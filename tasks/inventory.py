@@ -19,7 +19,9 @@ from core.inventory import Inventory, TableDraft, digest_mode, schemas_to_exclud
 from core.manifest import Collation, Column, Extension, Role, Statistics
 from core.manifest import Sequence as SequenceState
 from tasks.database_properties import read_properties
-from tasks.expected_objects import read_expected, read_expected_tags, read_omissions
+from tasks.expected_objects import read_expected
+from tasks.expected_tags import read_expected_tags
+from tasks.omissions import read_omissions
 from tasks.postgres import Connection
 from tasks.schema_fingerprint import schema_fingerprint
 
@@ -86,11 +88,11 @@ def read_inventory(
         properties=read_properties(connection),
         statistics=_read_statistics(connection),
         schema_fingerprint=schema_fingerprint(connection, exclude),
-        expected=read_expected(connection, exclude, tables),
-        expected_tags=read_expected_tags(connection, exclude),
-        not_in_backup=read_omissions(
-            connection, exclude, in_recovery=in_recovery, role_passwords=database.role_passwords
+        expected=(
+            *read_expected(connection, exclude, tables),
+            *read_expected_tags(connection, exclude, in_recovery=in_recovery),
         ),
+        not_in_backup=read_omissions(connection, exclude, role_passwords=database.role_passwords),
         exclude_schemas=tuple(exclude),
         estimated_bytes=sum(table.size_bytes for table in tables) + large_object_bytes,
     )
@@ -136,12 +138,16 @@ def _read_tables(
     )
 
 
-def _draft(database: Database, relation: Relation, described: Sequence[dict[str, Any]], fact: dict[str, Any]) -> TableDraft:
+def _draft(
+    database: Database, relation: Relation, described: Sequence[dict[str, Any]], fact: dict[str, Any]
+) -> TableDraft:
     columns = tuple(
         Column(
             name=column["name"],
             type=column["type"],
-            hashed_as="native" if hashed_natively(column["type_oid"], deterministic=column["deterministic"]) else "text",
+            hashed_as="native"
+            if hashed_natively(column["type_oid"], deterministic=column["deterministic"])
+            else "text",
         )
         for column in described
     )

@@ -1,6 +1,6 @@
 """One SHA-256 for a database's schema: equal for a database and its restore on the same major.
 
-It tells definitions, not owners, privileges, tablespaces or oids, which a restore elsewhere may change on purpose. Members of extensions come with the extension's version.
+It tells definitions, not owners, privileges, tablespaces or oids, which a restore elsewhere may change on purpose, nor extensions' members.
 Expressions are compared without casts, parentheses and blanks: PostgreSQL prints `status IN ('a', 'b')` of a varchar column with its casts in another place after a
 restore than before (the same meaning, another text), and a fingerprint that differs for nothing would soon be ignored.
 """
