@@ -1,0 +1,98 @@
+"""Making sure that the server knows a flow's deployment for an environment, from prefect.yaml."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+
+from core.errors import ConfigurationError, PermanentError
+from deployments.command.follow import deployment_exists
+from deployments.command.prefect_api import Server, prefect_variables
+from deployments.command.terminal import error_console
+from deployments.local.data_folder import CHECKOUT
+from tasks.environments import load_environment
+
+PREFECT_FILE = CHECKOUT / "prefect.yaml"
+
+
+def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, environment: str, *, quiet: bool) -> None:
+    """Deploy FLOW/ENVIRONMENT when the server does not know it yet: as prefect.yaml says, or without a schedule where it says nothing of this environment.
+
+    Raise ConfigurationError when the environment's file is wrong, PermanentError when the deployment is refused.
+    """
+    if deployment_exists(client, f"{flow}/{environment}"):
+        return
+    load_environment(environment)
+    document, scheduled = deployment_file(yaml.safe_load(PREFECT_FILE.read_text()), flow, environment)
+    with tempfile.TemporaryDirectory(prefix="nightshift-") as folder:
+        file = Path(folder) / "prefect.yaml"
+        file.write_text(yaml.safe_dump(document, sort_keys=False))
+        _deploy(server, file, environment)
+    if not quiet:
+        by = (
+            "as prefect.yaml says"
+            if scheduled
+            else "without a schedule: for one, give it an entry in prefect.yaml and run prefect --no-prompt deploy"
+        )
+        error_console.print(f"deployed {flow}/{environment}, {by}", markup=False, style="dim")
+
+
+def deployment_file(document: dict[str, Any], flow: str, environment: str) -> tuple[dict[str, Any], bool]:
+    """Given prefect.yaml as read, return one that holds this deployment only, and whether the file itself has it.
+
+    An environment that the file does not have gets another one's entry of the same flow, without its schedules. Raise ConfigurationError when there is none.
+    """
+    entrypoint_end = f".{flow.replace('-', '_')}"
+    entries = [
+        entry for entry in document.get("deployments", ()) if str(entry.get("entrypoint", "")).endswith(entrypoint_end)
+    ]
+    if not entries:
+        raise ConfigurationError(f"deploy {flow}/{environment}", str(PREFECT_FILE), f"it has no deployment of {flow}")
+    own = next((entry for entry in entries if entry["name"] == environment), None)
+    entry = own or {
+        **entries[0],
+        "name": environment,
+        "parameters": {**entries[0].get("parameters", {}), "environment": environment},
+        "schedules": [],
+    }
+    return {**document, "deployments": [entry]}, own is not None
+
+
+def _deploy(server: Server, file: Path, environment: str) -> None:
+    try:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "prefect",
+                "--no-prompt",
+                "deploy",
+                "--prefect-file",
+                str(file),
+                "--name",
+                environment,
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=CHECKOUT,
+            env=prefect_variables(server),
+            timeout=180,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PermanentError(
+            f"deploy {environment}", server.api_url, "prefect deploy did not end within 180 s"
+        ) from error
+    if done.returncode != 0:
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise PermanentError(
+            f"deploy {environment}",
+            server.api_url,
+            " | ".join(lines[-6:]),
+            "Make the work pool once: prefect work-pool create nightshift --type process",
+        )

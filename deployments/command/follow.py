@@ -1,0 +1,203 @@
+"""Starting a deployment and following its run: what every `nightshift` command that runs a flow does."""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterType,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+    LogFilterLevel,
+)
+from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
+from prefect.client.schemas.sorting import ArtifactSort, LogSort, TaskRunSort
+from prefect.exceptions import ObjectNotFound
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from core.errors import PermanentError
+
+# A server that restarts is back within this; the run itself goes on meanwhile.
+PATIENCE_SECONDS = 300
+_EVERY_SECONDS = 1.0
+T = TypeVar("T")
+TaskState = Literal["waiting", "running", "passed", "failed"]
+
+
+@dataclass(frozen=True)
+class StepView:
+    """A task run as a person sees it; `seconds` is how long it has run."""
+
+    name: str
+    state: TaskState
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ProgressView:
+    """A progress artifact: 0 to 100 percent and a sentence."""
+
+    key: str
+    percent: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A flow run at one moment. `state_type` and `state_name` are Prefect's; `waited_seconds` is how long it has been there without being picked up."""
+
+    run_id: UUID
+    name: str
+    state_type: str
+    state_name: str
+    message: str
+    seconds: float
+    waited_seconds: float
+    steps: tuple[StepView, ...] = ()
+    progress: tuple[ProgressView, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end, whichever."""
+        return self.state_type in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+    @property
+    def well(self) -> bool:
+        """Whether the run completed."""
+        return self.state_type == "COMPLETED"
+
+
+def deployment_exists(client: SyncPrefectClient, name: str) -> bool:
+    """Whether the server knows a deployment FLOW/NAME."""
+    try:
+        client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def start_deployment(
+    client: SyncPrefectClient, name: str, parameters: Mapping[str, Any], *, idempotency_key: str | None = None
+) -> UUID:
+    """Given a deployment FLOW/NAME and its parameters, start a run and return its id. Raise PermanentError when the server knows no such deployment.
+
+    With the same idempotency key the server starts one run, however often it is asked; without one, a key is made for this call.
+    """
+    try:
+        deployment = client.read_deployment_by_name(name)
+    except ObjectNotFound as error:
+        raise PermanentError(
+            f"start {name}",
+            str(client.api_url),
+            "the server knows no such deployment",
+            "prefect --no-prompt deploy --all",
+        ) from error
+    key = idempotency_key or f"nightshift-{uuid.uuid4()}"
+    run = _patiently(
+        lambda: client.create_flow_run_from_deployment(deployment.id, parameters=dict(parameters), idempotency_key=key),
+        PATIENCE_SECONDS,
+    )
+    return run.id
+
+
+def follow_run(
+    client: SyncPrefectClient,
+    run_id: UUID,
+    *,
+    every_seconds: float = _EVERY_SECONDS,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Iterator[RunView]:
+    """Given a run's id, yield how it stands, until and including its end. A server that does not answer is waited for, for as long as patience says."""
+    while True:
+        view = _patiently(lambda: _view(client, run_id), patience_seconds)
+        yield view
+        if view.finished:
+            return
+        time.sleep(every_seconds)
+
+
+def last_error(client: SyncPrefectClient, run_id: UUID) -> str:
+    """The last line of the last error that a run logged, "" when there is none: a crash's state does not say why."""
+    logs = client.read_logs(
+        LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]), level=LogFilterLevel(ge_=logging.ERROR)),
+        sort=LogSort.TIMESTAMP_DESC,
+    )
+    # What the worker says of the process that ended tells nothing of the run.
+    said = [
+        log.message.strip() for log in logs if log.name != "prefect.runner.flow_run_executor" and log.message.strip()
+    ]
+    return said[0].splitlines()[-1].strip() if said else ""
+
+
+def _patiently(call: Callable[[], T], seconds: float) -> T:
+    retrying = Retrying(
+        retry=retry_if_exception_type(httpx.TransportError),
+        stop=stop_after_delay(seconds),
+        wait=wait_random_exponential(multiplier=0.5, max=10),
+        reraise=True,
+    )
+    return retrying(call)
+
+
+def _view(client: SyncPrefectClient, run_id: UUID) -> RunView:
+    run = client.read_flow_run(run_id)
+    this_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+    # The newest 200 (the server's limit for an answer); a screen shows fewer.
+    tasks = client.read_task_runs(flow_run_filter=this_run, sort=TaskRunSort.EXPECTED_START_TIME_DESC)
+    artifacts = client.read_artifacts(
+        artifact_filter=ArtifactFilter(type=ArtifactFilterType(any_=["progress"])),
+        flow_run_filter=this_run,
+        sort=ArtifactSort.CREATED_DESC,
+    )
+    return run_view(run, reversed(tasks), artifacts)
+
+
+def run_view(run: FlowRun, tasks: Iterable[TaskRun], artifacts: list[Artifact]) -> RunView:
+    """Given what the server says of a run, return it as a person sees it."""
+    state = run.state
+    return RunView(
+        run_id=run.id,
+        name=run.name,
+        state_type=state.type.value if state else "PENDING",
+        state_name=(state.name if state else None) or "Pending",
+        message=" ".join(((state.message if state else None) or "").split()),
+        seconds=run.estimated_run_time.total_seconds(),
+        waited_seconds=_waited_seconds(run),
+        steps=tuple(StepView(task.name, _task_state(task), task.estimated_run_time.total_seconds()) for task in tasks),
+        progress=tuple(_progress(artifact) for artifact in sorted(artifacts, key=lambda artifact: artifact.key or "")),
+    )
+
+
+def _waited_seconds(run: FlowRun) -> float:
+    if run.start_time is not None or run.expected_start_time is None:
+        return 0.0
+    now = datetime.now(run.expected_start_time.tzinfo)
+    return max(0.0, (now - run.expected_start_time).total_seconds())
+
+
+def _task_state(task: TaskRun) -> TaskState:
+    states: dict[str, TaskState] = {
+        "RUNNING": "running",
+        "COMPLETED": "passed",
+        "FAILED": "failed",
+        "CRASHED": "failed",
+        "CANCELLED": "failed",
+    }
+    return states.get(task.state_type.value if task.state_type else "", "waiting")
+
+
+def _progress(artifact: Artifact) -> ProgressView:
+    data = artifact.data
+    return ProgressView(
+        artifact.key or "", float(data) if isinstance(data, int | float) else 0.0, artifact.description or ""
+    )

@@ -1,0 +1,159 @@
+"""A Prefect server of the platform's own and a worker of the process pool `nightshift`, with the settings that were found to be needed (PREFECT-NOTES).
+
+Both have a PREFECT_HOME in the platform's folder, and none of the user's PREFECT_ variables: a demo must never deploy to somebody's production server.
+"""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from core.errors import PermanentError
+from core.redaction import register_secret
+from deployments.local import leash
+from deployments.local.data_folder import CHECKOUT, DataFolder
+from deployments.local.ports import HOST, free_port
+from deployments.local.prefect_template import keep_template, use_template
+from deployments.local.service import Service, log_tail
+
+WORK_POOL = "nightshift"
+PREFERRED_PORT = 4200
+_WORKER_GRACE_SECONDS = 5.0
+_DEPLOY_SECONDS = 180.0
+_SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # In memory, slots leak when the server restarts, and a healthy run under a deployment's limit is crashed.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_LEVEL": "INFO",
+    "PREFECT_LOGGING_COLORS": "false",
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    # A uv that is on PATH would install this project anew for each run.
+    "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES": "false",
+    "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_CLI_COLORS": "false",
+    "PREFECT_CLI_WRAP_LINES": "false",
+}
+
+
+class PrefectServer:
+    """Server, worker and deployments, and how to reach them."""
+
+    def __init__(self, folder: DataFolder, *, preferred_port: int = PREFERRED_PORT) -> None:
+        """Given the platform's claimed folder and the port that is best (another one when it is taken), get ready to start."""
+        self._folder = folder
+        self.port = free_port(preferred_port)
+        self.user, self.password = "nightshift", secrets.token_urlsafe(18)
+        register_secret(self.password)
+        self.ui_url = f"http://{HOST}:{self.port}"
+        self.api_url = f"{self.ui_url}/api"
+        self.service = Service(
+            name="the Prefect server",
+            argv=[sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(self.port)],
+            environment=self.environment({"PREFECT_SERVER_API_AUTH_STRING": self.auth_string}),
+            log=folder.logs / "prefect-server.log",
+            folder=folder.prefect_home,
+        )
+        self._from_template = False
+
+    @property
+    def auth_string(self) -> str:
+        """User and password as Prefect writes them; what the UI asks for."""
+        return f"{self.user}:{self.password}"
+
+    def environment(self, additions: Mapping[str, str]) -> dict[str, str]:
+        """The variables for a child that speaks to this server: ours, without the user's own of Prefect and of the local environment, and the additions."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PREFECT_", "NIGHTSHIFT_LOCAL__"))
+            # The .venv is ours: bytecode that is not kept costs each start of a process some seconds.
+            and name != "PYTHONDONTWRITEBYTECODE"
+        }
+        no_proxy = ",".join(filter(None, (kept.get("NO_PROXY") or kept.get("no_proxy"), HOST, "localhost")))
+        return {
+            **kept,
+            "NO_PROXY": no_proxy,
+            "no_proxy": no_proxy,
+            **_SETTINGS,
+            "PREFECT_HOME": str(self._folder.prefect_home),
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_API_AUTH_STRING": self.auth_string,
+            "PYTHONUNBUFFERED": "1",
+            **additions,
+        }
+
+    def start(self) -> None:
+        """Start the server; `wait_until_ready` is to follow, some seconds later."""
+        self._from_template = use_template(self._folder.prefect_home)
+        self.service.start()
+
+    def wait_until_ready(self) -> None:
+        """Wait until the server answers to our password, and make the work pool. Raise PermanentError when it does not come about."""
+        self.service.wait_until(self._answers, timeout_seconds=120)
+        if not self._from_template:
+            keep_template(self._folder.prefect_home)
+        self._make_work_pool()
+
+    def worker(self, environment: Mapping[str, str]) -> Service:
+        """Given the variables that flow runs need, return the worker, ready to start."""
+        python = sys.executable
+        worker = ("-m", "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process", "--name", "local")
+        return Service(
+            name="the Prefect worker",
+            argv=[python, str(Path(leash.__file__)), str(_WORKER_GRACE_SECONDS), python, *worker],
+            environment=self.environment(environment),
+            log=self._folder.logs / "prefect-worker.log",
+            folder=CHECKOUT,
+            # So that the leash ends the flow runs when we die without asking for it.
+            parent_death_signal=signal.SIGTERM,
+            grace_seconds=_WORKER_GRACE_SECONDS + 10,
+        )
+
+    def deploy(self, environment: Mapping[str, str], *, prefect_file: Path) -> None:
+        """Deploy what prefect_file describes under the name `local`. Raise PermanentError, with the end of the command's output, when that fails."""
+        log = self._folder.logs / "deploy.log"
+        command = ("-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(prefect_file), "--name", "*/local")
+        try:
+            with log.open("ab") as output:
+                subprocess.run(
+                    [sys.executable, *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    check=True,
+                    cwd=prefect_file.parent,
+                    env=self.environment(environment),
+                    start_new_session=True,
+                    timeout=_DEPLOY_SECONDS,
+                )
+        except subprocess.SubprocessError as error:
+            raise PermanentError(
+                "deploy", str(prefect_file), log_tail(log, lines=8) or str(error), f"See {log}"
+            ) from error
+
+    def _answers(self) -> bool:
+        try:
+            return self._request("GET", "/admin/version").status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def _make_work_pool(self) -> None:
+        pool = {"name": WORK_POOL, "type": "process", "description": "Processes on this machine"}
+        try:
+            answer = self._request("POST", "/work_pools/", pool)
+        except httpx.HTTPError as error:
+            raise PermanentError("make the work pool", self.api_url, str(error)) from error
+        if answer.status_code not in {httpx.codes.CREATED, httpx.codes.CONFLICT}:
+            raise PermanentError("make the work pool", self.api_url, f"the server answered {answer.status_code}")
+
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
+        # Without the user's proxy, and without Prefect's client: importing that takes seconds which nobody needs to wait.
+        with httpx.Client(trust_env=False, auth=(self.user, self.password), timeout=10) as client:
+            return client.request(method, f"{self.api_url}{path}", json=body)
