@@ -30,4 +30,5 @@ def snapshot_time_of(backup_id: str) -> datetime:
     match = PATTERN.fullmatch(backup_id)
     if match is None:
         raise ValueError(f"not a backup id: {backup_id!r} (looks like 20261122T020000Z-7f3a91c2)")
-    return datetime.strptime(match["time"], _TIME_FORMAT).replace(tzinfo=UTC)
+    # Not strptime, which takes ten times as long: a catalogue of 100,000 backups asks this a few times each.
+    return datetime.fromisoformat(match["time"])

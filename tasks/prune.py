@@ -110,6 +110,7 @@ class _Pruning:
         plan = plan_retention(catalogue.entries, policy, self.now, zone, refusal=refusal)
         if next(plan.deleted, None) is None:
             return plan, Trust()
+        del plan  # as large as the one to come
         look = look_at_entry(self.store, self.environment, self.database, self.keys)
         trust = verify_protection(catalogue.backups, policy, zone, look)
         if trust.exhausted:
