@@ -29,22 +29,24 @@ def longest_needed_days(policy: Retention) -> int:
     return max(2 * policy.days, policy.keep_daily, 7 * policy.keep_weekly, 31 * policy.keep_monthly)
 
 
-def check_lifecycle(rules: Sequence[Mapping[str, Any]], folders: Sequence[str], policy: Retention) -> list[Check]:
-    """Given a bucket's lifecycle rules, the folders that are ours (with a slash at their end) and the retention policy, return one check for each rule
-    that does something to backups, or one that passed.
+def check_lifecycle(
+    rules: Sequence[Mapping[str, Any]], folders: Sequence[str], evidence: str, policy: Retention
+) -> list[Check]:
+    """Given a bucket's lifecycle rules, the databases' folders and the evidence's (with a slash at their end) and the retention policy, return one check
+    for each thing that a rule does to backups or evidence, or one that passed.
     """
     checks = []
     for number, rule in enumerate(rules, start=1):
         touched = [folder for folder in folders if rule_touches(rule, folder)]
-        if not touched:
-            continue
+        effects = [*_expiration(rule, policy), *_transitions(rule, policy)] if touched else []
+        if not touched and rule_touches(rule, evidence):
+            touched, effects = [evidence], _on_evidence(rule)
         name = f"rule {rule.get('ID') or number}"
-        effects = [*_expiration(rule, policy), *_transitions(rule, policy)]
         checks += [
             Check(
                 name=NAME,
                 state=effect.state,
-                found=f"{name} (on {_prefix(rule) or 'the whole bucket'!r}) {effect.found}",
+                found=f"{name} (on {_prefix(rule) or 'the whole bucket'}) {effect.found}",
                 next_step=_FIX.format(folders=", ".join(touched)),
             )
             for effect in effects
@@ -115,6 +117,21 @@ def check_object_lock(configuration: Mapping[str, Any] | None, lock_days: int, p
     return Check(name=name, state="passed", found=f"objects are locked for {longest} days" if longest else "not used")
 
 
+def check_public_access(configuration: Mapping[str, Any]) -> Check:
+    """Given the bucket's PublicAccessBlockConfiguration (empty: it has none), return whether all of public access is blocked."""
+    name = "public access"
+    parts = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    off = [part for part in parts if not configuration.get(part)]
+    if not off:
+        return Check(name=name, state="passed", found="blocked")
+    return Check(
+        name=name,
+        state="warning",
+        found=f"not blocked on the bucket: {', '.join(off)} off (the account may block it)",
+        next_step="Switch on all of S3 Block Public Access for the bucket",
+    )
+
+
 def _filter(rule: Mapping[str, Any]) -> Mapping[str, Any]:
     chosen: Mapping[str, Any] = rule.get("Filter") or {}
     return {**chosen, **(chosen.get("And") or {})}
@@ -157,6 +174,13 @@ def _expiration(rule: Mapping[str, Any], policy: Retention) -> list[_Effect]:
             f"expires objects after {days} days: also pinned backups, and the newest good one when no newer is made",
         )
     ]
+
+
+def _on_evidence(rule: Mapping[str, Any]) -> list[_Effect]:
+    expiration = rule.get("Expiration") or {}
+    if not (expiration.get("Date") or expiration.get("Days")):
+        return []
+    return [_Effect("warning", "expires reports: `nightshift evidence verify` will find them missing")]
 
 
 def _transitions(rule: Mapping[str, Any], policy: Retention) -> list[_Effect]:
