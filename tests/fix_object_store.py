@@ -16,6 +16,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from core.environment import Backups, Database, Environment, Signing, Store
 from tasks.object_store import ObjectStore
+from tasks.s3_client import make_client
 
 REGION = "us-east-1"
 
@@ -184,9 +185,8 @@ def locking_bucket(s3_server: S3Server) -> str:
     return name
 
 
-@pytest.fixture
-def s3_faults(s3_server: S3Server) -> Iterator[FaultProxy]:
-    """A proxy before the S3 server that lets everything through until told otherwise."""
+@pytest.fixture(scope="session")
+def _s3_proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
     handler = type("Handler", (_Handler,), {"port": s3_server.port})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
@@ -198,6 +198,14 @@ def s3_faults(s3_server: S3Server) -> Iterator[FaultProxy]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def s3_faults(_s3_proxy: FaultProxy) -> FaultProxy:
+    """A proxy before the S3 server that lets everything through until told otherwise."""
+    _s3_proxy.faults.clear()
+    _s3_proxy.requests.clear()
+    return _s3_proxy
 
 
 def environment_for(
@@ -225,17 +233,29 @@ def environment_for(
     )
 
 
+@pytest.fixture(scope="session")
+def _clients() -> Iterator[dict[str, Any]]:
+    """One client an endpoint: making one takes botocore some tenths of a second."""
+    clients: dict[str, Any] = {}
+    yield clients
+    for client in clients.values():
+        client.close()
+
+
+def _store(clients: dict[str, Any], bucket: str, endpoint: str) -> ObjectStore:
+    environment = environment_for(bucket, endpoint)
+    if endpoint not in clients:
+        clients[endpoint] = make_client(environment)
+    return ObjectStore(environment, clients[endpoint])
+
+
 @pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Iterator[ObjectStore]:
+def store(s3_server: S3Server, bucket: str, _clients: dict[str, Any]) -> ObjectStore:
     """A store on the new bucket, without faults; parts of 5 MiB, S3's smallest."""
-    made = ObjectStore.open(environment_for(bucket, s3_server.endpoint))
-    yield made
-    made.client.close()
+    return _store(_clients, bucket, s3_server.endpoint)
 
 
 @pytest.fixture
-def faulty_store(s3_faults: FaultProxy, bucket: str) -> Iterator[ObjectStore]:
+def faulty_store(s3_faults: FaultProxy, bucket: str, _clients: dict[str, Any]) -> ObjectStore:
     """A store on the new bucket through the proxy."""
-    made = ObjectStore.open(environment_for(bucket, s3_faults.endpoint))
-    yield made
-    made.client.close()
+    return _store(_clients, bucket, s3_faults.endpoint)
