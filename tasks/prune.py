@@ -17,7 +17,7 @@ from core.retention import CLOCK_TOLERANCE, Plan, RetentionOutcome, plan_retenti
 from core.signature import SigningKey
 from tasks.catalogue import read_catalogue, read_owner, require_owner
 from tasks.object_store import Deletion, ObjectStore, Upload
-from tasks.trust import MOST_DISTRUSTED, Trust, look_at_entry, verify_protection
+from tasks.trust import MOST_DISTRUSTED, Examiner, Trust, verify_protection
 
 __all__ = ["RetentionOutcome", "apply_retention"]
 
@@ -111,8 +111,8 @@ class _Pruning:
         if next(plan.deleted, None) is None:
             return plan, Trust()
         del plan  # as large as the one to come
-        look = look_at_entry(self.store, self.environment, self.database, self.keys)
-        trust = verify_protection(catalogue.backups, policy, zone, look)
+        examiner = Examiner(self.store, self.environment, self.database, self.keys)
+        trust = verify_protection(catalogue.backups, policy, zone, examiner.look)
         if trust.exhausted:
             refusal = (
                 f"more than {MOST_DISTRUSTED} backups have a forged or damaged manifest or state; look at them first"

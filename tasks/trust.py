@@ -1,13 +1,14 @@
 """What a backup is worth once its signed objects were read: retention leans on few backups, and on none that it did not verify."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
-from core.catalogue import CatalogueEntry, State
+from core.catalogue import USABLE, Catalogue, CatalogueEntry, State
 from core.environment import Environment, Retention
 from core.errors import PermanentError
 from core.keys import DECODED, PROVEN
+from core.manifest import Manifest
 from core.retention import protect
 from core.signature import SigningKey
 from tasks.catalogue import read_manifest, read_state
@@ -65,35 +66,81 @@ def _look_until_bad(
             return
 
 
-def look_at_entry(
-    store: ObjectStore, environment: Environment, database: str, keys: Sequence[SigningKey]
-) -> Callable[[CatalogueEntry, Trust], None]:
-    """Return a function that reads a backup's manifest and state (two requests, three when its proof is bad) and notes what it is worth.
+@dataclass(frozen=True)
+class Examined:
+    """A backup as its signed objects tell: what it is worth, its manifest (None: forged or damaged), and what is wrong ("": nothing)."""
 
-    It raises TemporaryError when S3 does not answer: then nothing is known, and nothing may be deleted.
+    worth: State
+    manifest: Manifest | None
+    problem: str = ""
+
+
+class Examiner:
+    """Reads the signed objects of a database's backups, each backup once: its manifest and its state, two requests, three when its proof is bad.
+
+    Every method raises TemporaryError when S3 does not answer: then nothing is known, and nothing may be deleted.
     """
 
-    def look(entry: CatalogueEntry, trust: Trust) -> None:
-        try:
-            _, manifest_sha256 = read_manifest(store, environment, database, entry.backup_id, keys)
-        except PermanentError as error:
-            trust.worth[entry.backup_id] = "incomplete"
-            trust.problems[entry.backup_id] = str(error)
-            return
-        worth: State = "uploaded"
-        for state, key in (("proven", PROVEN), ("decoded", DECODED)):
-            if key not in entry.suffixes:
-                continue
-            problem = state_problem(key, entry.backup_id, manifest_sha256)
-            if not problem:
-                worth = "proven" if state == "proven" else "decoded"
-                break
-            trust.problems[entry.backup_id] = problem
-        trust.worth[entry.backup_id] = worth
+    def __init__(self, store: ObjectStore, environment: Environment, database: str, keys: Sequence[SigningKey]) -> None:
+        self._store, self._environment, self._database, self._keys = store, environment, database, keys
+        self.examined: dict[str, Examined] = {}
 
-    def state_problem(key: str, backup_id: str, manifest_sha256: str) -> str:
+    def examine(self, entry: CatalogueEntry) -> Examined:
+        """Return what a backup is worth."""
+        if entry.backup_id not in self.examined:
+            self.examined[entry.backup_id] = self._examine(entry)
+        return self.examined[entry.backup_id]
+
+    def look(self, entry: CatalogueEntry, trust: Trust) -> None:
+        """Note in the trust what a backup is worth (see verify_protection)."""
+        examined = self.examine(entry)
+        trust.worth[entry.backup_id] = examined.worth
+        if examined.problem:
+            trust.problems[entry.backup_id] = examined.problem
+
+    def verified(self, catalogue: Catalogue) -> Catalogue:
+        """Given a catalogue, return it with what was examined counted as what it is worth, and whose two points, decoded and proven, were examined.
+
+        Where more than 20 are forged or damaged, what was not examined counts as uploaded: no age is told that nobody looked at.
+        """
+        while True:
+            bad = sum(1 for examined in self.examined.values() if examined.problem)
+            known = replace(
+                catalogue, entries=tuple(self._as_known(e, bad > MOST_DISTRUSTED) for e in catalogue.entries)
+            )
+            points = {point.backup_id for point in (known.recovery_point, known.newest_proven) if point is not None}
+            unseen = points - self.examined.keys()
+            if not unseen:
+                return known
+            for entry in _entries_of(catalogue.entries, sorted(unseen)):
+                self.examine(entry)
+
+    def _as_known(self, entry: CatalogueEntry, exhausted: bool) -> CatalogueEntry:
+        examined = self.examined.get(entry.backup_id)
+        if examined is not None:
+            return entry if examined.worth == entry.state else replace(entry, state=examined.worth)
+        return replace(entry, state="uploaded") if exhausted and entry.state in USABLE else entry
+
+    def _examine(self, entry: CatalogueEntry) -> Examined:
         try:
-            document = read_state(store, environment, database, backup_id, keys, state=key)
+            manifest, sha256 = read_manifest(
+                self._store, self._environment, self._database, entry.backup_id, self._keys
+            )
+        except PermanentError as error:
+            return Examined("incomplete", None, str(error))
+        problem = ""
+        claims: tuple[tuple[State, str], ...] = (("proven", PROVEN), ("decoded", DECODED))
+        for state, key in claims:
+            if key in entry.suffixes:
+                found = self._state_problem(key, entry.backup_id, sha256)
+                if not found:
+                    return Examined(state, manifest, problem)
+                problem = problem or found
+        return Examined("uploaded", manifest, problem)
+
+    def _state_problem(self, key: str, backup_id: str, manifest_sha256: str) -> str:
+        try:
+            document = read_state(self._store, self._environment, self._database, backup_id, self._keys, state=key)
         except PermanentError as error:
             return str(error)
         if document is None or document.get("manifest_sha256") != manifest_sha256:
@@ -101,5 +148,3 @@ def look_at_entry(
                 f"could not verify the state of {backup_id}: {key} was made of another manifest than the one beside it"
             )
         return ""
-
-    return look

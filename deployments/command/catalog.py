@@ -1,0 +1,177 @@
+"""`nightshift catalog ENV`: which backups there are, what they are worth, and how old the newest good ones are."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from core.catalogue import Catalogue, CatalogueEntry
+from core.checks import Check
+from core.environment import Environment
+from core.errors import ConfigurationError
+from core.keys import database_folder
+from core.objectives import check_objectives
+from core.units import human_age, human_bytes, ratio_text
+from deployments.command.terminal import EXIT_NOT_WELL, console, print_json
+from tasks.catalogue import read_catalogue
+from tasks.environments import load_environment
+from tasks.object_store import ObjectStore
+from tasks.secrets import signing_keys
+from tasks.trust import Examined, Examiner
+
+_STATES = {"proven": "green", "decoded": "cyan", "uploaded": "yellow"}
+_MARKS = {"passed": "[green]✔[/]", "warning": "[red]✘[/]", "failed": "[red]✘[/]"}
+
+
+@dataclass(frozen=True)
+class DatabaseView:
+    """One database's backups: the catalogue as listed, what was examined of it, and how it stands against the objectives."""
+
+    database: str
+    folder: str
+    catalogue: Catalogue
+    examined: dict[str, Examined]
+    objectives: tuple[Check, Check]
+
+    @property
+    def problems(self) -> list[str]:
+        """What is forged or damaged, a sentence each."""
+        return [examined.problem for examined in self.examined.values() if examined.problem]
+
+    @property
+    def well(self) -> bool:
+        """Whether both objectives are met and nothing that was looked at is forged or damaged."""
+        return not self.problems and all(check.state == "passed" for check in self.objectives)
+
+
+def catalog_command(
+    environment: Annotated[
+        str, typer.Argument(metavar="ENV", help="Environment: the name of its file, without .toml.")
+    ],
+    database: Annotated[
+        list[str] | None, typer.Option("--database", "-d", help="Only this database; may be given several times.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Show and verify so many of the newest backups of each database.")
+    ] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
+) -> None:
+    """List an environment's backups, rebuilt from the bucket alone. Exit code 1 when an objective is missed or a manifest is forged."""
+    loaded = load_environment(environment)
+    now = datetime.now(UTC)
+    views = [view_database(loaded, name, now, limit) for name in _chosen(loaded, database or ())]
+    well = all(view.well for view in views)
+    if as_json:
+        databases = [as_document(view, now, limit) for view in views]
+        print_json({"environment": loaded.name, "well": well, "databases": databases})
+    else:
+        for view in views:
+            show(view, loaded.zone, now, limit)
+    raise typer.Exit(0 if well else EXIT_NOT_WELL)
+
+
+def view_database(environment: Environment, database: str, now: datetime, limit: int) -> DatabaseView:
+    """Given an environment, a database's key, the time (aware) and how many backups to examine, return its view. Raise NightshiftError."""
+    store = ObjectStore.open(environment)
+    catalogue = read_catalogue(store, environment, database)
+    examiner = Examiner(store, environment, database, signing_keys(environment))
+    for entry in _newest(catalogue, limit):
+        examiner.examine(entry)
+    # The two ages are told of backups whose signatures were seen, wherever in the catalogue those are.
+    known = examiner.verified(catalogue)
+    return DatabaseView(
+        database=database,
+        folder=f"s3://{store.bucket}/{database_folder(environment.prefix, database)}",
+        catalogue=catalogue,
+        examined=examiner.examined,
+        objectives=check_objectives(environment.name, database, known, environment.objectives, now),
+    )
+
+
+def as_document(view: DatabaseView, now: datetime, limit: int) -> dict[str, Any]:
+    """Given a database's view, return it for scripts: every backup, newest first; what was read of a manifest for the newest ones only."""
+    return {
+        "database": view.database,
+        "folder": view.folder,
+        "objectives": [check.model_dump(mode="json") for check in view.objectives],
+        "problems": view.problems,
+        "backups": [_row(entry, view.examined.get(entry.backup_id), now) for entry in _newest(view.catalogue)],
+        "verified_newest": limit,
+        "incomplete": [entry.backup_id for entry in view.catalogue.incomplete],
+        "foreign_objects": view.catalogue.foreign,
+    }
+
+
+def show(view: DatabaseView, zone: ZoneInfo, now: datetime, limit: int) -> None:
+    """Print a database's backups as a table, newest first, then how the objectives stand and what is not well."""
+    table = Table(title=f"{view.database} · {escape(view.folder)}", title_justify="left", title_style="bold")
+    for heading in ("Backup", "Snapshot", "Age", "State"):
+        table.add_column(heading, no_wrap=heading != "State")
+    for heading in ("Stored", "Ratio"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for entry in _newest(view.catalogue, limit):
+        table.add_row(*_cells(entry, view.examined.get(entry.backup_id), zone, now))
+    console.print(table)
+    backups = len(view.catalogue.backups)
+    if backups > limit:
+        console.print(f"  and {backups - limit} older ones (--limit {backups} shows all)")
+    if view.catalogue.incomplete:
+        console.print(f"  {len(view.catalogue.incomplete)} unfinished: being made, or swept by the next run")
+    if view.catalogue.foreign:
+        console.print(f"  {view.catalogue.foreign} objects in the folder are not nightshift's")
+    for check in view.objectives:
+        console.print(f"{_MARKS[check.state]} {escape(check.name)}: {escape(check.found)}")
+        if check.state != "passed" and check.next_step:
+            console.print(f"  → {escape(check.next_step)}")
+    for problem in view.problems:
+        console.print(f"[red]✘[/] {escape(problem)}")
+    console.print()
+
+
+def _chosen(environment: Environment, wanted: list[str] | tuple[()]) -> list[str]:
+    unknown = sorted(set(wanted) - environment.databases.keys())
+    if unknown:
+        raise ConfigurationError(
+            "read the catalogue",
+            f"environment {environment.name}",
+            f"no database {', '.join(unknown)}",
+            f"It has: {', '.join(environment.databases)}",
+        )
+    return [name for name in environment.databases if not wanted or name in wanted]
+
+
+def _newest(catalogue: Catalogue, limit: int | None = None) -> list[CatalogueEntry]:
+    return list(reversed(catalogue.backups))[:limit]
+
+
+def _row(entry: CatalogueEntry, examined: Examined | None, now: datetime) -> dict[str, Any]:
+    manifest = examined.manifest if examined else None
+    return {
+        "backup_id": entry.backup_id,
+        "snapshot_time": entry.snapshot_time.isoformat(),
+        "age_hours": round((now - entry.snapshot_time).total_seconds() / 3600, 2),
+        "state": entry.state,
+        "verified_state": examined.worth if examined and manifest else None,
+        "trusted": None if examined is None else not examined.problem,
+        "size_bytes": entry.size_bytes,
+        "plain_bytes": manifest.plain_bytes if manifest else None,
+        "objects": len(entry.suffixes),
+    }
+
+
+def _cells(entry: CatalogueEntry, examined: Examined | None, zone: ZoneInfo, now: datetime) -> tuple[str, ...]:
+    manifest = examined.manifest if examined else None
+    trusted = examined is None or not examined.problem
+    state = f"[{_STATES[entry.state]}]{entry.state}[/]" if trusted else f"[red]{entry.state}: NOT TRUSTED[/]"
+    return (
+        entry.backup_id,
+        f"{entry.snapshot_time.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}",
+        human_age(now - entry.snapshot_time),
+        state,
+        human_bytes(entry.size_bytes),
+        ratio_text(manifest.plain_bytes, manifest.stored_bytes) if manifest else "–",
+    )

@@ -1,0 +1,178 @@
+"""`nightshift catalog` and `nightshift evidence`, as a shell sees them: output and exit code, on a real S3 API."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from core.keys import MANIFEST, evidence_key
+from core.signature import SigningKey
+from deployments.command.catalog import catalog_command
+from deployments.command.evidence import evidence_app
+from tests.fix_keeping import PROVEN, STRANGE_KEY, Keeping, id_of
+from tests.fix_object_store import S3Server
+from tests.test_evidence import append
+
+FILE = """
+timezone = "Europe/Berlin"
+[store]
+bucket = "{bucket}"
+endpoint_url = "{endpoint}"
+access_key_id = "env:NIGHTSHIFT_TEST_S3_KEY"
+secret_access_key = "env:NIGHTSHIFT_TEST_S3_SECRET"
+[signing]
+key = "env:NIGHTSHIFT_TEST_SIGNING_KEY"
+[databases.app]
+host = "127.0.0.1"
+name = "app"
+user = "backup"
+"""
+
+app = typer.Typer()
+app.command("catalog")(catalog_command)
+app.add_typer(evidence_app, name="evidence")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+
+
+def document(result: Result) -> Any:
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def local(keeping: Keeping, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keeping:
+    """The environment `local` as a file, and its backups; the key of the file signs them."""
+    monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENTS", str(tmp_path))
+    monkeypatch.setenv("NIGHTSHIFT_TEST_SIGNING_KEY", "the key that signs in these tests, long enough")
+    (tmp_path / "local.toml").write_text(FILE.format(bucket=keeping.store.bucket, endpoint=s3_server.endpoint))
+    return keeping
+
+
+def test_the_catalogue_shows_backups_newest_first_with_both_ages(local: Keeping):
+    old, new = local.add(id_of(1.5), "proven"), local.add(id_of(0.5), "decoded")
+    result = run("catalog", "local")
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stdout.splitlines() if "Z-" in line and "│" in line]
+    assert [new in lines[0], old in lines[1]] == [True, True]
+    assert "decoded" in lines[0]
+    assert "4.0 : 1" in lines[0]
+    assert ("CET" in lines[0]) or ("CEST" in lines[0])
+    assert f"the newest decoded backup, {new}, is 12 h old" in result.stdout
+    assert f"the newest proven backup, {old}, is 36 h old" in result.stdout
+
+
+def test_a_missed_objective_ends_with_one(local: Keeping):
+    local.add(id_of(0.5), "decoded")
+    result = run("catalog", "local")
+    assert result.exit_code == 1
+    assert "no backup is proven yet" in result.stdout
+    local.add(id_of(0.6), "proven")
+    assert run("catalog", "local").exit_code == 0
+
+
+def test_an_empty_bucket_is_not_well(local: Keeping):
+    result = run("catalog", "local", "--json")
+    assert result.exit_code == 1
+    (database,) = document(result)["databases"]
+    assert database["backups"] == []
+
+
+def test_the_document_tells_every_backup_and_verifies_the_newest(local: Keeping):
+    ids = [local.add(id_of(days), "proven") for days in (3, 2, 1, 0.1)]
+    local.put_data(id_of(0))
+    result = run("catalog", "local", "--limit", "2", "--json")
+    assert result.exit_code == 0, result.output
+    (database,) = document(result)["databases"]
+    rows = database["backups"]
+    assert [row["backup_id"] for row in rows] == ids[::-1]
+    assert [row["trusted"] for row in rows] == [True, True, None, None]
+    assert [row["plain_bytes"] for row in rows] == [32, 32, None, None]
+    assert len(database["incomplete"]) == 1
+    assert "and 2 older ones" in run("catalog", "local", "--limit", "2").stdout
+
+
+def test_a_planted_backup_neither_counts_nor_goes_unseen(local: Keeping):
+    good = local.add(id_of(1), "proven")
+    planted = local.add(id_of(0.1), "decoded", key=STRANGE_KEY)
+    local.store.put(local.folder(planted) + PROVEN, b"{}")
+    result = run("catalog", "local")
+    assert result.exit_code == 1
+    assert "proven: NOT TRUSTED" in result.stdout
+    assert f"the newest decoded backup, {good}" in result.stdout
+    assert f"the newest proven backup, {good}" in result.stdout
+
+
+def test_the_two_ages_are_verified_beyond_the_limit(local: Keeping):
+    old = local.add(id_of(1.9), "proven")
+    forged = local.add(id_of(1.5), "decoded")
+    local.store.put(local.folder(forged) + PROVEN, b"{}")
+    local.add(id_of(0.1), "decoded")
+    result = run("catalog", "local", "--limit", "1")
+    assert f"the newest proven backup, {old}" in result.stdout
+    assert result.exit_code == 1
+
+
+def test_when_very_many_are_forged_no_age_is_told_that_nobody_looked_at(local: Keeping):
+    for number in range(30):
+        for suffix in (MANIFEST, PROVEN):
+            local.store.put(local.folder(id_of(1, number)) + suffix, b"{}")
+    result = run("catalog", "local", "--limit", "1", "--json")
+    assert result.exit_code == 1
+    (database,) = document(result)["databases"]
+    assert "no backup is proven yet" in database["objectives"][1]["found"]
+    assert len(database["problems"]) == 21
+
+
+def test_an_unknown_database_is_named_with_those_there_are(local: Keeping):
+    result = run("catalog", "local", "--database", "billing")
+    assert "no database billing" in str(result.exception)
+    assert "It has: app" in str(result.exception)
+
+
+def test_whole_evidence_is_told_with_its_number_of_reports(local: Keeping):
+    for _ in range(3):
+        append(local)
+    result = run("evidence", "verify", "local")
+    assert (result.exit_code, "3 reports, all whole" in result.stdout) == (0, True)
+    told = document(run("evidence", "verify", "local", "--json"))
+    assert (told["reports"], told["whole"], told["problems"]) == (3, True, [])
+
+
+def test_tampered_evidence_ends_with_one_and_names_the_report(local: Keeping):
+    for _ in range(3):
+        append(local)
+    key = evidence_key("local", 2)
+    local.store.put(key, local.store.get(key).replace(b"quiet-owl", b"loud-crow"))
+    result = run("evidence", "verify", "local")
+    assert result.exit_code == 1
+    assert key in result.output
+    told = run("evidence", "verify", "local", "--json")
+    assert told.exit_code == 1
+    assert document(told)["whole"] is False
+
+
+def test_no_evidence_at_all_is_not_called_whole(local: Keeping):
+    result = run("evidence", "verify", "local", "--json")
+    assert result.exit_code == 1
+    assert "there is no report" in document(result)["problems"][0]
+
+
+def test_a_report_is_shown_by_number_or_the_newest(local: Keeping):
+    for number in range(3):
+        append(local, f"run-{number + 1}")
+    shown = run("evidence", "show", "local")
+    assert (shown.exit_code, "run-3" in shown.stdout) == (0, True)
+    assert document(run("evidence", "show", "local", "2", "--json"))["run_id"] == "run-2"
+
+
+def test_a_forged_report_is_not_shown(local: Keeping):
+    local.keys = (SigningKey("hmac-sha256", "a key that is not the environment's own"),)
+    append(local)
+    result = run("evidence", "show", "local", "1")
+    assert "does not know" in str(result.exception)
+    assert "nightly-backup" not in result.stdout
