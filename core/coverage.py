@@ -61,16 +61,22 @@ class _Listing:
             if not entry.catalogue_oid and not entry.oid:
                 self._words.update((entry.kind, words) for words in _without_owner(_plain(entry.words), spaced))
         self._metadata = list(_ranges(entry for entry in entries if entry.kind in {"BLOB", "BLOB METADATA"}))
+        self._privileges = list(_ranges(entry for entry in entries if entry.words.startswith("- LARGE OBJECTS ")))
         self._contents = list(_ranges(entry for entry in entries if entry.kind == "BLOBS"))
 
     def holds(self, item: Expected) -> bool:
         if isinstance(item, ExpectedTag):
-            return (item.kind, _plain(f"{item.schema_name} {item.tag}")) in self._words
+            return (item.kind, _plain(f"{item.schema_name} {item.tag}")) in self._words or self._in_a_group(item)
         if item.catalogue_oid == LARGE_OBJECT_CATALOGUE:
             return _within(item.oid, self._metadata) and _within(item.oid, self._contents)
         if item.catalogue_oid == 0:
             return (item.kind, item.oid) in self._by_kind
         return (item.catalogue_oid, item.oid) in self._with_oid
+
+    def _in_a_group(self, item: ExpectedTag) -> bool:
+        # From 17 on large objects with the same privileges share an entry.
+        kind, _blank, oid = item.tag.rpartition(" ")
+        return item.kind == "ACL" and kind == "LARGE OBJECT" and _within(int(oid), self._privileges)
 
 
 def _plain(words: str) -> str:
@@ -88,7 +94,7 @@ def _without_owner(words: str, spaced_owners: Sequence[str]) -> Iterator[str]:
 def _ranges(entries: Iterable[Entry]) -> Iterator[tuple[int, int]]:
     """The oids that entries of large objects are for. From 17 on one entry is for many (`50001..50003`), before that BLOBS is for all."""
     for entry in entries:
-        tag = entry.words.split()[1]
+        tag = entry.words.removeprefix("- LARGE OBJECTS ").removeprefix("- ").split(" ", 1)[0]
         if match := _OID_RANGE.fullmatch(tag):
             yield int(match["first"]), int(match["last"] or match["first"])
         elif tag == "BLOBS":

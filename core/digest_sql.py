@@ -60,8 +60,8 @@ def table_digest_sql(
 ) -> str:
     """Given a table, return the query of its row count and digest (bigint, text), to be run with PINNED_SETTINGS.
 
-    `condition` is an extension table's extcondition ("WHERE …"). `plain_output` names columns of a type with a cast to text of its own: such a function may be anybody's,
-    and pg_dump does not call it either; within an array the type's output function is used.
+    `condition` is an extension table's extcondition ("WHERE …"). `plain_output` names columns of a type whose cast to text is not its output function: a user's
+    function, which pg_dump would not call either, or the bytes as they are (xml). Within an array the output function is used.
     """
     alias = _free_alias(columns)
     values = ", ".join(_value(alias, column, column.name in plain_output) for column in columns)

@@ -34,6 +34,7 @@ class TableDraft(Record):
     columns: tuple[Column, ...]
     mode: DigestMode
     condition: str = ""
+    routed_through: tuple[str, str] | None = None
     digest_sql: str | None
     size_bytes: Size
     counters: dict[str, int]

@@ -85,6 +85,9 @@ class Table(Record):
     """A relation with TABLE DATA in the dump (leaf partitions and unlogged tables too), as seen in the snapshot.
 
     `rows` is None with mode `off`; `digest` and `digest_sql` are None unless the mode is `full`. `condition` is an extension table's extcondition.
+
+    `routed_through` is a partitioned table, as (schema, name): pg_dump then writes `COPY` of that table instead of this one, and a restore may put the rows into other
+    partitions, so rows and digests are compared as sums over all tables with the same value (core.digest_comparison).
     """
 
     oid: int
@@ -95,6 +98,7 @@ class Table(Record):
     columns: tuple[Column, ...]
     mode: Literal["full", "counts", "off"]
     condition: str = ""
+    routed_through: tuple[str, str] | None = None
     rows: int | None
     digest: str | None
     digest_sql: str | None

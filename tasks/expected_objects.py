@@ -17,12 +17,13 @@ FIRST_OWN_OID = 16384
 
 
 class _Kind(NamedTuple):
-    """A catalogue whose rows (alias `o`) have entries: the namespace and the table they hang on, if any, and which of them count."""
+    """A catalogue whose rows (alias `o`) have entries: the namespace and the table they hang on, if any, which of them count, and the server's first version with it."""
 
     catalogue: LiteralString
     namespace: LiteralString = "NULL::oid"
     table: LiteralString = "NULL::oid"
     condition: LiteralString = "true"
+    since: int = 0
 
 
 _OBJECTS = (
@@ -54,7 +55,11 @@ _OBJECTS = (
         "pg_class",
         "o.relnamespace",
         "(SELECT i.indrelid FROM pg_catalog.pg_index AS i WHERE i.indexrelid = o.oid)",
-        """o.relkind IN ('i', 'I') AND o.relpersistence <> 't' AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
+        # As pg_dump: an index that a failed CREATE INDEX CONCURRENTLY left behind is not dumped.
+        """o.relkind IN ('i', 'I') AND o.relpersistence <> 't' AND EXISTS (
+            SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS t ON t.oid = i.indrelid
+            WHERE i.indexrelid = o.oid AND i.indisready AND (i.indisvalid OR t.relkind = 'p'))
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
             WHERE k.conindid = o.oid AND k.contype IN ('p', 'u', 'x'))""",
     ),
     _Kind(
@@ -105,6 +110,7 @@ _OBJECTS = (
         "(SELECT t.relnamespace FROM pg_catalog.pg_class AS t WHERE t.oid = o.prrelid)",
         "o.prrelid",
     ),
+    _Kind("pg_publication_namespace", "o.pnnspid", since=150000),
     # A subscription's connection string may hold a password: only a superuser's pg_dump lists subscriptions.
     _Kind(
         "pg_subscription",
@@ -142,10 +148,11 @@ def read_expected(
 ) -> tuple[ExpectedEntry, ...]:
     """Given a session in its snapshot, the schemas left out and the tables with data, return every entry that the archive must list, ordered by oids."""
     parameters = {"first": FIRST_OWN_OID, "left_out": _namespaces_left_out(connection, exclude)}
+    kinds = [kind for kind in _OBJECTS if connection.info.server_version >= kind.since]
     entries = [
         ExpectedEntry(catalogue_oid=0, oid=table.oid, kind="table data", name=table.qualified) for table in tables
     ]
-    for query in (*map(_query, _OBJECTS), sql.SQL(_OF_RELATIONS).format(), sql.SQL(_LARGE_OBJECTS).format()):
+    for query in (*map(_query, kinds), sql.SQL(_OF_RELATIONS).format(), sql.SQL(_LARGE_OBJECTS).format()):
         for catalogue_oid, oid, kind, name in connection.execute(query, parameters):
             entries.append(ExpectedEntry(catalogue_oid=catalogue_oid, oid=oid, kind=kind, name=name))
     return tuple(sorted(entries, key=lambda entry: (entry.catalogue_oid, entry.oid)))

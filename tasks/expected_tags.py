@@ -57,7 +57,8 @@ _COMMENTS = (
     FROM pg_catalog.pg_description AS x JOIN pg_catalog.pg_class AS c ON c.oid = x.objoid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = x.objsubid AND x.objsubid > 0
     WHERE x.classoid = 'pg_catalog.pg_class'::regclass AND (x.objsubid = 0 OR c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c'))
-      AND c.relpersistence <> 't' AND {own} AND {not_member pg_class c.oid}""",
+      AND c.relpersistence <> 't' AND {own} AND {not_member pg_class c.oid}
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indexrelid = c.oid AND NOT i.indisvalid)""",
     """SELECT 'COMMENT', n.nspname, CASE p.prokind WHEN 'p' THEN 'PROCEDURE ' ELSE 'FUNCTION ' END || pg_catalog.quote_ident(p.proname)
         || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'
     FROM pg_catalog.pg_description AS x JOIN pg_catalog.pg_proc AS p ON p.oid = x.objoid JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace

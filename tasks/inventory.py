@@ -40,6 +40,14 @@ class Relation:
     filenode: int
 
 
+@dataclass(frozen=True)
+class _Route:
+    """The partitioned table through which a restore loads a partition, as (schema, name), and the order of its columns."""
+
+    table: tuple[str, str]
+    order: list[str]
+
+
 # Extension members are made by CREATE EXTENSION; only the data of those in extconfig is dumped.
 _RELATIONS: LiteralString = """
     SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relfilenode
@@ -98,17 +106,37 @@ def read_inventory(
     )
 
 
-# A virtual generated column (18) holds no data; pg_dump does not read it either.
+# A virtual generated column (18) holds no data; pg_dump does not read it either. own_cast: types whose cast to text is not their output function, be it a function
+# that a user made, or a reading of the bytes as they are (xml keeps a declaration that its output function, and so a dump, leaves out).
 _COLUMNS: LiteralString = """
     WITH RECURSIVE own_cast (type) AS (
-        SELECT castsource FROM pg_catalog.pg_cast
-        WHERE casttarget = 'pg_catalog.text'::regtype AND castmethod = 'f' AND castfunc >= 16384
+        SELECT k.castsource FROM pg_catalog.pg_cast AS k JOIN pg_catalog.pg_type AS t ON t.oid = k.castsource
+        WHERE k.casttarget = 'pg_catalog.text'::regtype
+          AND (k.castfunc >= 16384 OR (k.castmethod = 'b' AND t.typoutput NOT IN ('textout'::regproc, 'varcharout'::regproc)))
         UNION SELECT t.oid FROM pg_catalog.pg_type AS t JOIN own_cast ON t.typbasetype = own_cast.type AND t.typtype = 'd')
     SELECT a.attrelid AS relation, a.attname AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.atttypid AS type_oid,
            coalesce(co.collisdeterministic, true) AS deterministic, a.atttypid IN (SELECT type FROM own_cast) AS plain_output
     FROM pg_catalog.pg_attribute AS a LEFT JOIN pg_catalog.pg_collation AS co ON co.oid = a.attcollation
     WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
     ORDER BY a.attrelid, a.attnum
+"""
+# The topmost table of a partition tree in which a table above this one is partitioned by hash over an enum (as getPartitioningInfo and
+# forcePartitionRootLoad in pg_dump.c say), and that table's columns in its own order.
+_ROUTED: LiteralString = """
+    WITH RECURSIVE unsafe AS (
+        SELECT p.partrelid FROM pg_catalog.pg_partitioned_table AS p WHERE (
+            SELECT o.oid FROM pg_catalog.pg_opclass AS o JOIN pg_catalog.pg_am AS a ON a.oid = o.opcmethod
+            WHERE o.opcname = 'enum_ops' AND o.opcnamespace = 'pg_catalog'::regnamespace AND a.amname = 'hash') = ANY (p.partclass)),
+    above (leaf, ancestor) AS (
+        SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+        WHERE c.relispartition AND c.oid = ANY (%s)
+        UNION ALL SELECT above.leaf, i.inhparent FROM above JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = above.ancestor)
+    SELECT above.leaf, n.nspname, c.relname,
+           ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
+                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
+    FROM above JOIN pg_catalog.pg_class AS c ON c.oid = above.ancestor JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE NOT c.relispartition
+      AND EXISTS (SELECT FROM above AS other JOIN unsafe ON unsafe.partrelid = other.ancestor WHERE other.leaf = above.leaf)
 """
 _TABLES: LiteralString = """
     SELECT c.oid, c.relpersistence::text AS persistence, pg_catalog.pg_get_userbyid(c.relowner) AS owner,
@@ -130,17 +158,28 @@ def _read_tables(
         for column in cursor.execute(_COLUMNS, (list(plain),)):
             columns[column["relation"]].append(column)
         facts = cursor.execute(_TABLES, (list(plain),)).fetchall()
+    routes = {
+        leaf: _Route((schema_name, name), order)
+        for leaf, schema_name, name, order in connection.execute(_ROUTED, (list(plain),))
+    }
     # A standby has no content for unlogged tables, and pg_dump leaves it out there.
     return tuple(
-        _draft(database, plain[fact["oid"]], columns[fact["oid"]], fact)
+        _draft(database, plain[fact["oid"]], columns[fact["oid"]], fact, routes.get(fact["oid"]))
         for fact in sorted(facts, key=lambda fact: plain[fact["oid"]].oid)
         if not (in_recovery and fact["persistence"] == "u")
     )
 
 
 def _draft(
-    database: Database, relation: Relation, described: Sequence[dict[str, Any]], fact: dict[str, Any]
+    database: Database,
+    relation: Relation,
+    described: Sequence[dict[str, Any]],
+    fact: dict[str, Any],
+    route: _Route | None,
 ) -> TableDraft:
+    if route is not None:
+        # Rows may come back in another partition, whose columns may stand in another order: that of the partitioned table is common to all.
+        described = sorted(described, key=lambda column: route.order.index(column["name"]))
     columns = tuple(
         Column(
             name=column["name"],
@@ -165,6 +204,7 @@ def _draft(
         columns=columns,
         mode=mode,
         condition=fact["condition"],
+        routed_through=route.table if route else None,
         digest_sql=query if mode == "full" else None,
         size_bytes=fact["size_bytes"],
         counters={"inserted": fact["inserted"], "updated": fact["updated"], "deleted": fact["deleted"]},

@@ -38,6 +38,13 @@ _NAMED: tuple[tuple[str, LiteralString, str], ...] = (
         "a standby has none; back up the primary to have them",
     ),
     (
+        "invalid index",
+        """SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_catalog.pg_class AS t ON t.oid = i.indrelid
+        WHERE NOT (i.indisready AND (i.indisvalid OR t.relkind = 'p')) AND n.nspname <> ALL (%(exclude)s) ORDER BY 1""",
+        "a CREATE INDEX CONCURRENTLY that failed left it behind; it is of no use",
+    ),
+    (
         "temporary table",
         """SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 't' ORDER BY 1""",

@@ -42,7 +42,8 @@ def describe(database: Database) -> str:
 def connect(
     database: Database, *, application_name: str, autocommit: bool = True, statement_timeout_seconds: int = 0
 ) -> Connection:
-    """Given a database's record, return a session without time-outs of its own (but the statement's, in seconds, if given) and without prepared statements.
+    """Given a database's record, return a session that looks names up in pg_catalog alone, without prepared statements and time-outs (but the statement's, in
+    seconds, if given).
 
     Raise TemporaryError when the server cannot be reached, PermanentError when it refuses the role, the password or the database, ConfigurationError
     when the password's reference cannot be resolved.
@@ -50,6 +51,10 @@ def connect(
     connection = open_connection(database, application_name=application_name, autocommit=True)
     try:
         with translated("prepare a session", describe(database)):
+            # First of all: a role's own search_path may put another "=" before pg_catalog's.
+            connection.execute("SET search_path = pg_catalog")
+            # psycopg reads times in this style alone, and a role or database may have another one set.
+            pin_session(connection, {"DateStyle": "ISO, YMD", "TimeZone": "UTC"})
             connection.execute(_SET_TIMEOUTS, (f"{statement_timeout_seconds}s", list(_TIMEOUTS)))
             connection.autocommit = autocommit
     except BaseException:

@@ -51,11 +51,12 @@ _QUERIES: tuple[LiteralString, ...] = (
     FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n ON n.oid = k.connamespace
     LEFT JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid LEFT JOIN pg_catalog.pg_type AS t ON t.oid = k.contypid
     WHERE k.contype NOT IN ('n', 't') AND NOT (k.contype = 'f' AND k.conparentid <> 0) AND {constraint}""",
-    # Indexes.
+    # Indexes, but those that a failed CREATE INDEX CONCURRENTLY left behind, which pg_dump leaves out.
     """SELECT pg_catalog.jsonb_build_array('index', n.nspname, c.relname, i.indisclustered, i.indisreplident, i.indisvalid),
         pg_catalog.pg_get_indexdef(c.oid)
     FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relpersistence <> 't' AND {index}""",
+    JOIN pg_catalog.pg_class AS t ON t.oid = i.indrelid
+    WHERE c.relpersistence <> 't' AND i.indisready AND (i.indisvalid OR t.relkind = 'p') AND {index}""",
     # Sequences.
     """SELECT pg_catalog.jsonb_build_array('sequence', n.nspname, c.relname, s.seqtypid::regtype::text, s.seqstart, s.seqincrement, s.seqmin, s.seqmax,
            s.seqcache, s.seqcycle), NULL
