@@ -22,6 +22,11 @@ _RULES = {
     "dict_type": _TABLE,
     "tuple_type": 'a list is needed, such as ["auth", "storage"]',
     "string_type": "a text in quotes is needed",
+    "int_parsing": "a whole number is needed",
+    "int_type": "a whole number is needed",
+    "int_from_float": "a whole number is needed",
+    "bool_parsing": "true or false is needed",
+    "bool_type": "true or false is needed",
 }
 
 

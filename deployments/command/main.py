@@ -4,7 +4,9 @@ import typer
 
 from core.errors import NightshiftError
 from deployments.command.backup import backup_command
+from deployments.command.check import check_command
 from deployments.command.demo import demo_command
+from deployments.command.init import init_command
 from deployments.command.terminal import EXIT_INTERRUPTED, fail, tell_error
 from deployments.command.up import up_command
 from deployments.local.running import adopt_local_variables
@@ -31,6 +33,8 @@ def _before_each(context: typer.Context) -> None:
 
 app.command("demo", rich_help_panel=TRY_IT)(demo_command)
 app.command("up", rich_help_panel=TRY_IT)(up_command)
+app.command("init", rich_help_panel=SET_UP)(init_command)
+app.command("check", rich_help_panel=SET_UP)(check_command)
 app.command("backup", rich_help_panel=EVERY_DAY)(backup_command)
 
 

@@ -1,0 +1,47 @@
+"""Two ages against two objectives: how old the newest decoded backup is (recovery point), and how old the newest proven one (proof)."""
+
+from datetime import datetime, timedelta
+
+from core.catalogue import Catalogue, CatalogueEntry
+from core.checks import Check
+from core.environment import Objectives
+from core.units import human_age
+
+
+def check_objectives(
+    environment: str, database: str, catalogue: Catalogue, objectives: Objectives, now: datetime
+) -> tuple[Check, Check]:
+    """Given a database's catalogue, its environment's objectives and the time (aware), return how both ages stand. Too old or absent is a warning."""
+    return (
+        _compare(
+            f"{database}: recovery point",
+            catalogue.recovery_point,
+            "decoded",
+            timedelta(hours=objectives.recovery_point_hours),
+            now=now,
+            next_step=f"nightshift backup {environment} --database {database}",
+        ),
+        _compare(
+            f"{database}: proof",
+            catalogue.newest_proven,
+            "proven",
+            timedelta(hours=objectives.proof_age_hours),
+            now=now,
+            next_step="Only a restore drill proves a backup",
+        ),
+    )
+
+
+def _compare(
+    name: str, entry: CatalogueEntry | None, state: str, objective: timedelta, *, now: datetime, next_step: str
+) -> Check:
+    asked = f"the objective is {human_age(objective)}"
+    if entry is None:
+        return Check(name=name, state="warning", found=f"no backup is {state} yet; {asked}", next_step=next_step)
+    age = now - entry.snapshot_time
+    found = f"the newest {state} backup, {entry.backup_id}, is {human_age(age)} old; {asked}"
+    if age > objective:
+        return Check(name=name, state="warning", found=found, next_step=next_step)
+    if age < timedelta(0):
+        return Check(name=name, state="warning", found=f"{found}: a time to come", next_step="Set this machine's clock")
+    return Check(name=name, state="passed", found=found)
