@@ -68,14 +68,15 @@ def decode_backup(
 
 def compare_rows(tables: tuple[Table, ...], rows: Mapping[TableName, int], where: str) -> None:
     """Given the manifest's tables and the rows that the dump holds, raise IntegrityError naming each table that is missing, too much, or differs."""
-    recorded = {(table.schema_name, table.name): table for table in tables}
-    findings = [f"{table.qualified} is missing in the dump" for name, table in recorded.items() if name not in rows]
+    recorded: dict[TableName, list[Table]] = {}
+    for table in tables:
+        recorded.setdefault(table.routed_through or (table.schema_name, table.name), []).append(table)
+    findings = [f"{'.'.join(name)} is missing in the dump" for name in recorded if name not in rows]
     findings += [f"{'.'.join(name)} is in the dump and not in the manifest" for name in rows if name not in recorded]
-    findings += [
-        f"{table.qualified} has {rows[name]} rows in the dump, {table.rows} in the snapshot"
-        for name, table in recorded.items()
-        if table.rows is not None and name in rows and rows[name] != table.rows
-    ]
+    for name, members in recorded.items():
+        counted = [table.rows for table in members if table.rows is not None]
+        if name in rows and len(counted) == len(members) and rows[name] != sum(counted):
+            findings.append(f"{'.'.join(name)} has {rows[name]} rows in the dump, {sum(counted)} in the snapshot")
     if findings:
         shown = "; ".join(findings[:20])
         more = f"; and {len(findings) - 20} more" if len(findings) > 20 else ""
