@@ -173,9 +173,7 @@ def _store(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> _Stored:
     archive = Archive(
         format="custom", compression="zstd", compression_level=database.compression_level, parts=(dump.part,)
     )
-    coverage = compare_coverage(
-        inventory.expected, inventory.expected_tags, parse_listing(dump.listing), inventory.roles, globals_.text
-    )
+    coverage = compare_coverage(inventory.expected, parse_listing(dump.listing), inventory.roles, globals_.text)
     return _Stored(archive, globals_.part, coverage)
 
 

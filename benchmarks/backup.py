@@ -1,0 +1,189 @@
+"""How fast and how lean the nightly backup is, against bare pg_dump and against dump-then-gzip-then-upload.
+
+    .venv/bin/python -m benchmarks.backup --mib 1024 --pairs 5
+
+Everything runs on this machine: PostgreSQL, the S3 stand-in (moto, which takes its share of the processors), the Prefect server and the flow, which is run
+as a worker runs it: a process of its own. The first pair is a warm-up and not counted. Rows of the sample database are added until it has the size.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.measuring import Ratio, finish, median_ratio, timed
+from core.environment import Environment
+from core.evidence import Report
+from core.keys import backup_folder
+from deployments.local.platform import Platform
+from tasks.environments import load_environment
+from tasks.evidence import read_report
+from tasks.object_store import ObjectStore
+from tasks.postgres import libpq_environment
+from tasks.secrets import signing_keys
+
+MIB = 1024 * 1024
+# Measured once: what a row of users and all that belongs to it takes in a dump.
+BYTES_PER_ROW = 1400
+RUN_FLOW = "from flows.nightly_backup import nightly_backup; nightly_backup('local', retention='skip')"
+
+
+@dataclass
+class Runs:
+    """Figures of each counted round, in seconds and bytes."""
+
+    bare: list[float] = field(default_factory=list)
+    with_digests: list[float] = field(default_factory=list)
+    without_digests: list[float] = field(default_factory=list)
+    decode: list[float] = field(default_factory=list)
+    old_way: list[float] = field(default_factory=list)
+    peak_bytes: list[int] = field(default_factory=list)
+    stored_bytes: int = 0
+    plain_bytes: int = 0
+    gzip_bytes: int = 0
+
+
+class Bench:
+    """The platform under measurement."""
+
+    def __init__(self, platform: Platform, scratch: Path) -> None:
+        self.platform, self.scratch = platform, scratch
+        os.environ.update(platform.variables)
+        self.flow_environment = {
+            **os.environ,
+            "PREFECT_API_URL": platform.prefect.api_url,
+            "PREFECT_API_AUTH_STRING": platform.prefect.auth_string,
+            "PREFECT_LOGGING_LEVEL": "WARNING",
+        }
+
+    @property
+    def environment(self) -> Environment:
+        return load_environment("local")
+
+    def bare(self) -> float:
+        """pg_dump >/dev/null, as an operator would run it."""
+        return timed([self.pg_dump], environment=self.client_environment).wall_seconds
+
+    @property
+    def pg_dump(self) -> str:
+        return str(self.platform.postgres.programs / "pg_dump")
+
+    @property
+    def client_environment(self) -> dict[str, str]:
+        return libpq_environment(self.environment.databases["app"])
+
+    def old_way(self) -> tuple[float, int]:
+        """pg_dump > file; gzip file; upload it with boto3's transfer manager, which `aws s3 cp` uses too. Seconds, and bytes stored."""
+        plain = self.scratch / "dump.sql"
+        seconds = timed([self.pg_dump], environment=self.client_environment, stdout=str(plain)).wall_seconds
+        seconds += timed(["gzip", str(plain)]).wall_seconds
+        packed = plain.with_suffix(".sql.gz")
+        size = packed.stat().st_size
+        store = self.platform.store
+        copy = (
+            "import boto3,sys; boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1', aws_access_key_id=sys.argv[2],"
+            " aws_secret_access_key=sys.argv[3]).upload_file(sys.argv[4], sys.argv[5], 'old-way')"
+        )
+        seconds += timed(
+            [sys.executable, "-c", copy, store.endpoint_url, store.key_id, store.secret_key, str(packed), store.bucket]
+        ).wall_seconds
+        packed.unlink()
+        return seconds, size
+
+    def backup(self, digests: str) -> tuple[Report, int]:
+        """One run of the flow; its report, and its process's peak memory in bytes. The backup is removed again."""
+        variables = {**self.flow_environment, "NIGHTSHIFT_LOCAL__DATABASES__APP__DIGESTS": digests}
+        finished = timed([sys.executable, "-c", RUN_FLOW], environment=variables)
+        environment = self.environment
+        store = ObjectStore.open(environment)
+        report = read_report(store, environment, signing_keys(environment))
+        backup_id = next(step.facts["backup_id"] for step in report.steps if "backup_id" in step.facts)
+        store.remove_folder(backup_folder(environment.prefix, "app", backup_id))
+        return report, finished.peak_bytes
+
+
+def backup_seconds(report: Report) -> float:
+    """From the first task to the committed manifest."""
+    steps = {step.name: step for step in report.steps}
+    first, last = steps["check before"], steps["commit the manifest"]
+    return (last.started - first.started).total_seconds() + last.duration_ms / 1000
+
+
+def decode_seconds(report: Report) -> float:
+    """Reading back and decoding."""
+    return next(step.duration_ms for step in report.steps if step.name == "read back and decode") / 1000
+
+
+def one_round(bench: Bench, runs: Runs, *, counted: bool) -> None:
+    """One of each, in turn."""
+    bare = bench.bare()
+    full, peak = bench.backup("full")
+    off, _ = bench.backup("off")
+    old, gzip_bytes = bench.old_way()
+    facts = next(step.facts for step in full.steps if "stored_bytes" in step.facts)
+    runs.stored_bytes, runs.plain_bytes, runs.gzip_bytes = facts["stored_bytes"], facts["plain_bytes"], gzip_bytes
+    print(
+        f"bare {bare:.1f} s · with digests {backup_seconds(full):.1f} s · without {backup_seconds(off):.1f} s · decode {decode_seconds(full):.1f} s"
+        f" · old way {old:.1f} s · peak {peak / MIB:.0f} MiB{'' if counted else ' (warm-up)'}",
+        flush=True,
+    )
+    if counted:
+        runs.bare.append(bare)
+        runs.with_digests.append(backup_seconds(full))
+        runs.without_digests.append(backup_seconds(off))
+        runs.decode.append(decode_seconds(full))
+        runs.old_way.append(old)
+        runs.peak_bytes.append(peak)
+
+
+def measure(mib: int, pairs: int) -> tuple[Runs, float]:
+    """All rounds at this size; and the peak memory (bytes) of one run at a tenth of it."""
+    with tempfile.TemporaryDirectory(prefix="nightshift-benchmark-") as folder:
+        scratch = Path(folder)
+        with Platform(scratch / "small", rows=max(100, mib * MIB // BYTES_PER_ROW // 10), preferred_port=0) as platform:
+            _, small_peak = Bench(platform, scratch).backup("full")
+        runs = Runs()
+        with Platform(scratch / "large", rows=mib * MIB // BYTES_PER_ROW, preferred_port=0) as platform:
+            bench = Bench(platform, scratch)
+            for number in range(pairs + 1):
+                one_round(bench, runs, counted=number > 0)
+    return runs, small_peak
+
+
+def main(
+    mib: Annotated[int, typer.Option(help="Size of the dump in MiB, about.", min=8)] = 1024,
+    pairs: Annotated[int, typer.Option(help="Counted rounds.", min=1)] = 5,
+) -> None:
+    """Measure the nightly backup."""
+    runs, small_peak = measure(mib, pairs)
+    peak = max(runs.peak_bytes)
+    ratios = [
+        Ratio("backup without digests ÷ bare pg_dump", median_ratio(runs.without_digests, runs.bare), 1.25),
+        Ratio("backup with digests ÷ bare pg_dump", median_ratio(runs.with_digests, runs.bare), 1.75),
+        Ratio("decode ÷ bare pg_dump", median_ratio(runs.decode, runs.bare), 0.6),
+        Ratio(
+            "dump; gzip; upload ÷ backup with digests",
+            median_ratio(runs.old_way, runs.with_digests),
+            4.0,
+            at_most=False,
+        ),
+        Ratio("stored bytes ÷ gzip's", runs.stored_bytes / runs.gzip_bytes, 0.7),
+        Ratio("peak memory of the flow's process", peak / MIB, 384, unit="MiB"),
+        Ratio("peak memory ÷ that of a tenth of the stream", peak / small_peak, 1.15),
+    ]
+    context = {
+        "dump": f"{runs.plain_bytes / MIB:.0f} MiB plain, {runs.stored_bytes / MIB:.0f} MiB stored, {runs.gzip_bytes / MIB:.0f} MiB gzip",
+        "rounds": pairs,
+        "median bare pg_dump": f"{statistics.median(runs.bare):.1f} s",
+        "processors": os.cpu_count(),
+    }
+    finish("backup", ratios, context)
+
+
+if __name__ == "__main__":
+    typer.run(main)
