@@ -1,6 +1,6 @@
 """Backups as they lie in a bucket, without a database: small manifests, states and data, signed with the environment's key."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,7 +27,7 @@ from core.manifest import (
 from core.signature import SigningKey, seal
 from tasks.catalogue import claim_folder, commit_manifest, read_manifest, write_decoded
 from tasks.object_store import ObjectStore
-from tests.fix_object_store import S3Server, environment_for
+from tests.fix_object_store import FaultProxy, S3Server, environment_for
 
 KEY = SigningKey("hmac-sha256", "the key that signs in these tests, long enough")
 STRANGE_KEY = SigningKey("hmac-sha256", "a key that nobody in these tests knows of")
@@ -111,6 +111,12 @@ class Keeping:
     environment: Environment
     database: str = "app"
     keys: Sequence[SigningKey] = field(default_factory=lambda: (KEY,))
+    shares_client: bool = False
+
+    def close(self) -> None:
+        """Close the connections of a client of its own."""
+        if not self.shares_client:
+            self.store.client.close()
 
     def folder(self, backup_id: str) -> str:
         """The key of a backup's folder."""
@@ -170,22 +176,26 @@ class Keeping:
 
 
 def keeping_at(
-    bucket: str, endpoint: str, *, name: str = "local", retention: Retention | None = None, **store: Any
+    bucket: str, server: S3Server | FaultProxy, *, name: str = "local", retention: Retention | None = None, **store: Any
 ) -> Keeping:
-    """A Keeping of an environment of this name on a bucket; further arguments are fields of [store]."""
-    environment = environment_for(bucket, endpoint, **store).model_copy(
+    """A Keeping of an environment of this name on a bucket; further arguments are fields of [store].
+
+    Making a client takes longer than most of these tests, so those straight at the server share its client; the proxy gets one of nightshift's own.
+    """
+    environment = environment_for(bucket, server.endpoint, **store).model_copy(
         update={"name": name, "retention": retention or Retention(minimum_keep=2)}
     )
+    if isinstance(server, S3Server):
+        return Keeping(ObjectStore(environment, server.client), environment, shares_client=True)
     return Keeping(ObjectStore.open(environment), environment)
 
 
 @pytest.fixture
-def keeping(s3_server: S3Server, bucket: str) -> Iterator[Keeping]:
+def keeping(s3_server: S3Server, bucket: str) -> Keeping:
     """An environment `local` with database `app` whose folder is claimed; retention of 30 days, at least 2 kept."""
-    made = keeping_at(bucket, s3_server.endpoint)
+    made = keeping_at(bucket, s3_server)
     made.claim()
-    yield made
-    made.store.client.close()
+    return made
 
 
 __all__ = ["DATA", "DECODED", "KEY", "PROVEN", "STRANGE_KEY", "Keeping", "id_of", "keeping_at", "sample_manifest"]

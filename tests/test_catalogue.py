@@ -73,13 +73,13 @@ def test_without_a_decoded_or_proven_backup_there_is_no_silent_default(keeping: 
 
 
 def test_the_catalogue_takes_one_request_for_a_thousand_objects(s3_faults: FaultProxy, bucket: str):
-    keeping = keeping_at(bucket, s3_faults.endpoint)
+    keeping = keeping_at(bucket, s3_faults)
     for number in range(3):
         keeping.add(id_of(number))
     s3_faults.requests.clear()
     read_catalogue(keeping.store, keeping.environment, "app")
     assert len(s3_faults.requests) == 1
-    keeping.store.client.close()
+    keeping.close()
 
 
 def many(count: int) -> Iterator[Listed]:
@@ -250,10 +250,10 @@ def test_a_folder_is_claimed_once_and_stays_claimed_after_a_key_was_replaced(kee
 def test_a_folder_of_another_environment_is_refused_and_its_owner_named(
     keeping: Keeping, s3_server: S3Server, bucket: str
 ):
-    other = keeping_at(bucket, s3_server.endpoint, name="production", prefix="local")
+    other = keeping_at(bucket, s3_server, name="production", prefix="local")
     with pytest.raises(PermanentError, match=r"environment 'local'.*another store\.prefix"):
         other.claim()
-    other.store.client.close()
+    other.close()
 
 
 def test_an_owner_object_that_somebody_else_signed_is_refused(keeping: Keeping):

@@ -76,7 +76,7 @@ def test_an_environment_without_reports_has_no_problem_and_no_report(keeping: Ke
 
 
 def test_the_end_is_found_by_the_head_not_by_reading_the_whole_chain(s3_faults: FaultProxy, bucket: str):
-    keeping = keeping_at(bucket, s3_faults.endpoint)
+    keeping = keeping_at(bucket, s3_faults)
     for _ in range(3):
         append(keeping)
     s3_faults.requests.clear()
@@ -84,7 +84,7 @@ def test_the_end_is_found_by_the_head_not_by_reading_the_whole_chain(s3_faults: 
     assert s3_faults.count("GET", "list-type") == 1
     assert s3_faults.count("GET", "start-after=local%2Fevidence%2F00000003.json") == 1
     assert s3_faults.count("GET", "/evidence/") == 0  # no report is read
-    keeping.store.client.close()
+    keeping.close()
 
 
 def test_eight_runs_that_append_at_once_make_one_whole_chain(keeping: Keeping):
@@ -133,7 +133,7 @@ def test_a_report_with_another_number_than_it_was_given_is_refused(keeping: Keep
 
 
 def test_a_head_that_cannot_be_written_just_now_stays_behind_and_is_caught_up(s3_faults: FaultProxy, bucket: str):
-    keeping = keeping_at(bucket, s3_faults.endpoint)
+    keeping = keeping_at(bucket, s3_faults)
     append(keeping)
     # A TemporaryError that botocore does not try again by itself.
     s3_faults.refuse("PUT", "evidence-head.json", status=400, body=b"<Error><Code>ExpiredToken</Code></Error>")
@@ -143,7 +143,7 @@ def test_a_head_that_cannot_be_written_just_now_stays_behind_and_is_caught_up(s3
     append(keeping)
     assert b'"sequence":3' in keeping.store.get(HEAD)
     assert problems(keeping) == []
-    keeping.store.client.close()
+    keeping.close()
 
 
 def test_a_key_that_was_replaced_still_verifies_what_it_signed(chain: Keeping):
@@ -264,11 +264,11 @@ def test_the_evidence_of_another_environment_is_never_appended_to(
 ):
     if not with_head:
         remove_the_head(chain)
-    other = keeping_at(bucket, s3_server.endpoint, name="production", prefix="local")
+    other = keeping_at(bucket, s3_server, name="production", prefix="local")
     with pytest.raises(PermanentError, match="evidence of environment 'local'"):
         append(other)
     assert problems(other) != []
-    other.store.client.close()
+    other.close()
 
 
 def test_what_is_not_a_report_is_passed_over(chain: Keeping):

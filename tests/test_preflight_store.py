@@ -23,9 +23,9 @@ def states(checks: dict[str, Check]) -> dict[str, str]:
 
 @pytest.fixture
 def faulty(s3_faults: FaultProxy, bucket: str) -> Any:
-    keeping = keeping_at(bucket, s3_faults.endpoint)
+    keeping = keeping_at(bucket, s3_faults)
     yield keeping
-    keeping.store.client.close()
+    keeping.close()
 
 
 def test_a_good_bucket_passes_every_check_and_nothing_of_the_probe_is_left(keeping: Keeping):
@@ -47,11 +47,11 @@ def test_a_good_bucket_passes_every_check_and_nothing_of_the_probe_is_left(keepi
 def test_a_bucket_that_is_not_there_is_told_apart_from_one_that_is_closed(
     s3_server: S3Server, faulty: Keeping, s3_faults: FaultProxy
 ):
-    missing = keeping_at("there-is-no-such-bucket", s3_server.endpoint)
+    missing = keeping_at("there-is-no-such-bucket", s3_server)
     checks = look(missing)
     assert states(checks) == {"bucket": "failed"}
     assert "there is no such bucket" in checks["bucket"].found
-    missing.store.client.close()
+    missing.close()
     s3_faults.refuse("HEAD", status=403)
     closed = look(faulty)
     assert states(closed) == {"bucket": "failed"}
@@ -102,12 +102,12 @@ def test_a_bucket_that_cannot_be_written_is_told_with_the_permission(faulty: Kee
 
 
 def test_a_kms_key_that_cannot_be_used_is_told(s3_faults: FaultProxy, bucket: str):
-    keeping = keeping_at(bucket, s3_faults.endpoint, encryption="sse-kms", kms_key_id="alias/backups")
+    keeping = keeping_at(bucket, s3_faults, encryption="sse-kms", kms_key_id="alias/backups")
     s3_faults.refuse("PUT", "nightshift-probe", status=400, body=b"<Error><Code>KMS.NotFoundException</Code></Error>")
     checks = look(keeping)
     assert checks["writable"].state == "failed"
     assert "kms:GenerateDataKey" in checks["writable"].next_step
-    keeping.store.client.close()
+    keeping.close()
 
 
 def test_a_probe_that_cannot_be_deleted_fails_since_retention_could_not_either(faulty: Keeping, s3_faults: FaultProxy):
@@ -172,17 +172,17 @@ def test_a_versioned_bucket_without_expiry_and_a_long_default_lock_are_warned_of
             "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 90}},
         },
     )
-    keeping = keeping_at(locking_bucket, s3_server.endpoint)
+    keeping = keeping_at(locking_bucket, s3_server)
     checks = look(keeping)
     assert checks["versioning"].state == "warning"
     assert (checks["object lock"].state, "90 days" in checks["object lock"].found) == ("warning", True)
-    keeping.store.client.close()
+    keeping.close()
 
 
 def test_a_lock_that_the_bucket_cannot_give_fails(s3_server: S3Server, bucket: str):
-    keeping = keeping_at(bucket, s3_server.endpoint, object_lock_days=7)
+    keeping = keeping_at(bucket, s3_server, object_lock_days=7)
     assert look(keeping)["object lock"].state == "failed"
-    keeping.store.client.close()
+    keeping.close()
 
 
 def test_public_access_that_is_not_blocked_is_warned_of_where_it_can_be_read(keeping: Keeping):

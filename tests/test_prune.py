@@ -75,7 +75,7 @@ def test_a_dry_run_tells_the_same_plan_and_changes_nothing(keeping: Keeping):
 
 
 def test_the_manifest_goes_before_the_data(s3_faults: FaultProxy, bucket: str):
-    keeping = keeping_at(bucket, s3_faults.endpoint)
+    keeping = keeping_at(bucket, s3_faults)
     keeping.claim()
     old = keeping.add(id_of(40))
     fill(keeping, (2, 1))
@@ -85,7 +85,7 @@ def test_the_manifest_goes_before_the_data(s3_faults: FaultProxy, bucket: str):
         prune(keeping)
     assert old not in ids_left(keeping)
     assert keeping.folder(old) + DATA in keeping.keys_in_bucket()
-    keeping.store.client.close()
+    keeping.close()
 
 
 def refusing(keeping: Keeping, monkeypatch: pytest.MonkeyPatch, locked: set[str], denied: set[str]) -> None:
@@ -124,7 +124,7 @@ def test_a_denied_deletion_is_a_failure_that_names_the_key(keeping: Keeping, mon
 
 
 def test_objects_under_a_real_lock_are_reported_and_stay(s3_server: S3Server, locking_bucket: str):
-    keeping = keeping_at(locking_bucket, s3_server.endpoint, object_lock_days=1)
+    keeping = keeping_at(locking_bucket, s3_server, object_lock_days=1)
     keeping.claim()
     old = keeping.add(id_of(40))
     fill(keeping, (2, 1))
@@ -132,7 +132,7 @@ def test_objects_under_a_real_lock_are_reported_and_stay(s3_server: S3Server, lo
     assert outcome.deleted == ()
     assert list(outcome.locked) == [keeping.folder(old) + MANIFEST]
     assert old in ids_left(keeping)
-    keeping.store.client.close()
+    keeping.close()
 
 
 def test_only_a_success_of_the_run_lets_anything_be_deleted(keeping: Keeping):
@@ -167,7 +167,7 @@ def test_a_folder_that_nobody_or_another_environment_owns_is_not_pruned(
     keeping: Keeping, s3_server: S3Server, bucket: str
 ):
     fill(keeping, (40, 3, 2))
-    other = keeping_at(bucket, s3_server.endpoint, name="production", prefix="local")
+    other = keeping_at(bucket, s3_server, name="production", prefix="local")
     before = keeping.keys_in_bucket()
     with pytest.raises(PermanentError, match="belongs to database 'app' of environment 'local'"):
         prune(other)
@@ -178,13 +178,13 @@ def test_a_folder_that_nobody_or_another_environment_owns_is_not_pruned(
     with pytest.raises(PermanentError, match=r"no owner\.json"):
         prune(keeping)
     assert keeping.keys_in_bucket() == before - {owner_key("local", "app")}
-    other.store.client.close()
+    other.close()
 
 
 def test_an_empty_folder_has_nothing_to_prune(s3_server: S3Server, bucket: str):
-    keeping = keeping_at(bucket, s3_server.endpoint)
+    keeping = keeping_at(bucket, s3_server)
     assert prune(keeping).plan.decisions == ()
-    keeping.store.client.close()
+    keeping.close()
 
 
 def test_a_forged_newest_proven_does_not_stand_in_for_the_good_one(keeping: Keeping):
@@ -228,7 +228,7 @@ def test_a_manifest_signed_with_a_replaced_key_counts_while_the_key_is_accepted(
 def test_too_many_forged_backups_stop_every_deletion_after_a_bounded_number_of_looks(
     s3_faults: FaultProxy, bucket: str
 ):
-    keeping = keeping_at(bucket, s3_faults.endpoint)
+    keeping = keeping_at(bucket, s3_faults)
     keeping.claim()
     fill(keeping, (60, 50, 40))
     for number in range(MOST_DISTRUSTED + 15):
@@ -240,11 +240,11 @@ def test_too_many_forged_backups_stop_every_deletion_after_a_bounded_number_of_l
     assert outcome.deleted == ()
     assert "look at them first" in texts(outcome, "error")
     assert s3_faults.count("GET", MANIFEST) == MOST_DISTRUSTED + 1
-    keeping.store.client.close()
+    keeping.close()
 
 
 def test_the_number_of_requests_depends_on_the_policy_not_on_the_number_of_backups(s3_faults: FaultProxy, bucket: str):
-    keeping = keeping_at(bucket, s3_faults.endpoint)
+    keeping = keeping_at(bucket, s3_faults)
     keeping.claim()
     seen = []
     for number in (4, 16):
@@ -258,7 +258,7 @@ def test_the_number_of_requests_depends_on_the_policy_not_on_the_number_of_backu
         seen.append(len(s3_faults.requests))
     # owner, clock, uploads, list, two backups of two objects each, two deletions
     assert seen == [10, 10]
-    keeping.store.client.close()
+    keeping.close()
 
 
 def test_remains_of_unfinished_backups_are_swept_when_they_are_old_enough(
@@ -347,8 +347,8 @@ def test_what_is_not_ours_is_left_alone_and_counted(keeping: Keeping):
 
 @pytest.mark.parametrize("other_prefix", ["prod-eu", "prod/eu", "prod/app", "prod/evidence", "pro", "prod/app/eu/app"])
 def test_two_environments_in_one_bucket_never_touch_each_other(s3_server: S3Server, bucket: str, other_prefix: str):
-    one = keeping_at(bucket, s3_server.endpoint, name="prod", prefix="prod")
-    other = keeping_at(bucket, s3_server.endpoint, name="other", prefix=other_prefix)
+    one = keeping_at(bucket, s3_server, name="prod", prefix="prod")
+    other = keeping_at(bucket, s3_server, name="other", prefix=other_prefix)
     for keeping in (one, other):
         keeping.claim()
         fill(keeping, (50, 45, 2, 1))
@@ -363,7 +363,7 @@ def test_two_environments_in_one_bucket_never_touch_each_other(s3_server: S3Serv
     assert len(gone_then) == 8
     assert not gone_then & mine
     for keeping in (one, other):
-        keeping.store.client.close()
+        keeping.close()
 
 
 @dataclass(frozen=True)
