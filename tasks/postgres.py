@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import TupleRow
 
 from core.environment import Database
@@ -22,16 +23,14 @@ Connection = psycopg.Connection[TupleRow]
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 # pg_settings is asked which of these the server knows: transaction_timeout came with 17.
 _TIMEOUTS = (
-    "statement_timeout",
     "lock_timeout",
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
     "transaction_timeout",
 )
-_SET_TIMEOUTS: LiteralString = """
-    SELECT pg_catalog.set_config(name, CASE name WHEN 'statement_timeout' THEN %s ELSE '0' END, false)
-    FROM pg_catalog.pg_settings WHERE name = ANY (%s)
-"""
+_SET_TIMEOUTS: LiteralString = (
+    "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY (%s)"
+)
 
 
 def describe(database: Database) -> str:
@@ -51,11 +50,10 @@ def connect(
     connection = open_connection(database, application_name=application_name, autocommit=True)
     try:
         with translated("prepare a session", describe(database)):
-            # First of all: a role's own search_path may put another "=" before pg_catalog's.
+            # First of all: a role's own search_path may put another "=" before pg_catalog's, and its own time-out be shorter than the next query.
             connection.execute("SET search_path = pg_catalog")
-            # psycopg reads times in this style alone, and a role or database may have another one set.
-            pin_session(connection, {"DateStyle": "ISO, YMD", "TimeZone": "UTC"})
-            connection.execute(_SET_TIMEOUTS, (f"{statement_timeout_seconds}s", list(_TIMEOUTS)))
+            connection.execute(sql.SQL("SET statement_timeout = {}").format(f"{statement_timeout_seconds}s"))
+            connection.execute(_SET_TIMEOUTS, (list(_TIMEOUTS),))
             connection.autocommit = autocommit
     except BaseException:
         connection.close()
@@ -161,6 +159,11 @@ _PERMANENT: tuple[tuple[str, str, str], ...] = (
         r"42501",
         r"permission denied",
         "Grant the role what is missing: GRANT pg_read_all_data TO the role; ALTER ROLE … BYPASSRLS where row security is on.",
+    ),
+    (
+        r"53200",
+        r"",
+        "The server has no shared memory left, mostly for locks: raise max_locks_per_transaction and restart it.",
     ),
     (
         r"0A000",

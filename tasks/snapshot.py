@@ -164,13 +164,6 @@ def _lock(connection: Connection, relations: Sequence[Relation], on: str) -> Non
         except psycopg.errors.LockNotAvailable as error:
             connection.execute("ROLLBACK")
             raise lock_error(connection, error, [relation.oid for relation in batch], on) from error
-        except psycopg.errors.OutOfMemory as error:
-            raise PermanentError(
-                "lock the tables",
-                on,
-                f"{error.diag.message_primary} ({len(relations)} tables)",
-                "Raise max_locks_per_transaction in postgresql.conf and restart the server.",
-            ) from error
 
 
 def lock_statement(tables: Sequence[tuple[str, str]]) -> sql.Composed:
