@@ -75,6 +75,6 @@ INSERT INTO types.references_to_catalogue VALUES
 
 CREATE TABLE types.texts (id int PRIMARY KEY, body text COLLATE "C", note text);
 INSERT INTO types.texts VALUES
-    (1, '', NULL), (2, E'\\N', '\N'), (3, E'\\.\n\\.\n', E'\\.'), (4, E'tab\there\vand\fthere\bback', E'cr\r\nlf'), (5, E'quote '' " ` back\\slash', '$$ $1 %s {0} :name ?'),
+    (1, '', NULL), (2, E'\\N', '\N'), (3, E'\\.\n\\.\n', E'\\.'), (4, E'tab\there\u000band\fthere\bback', E'cr\r\nlf'), (5, E'quote '' " ` back\\slash', '$$ $1 %s {0} :name ?'),
     (6, E'caf\u00e9', E'cafe\u0301'), (7, E'\U0001F40D\U0001F468\u200D\U0001F4BB \u202E right to left', 'ﬁ ß ẞ İ ı'), (8, ' leading and trailing ', E'\u00A0'), (9, repeat('long line ', 20000), NULL),
     (10, E'\u0001\u007f\uFEFF', '-- not a comment; DROP TABLE users; /*');

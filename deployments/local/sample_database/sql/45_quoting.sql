@@ -24,7 +24,7 @@ CREATE TABLE "Sales & Orders"."select" ("from" int, "where" text);
 INSERT INTO "Sales & Orders"."select" VALUES (1, 'here');
 CREATE TABLE "Sales & Orders"."-option" (id int);
 INSERT INTO "Sales & Orders"."-option" VALUES (1);
-CREATE TABLE "Sales & Orders"."as_long_as_a_name_can_be_in_postgresql_which_is_sixty_three_byte" (id int);
+CREATE TABLE "Sales & Orders"."as_long_as_a_name_may_be_in_postgresql_that_is_sixty_three_byte" (id int);
 CREATE TYPE "Sales & Orders"."Mood, or so" AS ENUM ('very ''good''', 'a,b', '', ' ');
 CREATE TABLE "Sales & Orders"."Moods" (mood "Sales & Orders"."Mood, or so", moods "Sales & Orders"."Mood, or so"[]);
 INSERT INTO "Sales & Orders"."Moods" VALUES ('a,b', '{"", "a,b", " ", "very ''good''"}'), ('', '{}');
