@@ -60,9 +60,10 @@ def run_backup(server: Server, environment: str, parameters: dict[str, Any], *, 
 
 def with_reason(client: SyncPrefectClient, view: RunView) -> RunView:
     """The view of a run that did not complete, with the reason from its log where its state does not tell it."""
+    if view.state_type != "CRASHED" and view.message:
+        return view
     reason = last_error(client, view.run_id)
-    told = not reason or reason in view.message
-    return view if told else replace(view, message=f"{view.message.rstrip('.')}: {reason}")
+    return replace(view, message=f"{view.message.rstrip('.')}: {reason}".removeprefix(": ")) if reason else view
 
 
 def as_document(server: Server, environment: str, view: RunView) -> dict[str, Any]:

@@ -20,9 +20,14 @@ DEFAULT_ROWS = 2000
 
 def up_command(rows: RowsOption = DEFAULT_ROWS) -> None:
     """Start the platform on this machine and leave it running until Ctrl-C."""
+    run_until_stopped(Platform(platform_folder("up"), rows=rows, tell=Teller()))
+
+
+def run_until_stopped(platform: Platform) -> None:
+    """Given a platform that is not started yet, start it, say where it is, and look after it until Ctrl-C. SIGTERM raises SystemExit; all is stopped."""
     with unwinding_signals():
         try:
-            with Platform(platform_folder("up"), rows=rows, tell=Teller()) as platform:
+            with platform:
                 show_platform(platform)
                 console.print("Running until Ctrl-C. In another terminal: [bold]nightshift backup local[/bold]")
                 platform.watch(threading.Event())

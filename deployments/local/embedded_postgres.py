@@ -2,13 +2,12 @@
 
 import secrets
 import signal
-import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from core.errors import PermanentError
 from core.redaction import register_secret
 from deployments.local.data_folder import DataFolder
 from deployments.local.ports import HOST, free_port
@@ -18,6 +17,7 @@ from deployments.local.service import Service
 
 EXTENSION_FOLDER = Path(__file__).parent / "sample_database" / "extension_path"
 SUPERUSER = "postgres"
+_INITDB_SECONDS = 120.0
 # PostgreSQL needs a few variables and none of ours.
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 _SETTINGS = {
@@ -100,8 +100,17 @@ class EmbeddedPostgres:
     def _reachable(self, binaries: Path) -> Path:
         if can_run(binaries / "postgres", self._account):
             return binaries
-        copy = self._scratch / "programs"
-        copy_for(binaries.parent, copy, self._account)
+        tree = binaries.parent
+        package = self._scratch / "programs" / tree.parent.name
+        for folder in (package.parent, package):
+            folder.mkdir()
+            give(folder, self._account)
+        copy = package / tree.name
+        copy_for(tree, copy, self._account)
+        # Beside its package the wheel has a folder of libraries, which its programs look for in ../../../.
+        libraries = tree.parents[1] / f"{tree.parent.name}.libs"
+        if libraries.is_dir():
+            copy_for(libraries, package.parent / libraries.name, self._account)
         return copy / "bin"
 
     def _extension_settings(self) -> dict[str, str]:
@@ -116,45 +125,20 @@ class EmbeddedPostgres:
         for folder in (self._data, self.socket_folder):
             folder.mkdir(mode=0o700)
             give(folder, self._account)
-        account = self._account
         password_file = self._scratch / "password"
         password_file.touch(mode=0o600)
         give(password_file, self._account, mode=0o600)
         password_file.write_text(self._password)
+        options = (f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync")
         try:
-            done = subprocess.run(
-                [
-                    str(self._binaries / "initdb"),
-                    f"--pgdata={self._data}",
-                    f"--username={SUPERUSER}",
-                    f"--pwfile={password_file}",
-                    "--auth=scram-sha-256",
-                    "--encoding=UTF8",
-                    "--locale=C",
-                    "--no-sync",
-                ],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                cwd=self._scratch,
-                env=_ENVIRONMENT,
-                timeout=120,
-                start_new_session=True,
-                user=account.user_id if account else None,
-                group=account.group_id if account else None,
-                extra_groups=[] if account else None,
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise PermanentError("make a PostgreSQL cluster", str(self._data), str(error)) from error
+            replace(
+                self.service,
+                name="initdb",
+                argv=[str(self._binaries / "initdb"), f"--pgdata={self._data}", f"--username={SUPERUSER}", *options],
+                log=self.service.log.with_name("initdb.log"),
+            ).run_to_end(_INITDB_SECONDS)
         finally:
             password_file.unlink()
-        if done.returncode != 0:
-            raise PermanentError(
-                "make a PostgreSQL cluster",
-                str(self._data),
-                done.stderr.strip() or f"initdb ended with exit code {done.returncode}",
-            )
 
     def _answers(self) -> bool:
         try:

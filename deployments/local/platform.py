@@ -45,6 +45,7 @@ class Platform:
         postgres: str | None = None,
         preferred_port: int = PREFERRED_PORT,
         prefect_file: Path = CHECKOUT / "prefect.yaml",
+        deployments: str = "*/local",
         variables: dict[str, str] | None = None,
         tell: Tell = lambda _: None,
     ) -> None:
@@ -55,14 +56,15 @@ class Platform:
             rows: how many rows the sample database's largest table gets.
             postgres: `machine`, `wheel` or None (see find_binaries).
             preferred_port: the Prefect server's port when it is free.
-            prefect_file: what to deploy from: all of its deployments that are called `local`.
+            prefect_file: what to deploy from.
+            deployments: which of them, as `prefect deploy --name` understands it.
             variables: further variables for flow runs.
             tell: called with a sentence at each step.
         """
         self.folder = DataFolder(path)
         self.rows = rows
         self._postgres_choice, self._preferred_port = postgres, preferred_port
-        self._prefect_file = prefect_file
+        self._prefect_file, self._deployments = prefect_file, deployments
         self._further_variables = variables or {}
         self._tell = tell
         self._supervisor = Supervisor(tell)
@@ -154,7 +156,7 @@ class Platform:
         variables = {**self.variables, **self._further_variables}
         worker = self.prefect.worker(variables)
         self._supervisor.add(worker, worker.start)
-        self.prefect.deploy(variables, prefect_file=self._prefect_file)
+        self.prefect.deploy(variables, prefect_file=self._prefect_file, names=self._deployments)
         self.check()
         write_record(self.folder.record, self.running)
 

@@ -6,7 +6,6 @@ Both have a PREFECT_HOME in the platform's folder, and none of the user's PREFEC
 import os
 import secrets
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from deployments.local import leash
 from deployments.local.data_folder import CHECKOUT, DataFolder
 from deployments.local.ports import HOST, free_port
 from deployments.local.prefect_template import keep_template, use_template
-from deployments.local.service import Service, log_tail
+from deployments.local.service import Service
 
 WORK_POOL = "nightshift"
 PREFERRED_PORT = 4200
@@ -116,27 +115,16 @@ class PrefectServer:
             grace_seconds=_WORKER_GRACE_SECONDS + 10,
         )
 
-    def deploy(self, environment: Mapping[str, str], *, prefect_file: Path) -> None:
-        """Deploy what prefect_file describes under the name `local`. Raise PermanentError, with the end of the command's output, when that fails."""
-        log = self._folder.logs / "deploy.log"
-        command = ("-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(prefect_file), "--name", "*/local")
-        try:
-            with log.open("ab") as output:
-                subprocess.run(
-                    [sys.executable, *command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    check=True,
-                    cwd=prefect_file.parent,
-                    env=self.environment(environment),
-                    start_new_session=True,
-                    timeout=_DEPLOY_SECONDS,
-                )
-        except subprocess.SubprocessError as error:
-            raise PermanentError(
-                "deploy", str(prefect_file), log_tail(log, lines=8) or str(error), f"See {log}"
-            ) from error
+    def deploy(self, environment: Mapping[str, str], *, prefect_file: Path, names: str) -> None:
+        """Deploy what prefect_file describes under names (FLOW/NAME, * allowed). Raise PermanentError, with the end of the command's output, when that fails."""
+        command = ("-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(prefect_file), "--name", names)
+        Service(
+            name=f"prefect deploy --name {names}",
+            argv=[sys.executable, *command],
+            environment=self.environment(environment),
+            log=self._folder.logs / "deploy.log",
+            folder=prefect_file.parent,
+        ).run_to_end(_DEPLOY_SECONDS)
 
     def _answers(self) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""One server of the platform: a child process with its own standard streams, that dies with its parent and is ended by its own process id."""
+"""One server or command of the platform: a child process with its own standard streams, that dies with its parent and is ended by its own process id."""
 
 import ctypes
 import os
@@ -115,6 +115,21 @@ class Service:
                 f"it did not answer within {timeout_seconds:.0f} s: {log_tail(self.log)}",
                 "See its log",
             ) from error
+
+    def run_to_end(self, timeout_seconds: float) -> None:
+        """Start a command that ends by itself, and wait for it. Raise PermanentError when it ends with another exit code than 0, or not in time."""
+        self.start()
+        assert self.process is not None  # noqa: S101 - for the type checker: start sets it or raises
+        try:
+            code = self.process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired as error:
+            found = f"it did not end within {timeout_seconds:.0f} s: {log_tail(self.log)}"
+            raise PermanentError(f"run {self.name}", str(self.log), found, "See its log") from error
+        finally:
+            self.stop()
+        if code != 0:
+            found = log_tail(self.log, lines=8) or f"it ended with exit code {code}"
+            raise PermanentError(f"run {self.name}", str(self.log), found, "See its log")
 
     def stop(self) -> None:
         """End it: by its stop signal, after the grace by SIGKILL. Nothing happens when it is not running."""
