@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from core.errors import PermanentError
 from core.redaction import redact
@@ -29,6 +29,7 @@ STDERR_TAIL_BYTES = 16 * 1024
 # A message holds the end of stderr; the whole tail is in `stderr_tail`.
 MESSAGE_CHARACTERS = 2000
 KILL_SECONDS = 10
+GUARD_SIGNALS = {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 _GUARD = str(Path(__file__).with_name("child_guard.py"))
 
 _lock = threading.Lock()
@@ -39,6 +40,14 @@ _running: set[Child] = set()
 def _starter(_pid: int) -> ThreadPoolExecutor:
     """The thread that starts children; one a process (a fork has none of its parent's threads)."""
     return ThreadPoolExecutor(1, thread_name_prefix="child-starter")
+
+
+def _start(command: list[str], blocked: set[signal.Signals], arguments: dict[str, Any]) -> subprocess.Popen[bytes]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        return subprocess.Popen(command, stderr=PIPE, cwd="/", bufsize=0, start_new_session=True, **arguments)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Child:
@@ -71,20 +80,11 @@ class Child:
             raise PermanentError("start a program", argv[0], "it is not there or not executable")
         mode = "keep" if workers else "exec"
         command = [sys.executable, "-I", "-S", _GUARD, str(os.getpid()), mode, *argv]
-        self._process = (
-            _starter(os.getpid())
-            .submit(
-                subprocess.Popen,
-                command,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=PIPE,
-                env=dict(environment),
-                cwd="/",
-                bufsize=0,
-                start_new_session=True,
-            )
-            .result()
+        arguments: dict[str, Any] = {"stdin": stdin, "stdout": stdout, "env": dict(environment)}
+        # What is blocked stays so across fork and execve: a signal to a guard that is still starting waits for it.
+        blocked = GUARD_SIGNALS if workers else set()
+        self._process: subprocess.Popen[bytes] = (
+            _starter(os.getpid()).submit(_start, command, blocked, arguments).result()
         )
         with _lock:
             _running.add(self)

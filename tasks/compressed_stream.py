@@ -57,6 +57,7 @@ class CompressedStream:
         meter: Meter,
         see: Callable[[memoryview], None] | None = None,
         at_end: Callable[[], None],
+        threads: int = COMPRESSION_THREADS,
     ) -> None:
         """Given where the bytes come from, prepare to read.
 
@@ -66,10 +67,12 @@ class CompressedStream:
             see: shown each plain block, which it must copy to keep.
             at_end: called once when the plain bytes have ended and before the last compressed ones are given: raises when they are not all, so that
                 what is uploaded is never completed.
+            threads: that compress beside the caller's; 0: none.
         """
         self._fill, self._see, self._at_end, self._meter = fill, see, at_end, meter
+        jobs = {"threads": threads, "job_size": JOB_BYTES} if threads else {}
         parameters = zstandard.ZstdCompressionParameters.from_level(
-            level, threads=COMPRESSION_THREADS, write_checksum=True, write_content_size=False, job_size=JOB_BYTES
+            level, write_checksum=True, write_content_size=False, **jobs
         )
         self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
         self._buffer = memoryview(bytearray(BLOCK_BYTES))

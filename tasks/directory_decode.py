@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +19,14 @@ from core.copy_rows import TableName
 from core.errors import IntegrityError
 from core.manifest import StoredPart
 from core.pg_commands import pg_restore_decode_command, pg_restore_list_command
-from tasks.children import PIPE, Child, enlarge_pipe
+from tasks.children import enlarge_pipe
+from tasks.head_listing import list_folder
 from tasks.row_counter import ENVIRONMENT, RowCounter
 from tasks.stored_stream import Source, read_part
 
 TABLE_OF_CONTENTS = "toc.dat"
 # pg_restore opens the next file as soon as it has printed the one before.
 OPEN_SECONDS = 120
-END_SECONDS = 300
 _FILE_NAME = re.compile(r"[A-Za-z0-9_]+\.(dat|toc)")
 _DATA_ENTRY = re.compile(r"^(\d+); \d+ \d+ (TABLE DATA|BLOBS) ", re.MULTILINE)
 
@@ -47,7 +46,10 @@ def count_directory(source: Source, parts: Sequence[StoredPart], program: str) -
                 _fetch(source, part, folder / part.name)
             else:
                 os.mkfifo(folder / part.name, 0o600)
-        files = list(_files_in_order(folder, _list(program, folder, where), where))
+        listing = list_folder(
+            pg_restore_list_command(program, str(folder)), ENVIRONMENT, on=where, error=IntegrityError
+        )
+        files = list(_files_in_order(folder, listing, where))
         _require_same_files(files, by_name, where)
         with RowCounter(pg_restore_decode_command(program, str(folder))) as counter:
             for file in files:
@@ -77,22 +79,6 @@ def _require_same_files(files: Sequence[str], by_name: Mapping[str, StoredPart],
 def _fetch(source: Source, part: StoredPart, path: Path) -> None:
     with path.open("wb") as file:
         read_part(source, part, file.write)
-
-
-def _list(program: str, folder: Path, where: str) -> str:
-    with Child(pg_restore_list_command(program, str(folder)), environment=ENVIRONMENT, stdout=PIPE) as child:
-        listing = bytearray()
-        while block := child.stdout.read(1024 * 1024):
-            listing += block
-        try:
-            child.wait(END_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            raise IntegrityError(
-                "list the archive", where, f"pg_restore has not ended after {END_SECONDS} s"
-            ) from error
-        if failure := child.failure():
-            raise IntegrityError("list the archive", where, failure)
-    return listing.decode(errors="replace")
 
 
 def _files_in_order(folder: Path, listing: str, where: str) -> Iterator[str]:

@@ -92,10 +92,10 @@ def dump_to_store(
             )
             part = store_stream(store, backup_folder, relative, stream, name=name, segment_bytes=segment_bytes)
             text = capture.content.decode() if capture is not None else ""
+        meter.finish()
     except BaseException:
         store.remove_folder(f"{backup_folder}{relative}/")
         raise
-    meter.finish()
     return Streamed(part, "".join(found), text)
 
 

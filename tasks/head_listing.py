@@ -1,7 +1,8 @@
-"""The archive's table of contents, taken from the head of its stream while it passes: `pg_restore --list` reads it and hangs up."""
+"""An archive's table of contents: of a stream, taken from its head while it passes (`pg_restore --list` reads that and hangs up), or of a folder."""
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,24 @@ BACKLOG_BYTES = 16 * 1024 * 1024
 PATIENCE_SECONDS = 60.0
 READ_BYTES = 256 * 1024
 END_SECONDS = 60
+FOLDER_SECONDS = 300
+
+
+def list_folder(
+    argv: Sequence[str], environment: Mapping[str, str], *, on: str, error: type[PermanentError] = PermanentError
+) -> str:
+    """Given the command line of `pg_restore --list` with a folder, return what it prints. Raise `error` when it fails."""
+    with Child(argv, environment=environment, stdout=PIPE) as child:
+        listing = bytearray()
+        while block := child.stdout.read(READ_BYTES):
+            listing += block
+        try:
+            child.wait(FOLDER_SECONDS)
+        except subprocess.TimeoutExpired as late:
+            raise error("list the archive", on, f"pg_restore has not ended after {FOLDER_SECONDS} s") from late
+        if failure := child.failure():
+            raise error("list the archive", on, failure)
+    return listing.decode(errors="replace")
 
 
 class HeadListing:

@@ -1,7 +1,8 @@
-"""A TCP proxy before a PostgreSQL server that can be cut or made deaf."""
+"""A TCP proxy before a PostgreSQL server that can be cut, made slow or made deaf."""
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -23,6 +24,7 @@ class TcpProxy:
         self._go_on = threading.Event()
         self._go_on.set()
         self._cut_after: int | None = None
+        self._bytes_per_second = 0
         self.passed_bytes = 0
         self._start(self._accept)
 
@@ -41,6 +43,10 @@ class TcpProxy:
     def hang(self) -> None:
         """Pass nothing on any more; connections stay open."""
         self._go_on.clear()
+
+    def slow_down(self, bytes_per_second: int) -> None:
+        """Pass the server's bytes on at about this rate, all connections together."""
+        self._bytes_per_second = bytes_per_second
 
     def go_on(self) -> None:
         """Pass on what waits."""
@@ -88,6 +94,8 @@ class TcpProxy:
 
     def _count(self, size: int) -> None:
         self.passed_bytes += size
+        if self._bytes_per_second:
+            time.sleep(size / self._bytes_per_second)
         if self._cut_after is not None and self.passed_bytes >= self._cut_after:
             self._cut_after = None
             self.cut()

@@ -108,7 +108,6 @@ def test_all_children_can_be_stopped_at_once(workers: bool) -> None:
         Child(["/bin/sleep", "60"], environment=ENVIRONMENT, workers=workers) as one,
         Child(["/bin/sleep", "60"], environment=ENVIRONMENT, workers=workers) as two,
     ):
-        time.sleep(0.3)
         stop_all_children()
         for child in (one, two):
             child.wait(5)
@@ -182,6 +181,14 @@ def test_a_child_and_its_workers_can_be_held_and_let_go() -> None:
         assert all(becomes(pid, "S") for pid in pids)
         child.pause()
     assert all(gone_within(pid, 1.0) for pid in pids)
+
+
+def test_a_child_that_is_held_while_it_starts_is_held() -> None:
+    with Child([SHELL, "-c", "echo started"], environment=ENVIRONMENT, stdout=PIPE, workers=True) as child:
+        child.pause()
+        child.resume()
+        assert child.stdout.readline() == b"started\n"
+        assert child.wait(10) == 0
 
 
 def test_the_end_of_a_child_with_workers_is_told_as_its_own() -> None:
