@@ -35,7 +35,7 @@ def check_objectives(
 def _compare(
     name: str, entry: CatalogueEntry | None, state: str, objective: timedelta, *, now: datetime, next_step: str
 ) -> Check:
-    asked = f"the objective is {human_age(objective)}"
+    asked = f"the objective is {objective // timedelta(hours=1)} h"
     if entry is None:
         return Check(name=name, state="warning", found=f"no backup is {state} yet; {asked}", next_step=next_step)
     age = now - entry.snapshot_time

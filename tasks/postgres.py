@@ -52,6 +52,8 @@ def connect(
         with translated("prepare a session", describe(database)):
             # First of all: a role's own search_path may put another "=" before pg_catalog's, and its own time-out be shorter than the next query.
             connection.execute("SET search_path = pg_catalog")
+            # psycopg reads times of the ISO style alone; a database or a role may set another.
+            connection.execute("SET DateStyle = 'ISO, YMD'")
             connection.execute(sql.SQL("SET statement_timeout = {}").format(f"{statement_timeout_seconds}s"))
             connection.execute(_SET_TIMEOUTS, (list(_TIMEOUTS),))
             connection.autocommit = autocommit

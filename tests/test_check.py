@@ -19,6 +19,7 @@ from core.checks import Check
 from core.environment import Objectives
 from core.errors import ConfigurationError
 from core.objectives import check_objectives
+from core.redaction import register_secret
 from core.signature import SigningKey
 from deployments.command.check import check_command, line_of
 from deployments.command.probes import Probe, references_of, run_probes
@@ -151,6 +152,25 @@ def test_every_part_is_tried_although_others_fail(
         assert told in result.output, (told, result.output)
 
 
+def test_a_database_with_settings_of_its_own_is_looked_at_like_any_other(
+    *,
+    run: Callable[..., Result],
+    write: Callable[..., None],
+    no_prefect_server: None,
+    s3_server: S3Server,
+    bucket: str,
+    postgres_16: PostgresServer,
+    fresh_database: Callable[..., str],
+) -> None:
+    name = fresh_database(postgres_16, "CREATE TABLE t (a int)")
+    for setting in ("DateStyle = 'SQL, DMY'", "TimeZone = 'Asia/Kathmandu'", "IntervalStyle = 'sql_standard'"):
+        postgres_16.execute("postgres", f"ALTER DATABASE {name} SET {setting}")
+    write(store_of(s3_server, bucket), database_of(postgres_16, name))
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert "✔ app: clock" in result.output
+
+
 def test_a_server_that_is_deaf_holds_nothing_up(
     run: Callable[..., Result], write: Callable[..., None], no_prefect_server: None
 ) -> None:
@@ -255,12 +275,20 @@ def test_probes_are_shown_in_their_order_and_one_that_never_ends_is_left_behind(
     assert found[2] == [Check(name="wrong", state="failed", found="there: nothing", next_step="Look elsewhere")]
 
 
-def test_a_defect_of_a_probe_is_not_taken_for_a_finding() -> None:
-    def broken() -> list[Check]:
-        raise ZeroDivisionError
+def test_an_error_that_nobody_foresaw_fails_its_check_alone() -> None:
+    register_secret("a-registered-secret")
 
-    with pytest.raises(ZeroDivisionError):
-        list(run_probes([Probe("broken", broken, 5)]))
+    def broken() -> list[Check]:
+        raise ZeroDivisionError("no a-registered-secret here")
+
+    [[first], [second]] = run_probes([Probe("broken", broken, 5), Probe("well", lambda: [WELL], 5)])
+    assert first.state == "failed"
+    assert first.found.startswith("ZeroDivisionError: no ***** here (")
+    assert "test_check.py:" in first.found
+    assert second == WELL
+
+
+WELL = Check(name="well", state="passed", found="fine")
 
 
 def test_each_reference_is_looked_at_once() -> None:

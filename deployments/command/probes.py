@@ -6,6 +6,7 @@ Probes run side by side in daemon threads. One that exceeds its time is reported
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextvars import copy_context
@@ -20,7 +21,7 @@ from core.environment import Database, Environment
 from core.environment_keys import dotted, place_at
 from core.errors import ConfigurationError, NightshiftError
 from core.objectives import check_objectives
-from core.redaction import SHORTEST
+from core.redaction import SHORTEST, redact
 from deployments.command.prefect_api import find_server
 from tasks.catalogue import read_catalogue
 from tasks.clients import installed_clients
@@ -104,10 +105,7 @@ def _start(probe: Probe) -> "Future[list[Check]]":
     context = copy_context()
 
     def run() -> None:
-        try:
-            outcome.set_result(context.run(_checks_of, probe))
-        except BaseException as error:  # noqa: BLE001 - handed on: result() raises it in the caller
-            outcome.set_exception(error)
+        outcome.set_result(context.run(_checks_of, probe))
 
     threading.Thread(target=run, name=f"check {probe.name}", daemon=True).start()
     return outcome
@@ -118,6 +116,10 @@ def _checks_of(probe: Probe) -> list[Check]:
         return list(probe.look())
     except NightshiftError as error:
         return [Check(name=probe.name, state="failed", found=f"{error.on}: {error.found}", next_step=error.next_step)]
+    except Exception as error:  # noqa: BLE001 - told as a failed check, so that the others are seen as well
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        found = redact(f"{type(error).__name__}: {' '.join(str(error).split())} ({place.filename}:{place.lineno})")
+        return [Check(name=probe.name, state="failed", found=found, next_step="Nobody foresaw this: please report it")]
 
 
 def _secret_probe(path: str, reference: str) -> Probe:
