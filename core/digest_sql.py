@@ -96,25 +96,25 @@ def _free_alias(columns: Sequence[Column]) -> str:
 
 
 def large_objects_sql(*, digest: bool) -> str:
-    """The query of all large objects' count, bytes and, if asked for, digest (bigint, bigint, text), to be run with PINNED_SETTINGS.
+    """The query of all large objects' count, bytes and, if asked for, digest (bigint, bigint, text), to be run with PINNED_SETTINGS in a transaction.
 
     Read through lo_get, which asks for the privileges that pg_dump needs, in chunks of 1 MiB, so that the server holds one chunk at a time; by content, since a
-    restore may cut pages of pg_largeobject otherwise. Each step depends on the one before by its value, so no plan can close an object before it is measured.
+    restore may cut pages of pg_largeobject otherwise. Opening, measuring and closing are one subquery each, one in the other and without a join: to a join
+    the planner may add a cache by descriptor, and descriptors are used again.
     """
-    sizes = (
-        "SELECT m.oid, size.bytes FROM pg_largeobject_metadata AS m"
-        f" CROSS JOIN LATERAL (SELECT lo_open(m.oid, {_INV_READ}) AS descriptor OFFSET 0) AS opened"
-        " CROSS JOIN LATERAL (SELECT lo_lseek64(opened.descriptor, 0, 2) AS bytes OFFSET 0) AS measured"
-        " CROSS JOIN LATERAL (SELECT lo_close(opened.descriptor) AS result WHERE measured.bytes >= 0 OFFSET 0) AS closed"
-        " CROSS JOIN LATERAL (SELECT measured.bytes + closed.result AS bytes OFFSET 0) AS size OFFSET 0"
-    )
+    opened = f"SELECT m.oid, lo_open(m.oid, {_INV_READ}) AS descriptor FROM pg_largeobject_metadata AS m OFFSET 0"
+    measured = f"SELECT o.oid, o.descriptor, lo_lseek64(o.descriptor, 0, 2) AS bytes FROM ({opened}) AS o OFFSET 0"
+    closed = f"SELECT m.oid, m.bytes, lo_close(m.descriptor) AS result FROM ({measured}) AS m OFFSET 0"
+    sizes = f"SELECT c.oid, c.bytes + c.result AS bytes FROM ({closed}) AS c OFFSET 0"
     if not digest:
         return f"SELECT count(*), coalesce(sum(s.bytes), 0)::bigint, NULL::text FROM ({sizes}) AS s"
-    row = f"hashint8extended(hash_record_extended(ROW(s.oid, chunk.start, piece.data), {_SEED}), {_MIX})"
     step = LARGE_OBJECT_CHUNK_BYTES
+    pieces = (
+        f"SELECT s.oid, chunk.start, lo_get(s.oid, chunk.start, {step}) AS data FROM ({sizes}) AS s"
+        f" CROSS JOIN LATERAL generate_series(0::bigint, greatest(s.bytes - 1, 0), {step}::bigint) AS chunk(start) OFFSET 0"
+    )
+    row = f"hashint8extended(hash_record_extended(ROW(p.oid, p.start, p.data), {_SEED}), {_MIX})"
     return (
-        "SELECT count(*) FILTER (WHERE chunk.start = 0), coalesce(sum(octet_length(piece.data)), 0)::bigint,"
-        f" coalesce(sum({row}), 0)::text FROM ({sizes}) AS s"
-        f" CROSS JOIN LATERAL generate_series(0::bigint, greatest(s.bytes - 1, 0), {step}::bigint) AS chunk(start)"
-        f" CROSS JOIN LATERAL (SELECT lo_get(s.oid, chunk.start, {step}) AS data OFFSET 0) AS piece"
+        "SELECT count(*) FILTER (WHERE p.start = 0), coalesce(sum(octet_length(p.data)), 0)::bigint,"
+        f" coalesce(sum({row}), 0)::text FROM ({pieces}) AS p"
     )

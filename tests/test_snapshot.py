@@ -77,9 +77,11 @@ def test_a_second_backup_of_the_same_database_is_refused_and_one_of_another_is_n
 ) -> None:
     name, other = fresh_database(postgres_18, *TABLES), fresh_database(postgres_18)
     with hold_snapshot(postgres_18.database(name), backup_key="first"):
-        with pytest.raises(PermanentError, match=r"already being backed up by pid \d+ \(nightshift first"):
-            with hold_snapshot(postgres_18.database(name), backup_key="second"):
-                pass
+        with (
+            pytest.raises(PermanentError, match=r"already being backed up by pid \d+ \(nightshift first"),
+            hold_snapshot(postgres_18.database(name), backup_key="second"),
+        ):
+            pass
         with hold_snapshot(postgres_18.database(other), backup_key="third"):
             pass
     with hold_snapshot(postgres_18.database(name), backup_key="fourth"):
