@@ -32,7 +32,7 @@ from tests.fix_object_store import FaultProxy, S3Server, environment_for
 KEY = SigningKey("hmac-sha256", "the key that signs in these tests, long enough")
 STRANGE_KEY = SigningKey("hmac-sha256", "a key that nobody in these tests knows of")
 SHA = "0" * 64
-DATA = "dump/dump.pgdump.zst.000000"
+DATA = "dump/00000.zst"
 
 
 def id_of(days_ago: float, number: int = 0, now: datetime | None = None) -> str:
@@ -128,7 +128,7 @@ class Keeping:
 
     def put_data(self, backup_id: str) -> None:
         """Write the data of a backup, without a manifest."""
-        for suffix in (DATA, "globals/globals.sql.zst.000000"):
+        for suffix in (DATA, "globals/00000.zst"):
             self.store.put(self.folder(backup_id) + suffix, b"data")
 
     def add(self, backup_id: str, state: str = "decoded", *, key: SigningKey = KEY) -> str:

@@ -13,6 +13,7 @@ from core.canonical import canonical_bytes, sha256_hex
 from core.catalogue import catalogue_of, split_own_key
 from core.errors import ConfigurationError, IntegrityError, PermanentError
 from core.keys import MANIFEST, owner_key
+from core.segments import segment_key
 from core.signature import seal
 from tasks.catalogue import (
     claim_folder,
@@ -61,7 +62,7 @@ def test_one_listing_tells_every_backup_and_its_state(keeping: Keeping):
     assert catalogue.foreign == 2
     assert "local/app/README.txt" in catalogue.foreign_examples
     assert catalogue.entries[0].size_bytes == 8
-    assert catalogue.entries[3].suffixes == (DATA, "globals/globals.sql.zst.000000", MANIFEST, DECODED)
+    assert catalogue.entries[3].suffixes == (DATA, "globals/00000.zst", MANIFEST, DECODED)
     assert abs(catalogue.entries[3].newest_modified - datetime.now(UTC)) < timedelta(minutes=1)
 
 
@@ -86,7 +87,7 @@ def many(count: int) -> Iterator[Listed]:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     for number in range(count):
         folder = f"p/app/{make_backup_id(start + timedelta(minutes=number), number.to_bytes(4, 'big'))}/"
-        for suffix in (DATA, "globals/globals.sql.zst.000000", MANIFEST, DECODED):
+        for suffix in (DATA, "globals/00000.zst", MANIFEST, DECODED):
             # Not a constant: each key of a real listing is a text of its own.
             yield Listed((folder + suffix).encode().decode())
 
@@ -108,13 +109,25 @@ def test_a_listing_out_of_order_is_refused():
         catalogue_of([Listed(one + DATA), Listed(two + DATA), Listed(one + MANIFEST)], "p/app/")
 
 
+@pytest.mark.parametrize("folder", ["dump", "dump/4242.dat", "dump/toc.dat", "globals"])
+def test_every_segment_that_a_backup_writes_is_of_our_layout(folder: str):
+    suffix = segment_key(folder, 7)
+    assert split_own_key(f"p/app/20261122T020000Z-7f3a91c2/{suffix}", "p/app/") == (
+        "20261122T020000Z-7f3a91c2",
+        suffix,
+    )
+
+
 @pytest.mark.parametrize(
     "key",
     [
         "p/app/owner.json",
         "p/app/notes.txt",
         "p/app/20261122T020000Z-7f3a91c2/notes.txt",
+        "p/app/20261122T020000Z-7f3a91c2/state/owner.json",
         "p/app/20261122T020000Z-7f3a91c2/dump/",
+        "p/app/20261122T020000Z-7f3a91c2/dump/readme.txt",
+        "p/app/20261122T020000Z-7f3a91c2/dump/x/y/00000.zst",
         "p/app/20261322T020000Z-7f3a91c2/manifest.json",
         "p/app/20261122T020000Z-7f3a91c2x/manifest.json",
         "p/app/x/20261122T020000Z-7f3a91c2/manifest.json",

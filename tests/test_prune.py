@@ -13,6 +13,7 @@ from core.environment import Retention
 from core.errors import IntegrityError, PermanentError, TemporaryError
 from core.keys import MANIFEST, owner_key
 from core.retention import RetentionOutcome
+from core.segments import segment_key
 from tasks.catalogue import read_catalogue
 from tasks.object_store import Deletion
 from tasks.prune import apply_retention
@@ -59,6 +60,15 @@ def test_old_backups_go_with_all_their_objects_and_the_others_stay(keeping: Keep
     assert outcome.facts()["kept"] == 3
     again = prune(keeping, current=young[-1])
     assert (again.deleted, again.deleted_objects) == ((), 0)
+
+
+def test_a_backup_of_many_files_goes_with_all_of_them(keeping: Keeping):
+    old = keeping.add(id_of(40))
+    for name in ("toc.dat", "4242.dat", "blobs_16400.toc"):
+        keeping.store.put(keeping.folder(old) + segment_key(f"dump/{name}", 0), b"data")
+    fill(keeping, (2, 1))
+    assert prune(keeping).deleted_objects == 7
+    assert not any(old in key for key in keeping.keys_in_bucket())
 
 
 def test_a_dry_run_tells_the_same_plan_and_changes_nothing(keeping: Keeping):
@@ -345,7 +355,10 @@ def test_what_is_not_ours_is_left_alone_and_counted(keeping: Keeping):
     assert "3 objects in the folder are not nightshift's" in texts(outcome, "note")
 
 
-@pytest.mark.parametrize("other_prefix", ["prod-eu", "prod/eu", "prod/app", "prod/evidence", "pro", "prod/app/eu/app"])
+NEIGHBOURS = ("prod-eu", "prod/eu", "prod/app", "prod/evidence", "pro", "prod/app/20260101T020000Z-7f3a91c2")
+
+
+@pytest.mark.parametrize("other_prefix", NEIGHBOURS)
 def test_two_environments_in_one_bucket_never_touch_each_other(s3_server: S3Server, bucket: str, other_prefix: str):
     one = keeping_at(bucket, s3_server, name="prod", prefix="prod")
     other = keeping_at(bucket, s3_server, name="other", prefix=other_prefix)
@@ -386,7 +399,7 @@ class BigStore:
         now = datetime.now(UTC)
         for number in range(self.backups):
             backup_id = id_of(400 - number / self.backups, number, now)
-            for suffix in (DATA, "globals/globals.sql.zst.000000", MANIFEST, DECODED):
+            for suffix in (DATA, "globals/00000.zst", MANIFEST, DECODED):
                 yield Listed(f"{prefix}{backup_id}/{suffix}", 1, now)
         yield from self.real.store.list(prefix)
 
