@@ -342,6 +342,16 @@ def test_unfinished_uploads_of_ours_are_aborted_and_no_others(keeping: Keeping, 
     assert prune(keeping).aborted_uploads == 0  # initiated long ago, but the snapshots are of today
 
 
+def test_an_upload_of_the_current_backup_is_left_however_long_the_backup_takes(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+):
+    current = keeping.add(id_of(2))
+    begin_upload(keeping, keeping.folder(current) + DATA)
+    aged(keeping, monkeypatch, hours=49)
+    assert prune(keeping, current=current).aborted_uploads == 0
+    assert prune(keeping).aborted_uploads == 1
+
+
 def test_what_is_not_ours_is_left_alone_and_counted(keeping: Keeping):
     old = keeping.add(id_of(40))
     fill(keeping, (2, 1))
