@@ -4,6 +4,7 @@ Two sessions are opened. On a direct connection (or a pooler in session mode) ea
 hands the first session's process to the second while it holds a transaction, and then gives the first one another, or lets it wait.
 """
 
+import contextlib
 import select
 import time
 
@@ -19,7 +20,12 @@ _ANSWER_SECONDS = 5.0
 
 def find_pooler(database: Database) -> str | None:
     """Given a database's record, return what betrays a pooler that cannot hold a snapshot, or None. Raise NightshiftError when there is no connection at all."""
-    with _probe(database) as first, _probe(database) as second, translated("look for a pooler", describe(database)):
+    # closing, since psycopg's own context manager would first commit, on a session that may hang.
+    with (
+        contextlib.closing(_probe(database)) as first,
+        contextlib.closing(_probe(database)) as second,
+        translated("look for a pooler", describe(database)),
+    ):
         process = _answer(first, b"SELECT pg_catalog.pg_backend_pid()")
         try:
             begun = _answer(second, b"BEGIN")
