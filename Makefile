@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 ROWS ?= 2000
 BIN := .venv/bin
 export PYTHONWARNINGS ?= ignore::SyntaxWarning
+# Bytecode is kept in .venv: without it each start of a program costs seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 

@@ -56,7 +56,13 @@ def nightly_backup(
     databases: Databases = [],  # noqa: B006 - never changed, and the form in the UI shows it
     retention: RetentionMode = "apply",
 ) -> State[None]:
-    """Back up an environment's databases to S3, prove that each backup decodes, and delete what the retention no longer keeps."""
+    """Back up an environment's databases to S3, prove that each backup decodes, and delete what the retention no longer keeps.
+
+    Args:
+        environment: Which environment: the name of its file in deployments/environments/, without .toml.
+        databases: Only these databases, by their names in the environment's file. Empty: all.
+        retention: apply: delete what the policy no longer keeps. dry-run: show the plan, delete nothing. skip: neither.
+    """
     run = begin_run(environment, flow="nightly-backup", run_id=str(flow_run.id), run_name=str(flow_run.name))
     records = [Record(name) for name in choose_databases(run.environment, databases)]
     get_run_logger().info("backing up %s", ", ".join(record.name for record in records))

@@ -1,49 +1,105 @@
-"""The `nightshift` command: its table of contents, and how it ends."""
+"""The `nightshift` command: its table of contents, and how it ends.
+
+Only the module of the command that was asked for is imported: Prefect and boto3 take seconds, which neither `--help` nor `up` has to wait for.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import typer
 
 from core.errors import NightshiftError
-from deployments.command.backup import backup_command
-from deployments.command.check import check_command
-from deployments.command.demo import demo_command
-from deployments.command.init import init_command
 from deployments.command.terminal import EXIT_INTERRUPTED, fail, tell_error
-from deployments.command.up import up_command
+from deployments.local.data_folder import data_root
 from deployments.local.running import adopt_local_variables
 
 TRY_IT, SET_UP, EVERY_DAY, PROVE = "Try it", "Set up", "Every day", "Prove"
 
-app = typer.Typer(
-    name="nightshift",
-    help="Night work for PostgreSQL, S3 and Kubernetes that proves what it did: Prefect flows for backups, restores, releases and watches.",
-    no_args_is_help=True,
-    add_completion=False,
-    # A traceback with local variables could show a secret.
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the table of contents: `place` is MODULE:NAME of a function, or of a typer application with commands of its own.
+
+    `own_platform`: it starts a platform itself; the user's Prefect settings and a platform that runs already do not concern it.
+    """
+
+    name: str
+    panel: str
+    place: str
+    summary: str
+    own_platform: bool = False
+
+
+CONTENTS = (
+    Entry(
+        "demo",
+        TRY_IT,
+        "demo:demo_command",
+        "Run the nightly backup once, end to end, on this machine.",
+        own_platform=True,
+    ),
+    Entry(
+        "up", TRY_IT, "up:up_command", "Start the same platform and leave it running until Ctrl-C.", own_platform=True
+    ),
+    Entry("init", SET_UP, "init:init_command", "Write a new environment's file, and check it."),
+    Entry("check", SET_UP, "check:check_command", "Look whether an environment is ready."),
+    Entry("backup", EVERY_DAY, "backup:backup_command", "Back up an environment's databases now."),
+    Entry("catalog", EVERY_DAY, "catalog:catalog_command", "List an environment's backups."),
+    Entry("evidence", PROVE, "evidence:evidence_app", "Verify the chain of reports, or read one."),
 )
-
-
-@app.callback()
-def _before_each(context: typer.Context) -> None:
-    # `nightshift catalog local` and the like find the platform that `nightshift up` runs in another terminal.
-    if context.invoked_subcommand not in {"demo", "up"}:
-        adopt_local_variables()
-
-
-app.command("demo", rich_help_panel=TRY_IT)(demo_command)
-app.command("up", rich_help_panel=TRY_IT)(up_command)
-app.command("init", rich_help_panel=SET_UP)(init_command)
-app.command("check", rich_help_panel=SET_UP)(check_command)
-app.command("backup", rich_help_panel=EVERY_DAY)(backup_command)
 
 
 def main() -> None:
     """Run the command that the arguments name. An error that we know ends in one line and the exit code of deployments.command.terminal."""
     try:
-        app()
+        build_app(sys.argv[1:])()
     except NightshiftError as error:
         fail(error)
     except KeyboardInterrupt:
         tell_error("ended by Ctrl-C")
         raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def build_app(arguments: Sequence[str]) -> typer.Typer:
+    """Given the arguments, return the application that can carry them out: the command that they name, and the others by name and summary only."""
+    app = typer.Typer(
+        name="nightshift",
+        help="Night work for PostgreSQL, S3 and Kubernetes that proves what it did: Prefect flows for backups, restores, releases and watches.",
+        no_args_is_help=True,
+        add_completion=False,
+        # A traceback with local variables could show a secret.
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_nothing)
+    wanted = next((argument for argument in arguments if not argument.startswith("-")), "")
+    for entry in CONTENTS:
+        target = load(entry) if entry.name == wanted else _nothing
+        if isinstance(target, typer.Typer):
+            app.add_typer(target, name=entry.name, rich_help_panel=entry.panel)
+        else:
+            summary = entry.summary if target is _nothing else None
+            app.command(entry.name, rich_help_panel=entry.panel, help=summary)(target)
+    return app
+
+
+def load(entry: Entry) -> Callable[..., Any] | typer.Typer:
+    """Given an entry, make this process ready for it and import what carries it out."""
+    # Prefect's SDK would print a notice on a terminal and report its use to Prefect's makers.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if entry.own_platform:
+        os.environ["PREFECT_HOME"] = str(data_root() / "prefect-client")
+    else:
+        # `nightshift catalog local` and the like find the platform that `nightshift up` runs in another terminal.
+        adopt_local_variables()
+    module, _, name = entry.place.partition(":")
+    target: Callable[..., Any] | typer.Typer = getattr(importlib.import_module(f"deployments.command.{module}"), name)
+    return target
+
+
+def _nothing() -> None:
+    """Stands for what is not needed."""

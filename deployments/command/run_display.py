@@ -26,9 +26,9 @@ def show_run(views: Iterator[RunView], *, quiet: bool = False) -> RunView:
     spinner = Spinner("dots")
     with Live(console=console, refresh_per_second=8, transient=False) as live:
         view = next(views)
-        live.update(_screen(view, spinner))
+        live.update(_screen(view, spinner), refresh=True)
         for view in views:
-            live.update(_screen(view, spinner))
+            live.update(_screen(view, spinner), refresh=True)
     return view
 
 

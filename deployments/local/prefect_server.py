@@ -26,6 +26,7 @@ PREFERRED_PORT = 4200
 _WORKER_GRACE_SECONDS = 5.0
 _DEPLOY_SECONDS = 180.0
 _SETTINGS = {
+    "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # In memory, slots leak when the server restarts, and a healthy run under a deployment's limit is crashed.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",

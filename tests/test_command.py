@@ -1,0 +1,294 @@
+"""The `nightshift` command: its table of contents, its exit codes, --json, and what it says when there is nobody to speak to."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.states import Cancelled
+from typer.testing import CliRunner
+
+from core.errors import ConfigurationError, PermanentError, TemporaryError
+from deployments.command import terminal
+from deployments.command.follow import ProgressView, RunView, StepView, follow_run
+from deployments.command.main import CONTENTS, build_app
+from deployments.command.run_display import show_run
+from tests.fix_platform import NightshiftCommand, start_nightshift
+
+with_platform = pytest.mark.xdist_group("platform")
+COMMANDS = {
+    "Try it": ["demo", "up"],
+    "Set up": ["init", "check"],
+    "Every day": ["backup", "catalog"],
+    "Prove": ["evidence"],
+}
+
+
+def test_help_reads_like_a_table_of_contents() -> None:
+    result = CliRunner().invoke(build_app([]), ["--help"], env={"COLUMNS": "120", "NO_COLOR": "1"}, terminal_width=120)
+    assert result.exit_code == 0
+    headings = {
+        line.split("─")[1].strip(): number
+        for number, line in enumerate(result.output.splitlines())
+        if line.startswith("╭─ ")
+    }
+    assert [heading for heading in headings if heading in COMMANDS] == list(COMMANDS)
+    lines = result.output.splitlines()
+    for heading, commands in COMMANDS.items():
+        first = headings[heading] + 1
+        rows = []
+        for line in lines[first:]:
+            if line.startswith("╰"):
+                break
+            rows.append(line)
+        named = [row.split()[1] for row in rows if row.startswith("│ ") and row[2] != " "]
+        assert named == commands
+
+
+@pytest.mark.parametrize("command", [entry.name for entry in CONTENTS])
+def test_each_command_explains_itself_and_its_options(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**alone(tmp_path), "DO_NOT_TRACK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    arguments = [command, "--help"]
+    result = CliRunner().invoke(build_app(arguments), arguments, terminal_width=120)
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+    assert "Stands for" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["backup"], ["backup", "local", "--retention", "perhaps"], ["no-such-command"], ["--no-such-option"]]
+)
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    assert CliRunner().invoke(build_app(arguments), arguments).exit_code == 2
+
+
+def test_help_does_not_wait_for_prefect_or_boto3() -> None:
+    code = "import sys; from deployments.command.main import build_app; build_app(['--help']); print(sorted({'prefect', 'boto3'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_what_starts_a_platform_leaves_the_users_prefect_alone(tmp_path: Path) -> None:
+    code = "import os; from deployments.command.main import build_app; build_app(['demo']); print(os.environ['PREFECT_HOME'])"
+    home = tmp_path / "home"
+    home.mkdir()
+    variables = {"HOME": str(home), "NIGHTSHIFT_DATA": str(tmp_path / "data"), "PATH": os.defpath}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=variables)
+    assert done.stdout.strip() == str(tmp_path / "data" / "prefect-client")
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(("error", "code"), [(ConfigurationError, 2), (PermanentError, 1), (TemporaryError, 1)])
+def test_an_error_is_one_line_on_stderr(
+    error: type[PermanentError], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        terminal.fail(error("read it", "the [file]", "it is\nnot there " + "x" * 200, "Make it"))
+    assert ended.value.code == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"nightshift: could not read it (the [file]): it is not there {'x' * 200}. Make it\n"
+
+
+def test_json_is_one_document_with_secrets_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    from core.redaction import register_secret
+
+    register_secret("a-secret-of-the-command-test")
+    terminal.print_json({"found": "a-secret-of-the-command-test ü", "path": Path("x")})
+    assert json.loads(capsys.readouterr().out) == {"found": "***** ü", "path": "x"}
+
+
+def alone(tmp_path: Path) -> dict[str, str]:
+    """Variables of a user who has neither a platform nor a Prefect profile."""
+    return {"NIGHTSHIFT_DATA": str(tmp_path / "data"), "PREFECT_HOME": str(tmp_path / "prefect")}
+
+
+def ended(process: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int, str, str]:
+    """Wait for a command; its exit code, output and errors."""
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out, err
+
+
+def test_without_a_server_it_says_how_to_get_one(tmp_path: Path) -> None:
+    first, second = (
+        start_nightshift("backup", "local", **alone(tmp_path)),
+        start_nightshift("backup", "staging", "--json", **alone(tmp_path)),
+    )
+    for process in (first, second):
+        code, out, err = ended(process)
+        assert (code, out) == (2, "")
+        assert err.count("\n") == 1
+        assert "make up" in err
+        assert "PREFECT_API_URL" in err
+
+
+def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    from deployments.local.ports import free_port
+
+    api = f"http://127.0.0.1:{free_port()}/api"
+    code, _, err = ended(
+        start_nightshift("backup", "staging", PREFECT_API_URL=api, PREFECT_CLIENT_MAX_RETRIES="0", **alone(tmp_path))
+    )
+    assert code == 1
+    assert err.startswith(f"nightshift: could not reach the Prefect server ({api}): ConnectError")
+
+
+# Through a real server
+
+
+@with_platform
+def test_backup_follows_its_run_and_ends_as_the_run_ended(nightshift: NightshiftCommand) -> None:
+    # Side by side: a run takes some seconds to be picked up.
+    well = nightshift("backup", "probe-well", "--database", "app", "--retention", "dry-run")
+    fails = nightshift("backup", "probe-fails", "--json")
+    crashes = nightshift("backup", "probe-crashes")
+
+    code, out, err = ended(well, 120)
+    assert code == 0, err
+    assert "✔ dump app" in out
+    assert "backed up ['app'] with retention dry-run" in out
+    assert "/runs/flow-run/" in out.splitlines()[-1]
+
+    code, out, err = ended(fails)
+    assert code == 1, err
+    document = json.loads(out)
+    assert (document["environment"], document["state"], document["completed"]) == ("probe-fails", "Failed", False)
+    assert (
+        "could not back up every database (probe-fails): one of them did not answer. Look at its log"
+        in document["message"]
+    )
+    assert document["url"].endswith(document["flow_run_id"])
+
+    code, out, err = ended(crashes)
+    assert code == 1
+    assert "nightshift: Crashed:" in err
+
+
+@with_platform
+def test_a_configured_server_comes_before_the_platform_that_runs_here(nightshift: NightshiftCommand) -> None:
+    code, out, err = ended(
+        nightshift("backup", "probe-well", "--json", PREFECT_API_URL="https://prefect.example.com/api"), 120
+    )
+    assert code == 1, out
+    assert "prefect.example.com" in err
+
+
+@with_platform
+def test_an_environment_that_nobody_knows_is_refused_before_anything_is_deployed(
+    nightshift: NightshiftCommand, platform_client: SyncPrefectClient
+) -> None:
+    before = len(platform_client.read_deployments())
+    code, out, err = ended(nightshift("backup", "nowhere"))
+    assert (code, out) == (2, "")
+    assert "nightshift init nowhere" in err
+    assert len(platform_client.read_deployments()) == before
+
+
+@with_platform
+def test_an_environment_of_ones_own_is_deployed_at_its_first_backup(
+    nightshift: NightshiftCommand, platform_client: SyncPrefectClient, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.toml").write_text(
+        (Path(__file__).parents[1] / "deployments" / "environments" / "local.toml").read_text()
+    )
+    process = nightshift("backup", "mine", NIGHTSHIFT_ENVIRONMENTS=str(tmp_path))
+    code, _, err = ended(process, 120)
+    assert "deployed nightly-backup/mine, without a schedule" in err
+    assert platform_client.read_deployment_by_name("nightly-backup/mine").schedules == []
+    # The worker of this platform looks for the file in another folder: the run fails, and says so.
+    assert code == 1
+    assert "mine.toml" in err
+
+
+@with_platform
+def test_ctrl_c_ends_the_following_and_not_the_run(
+    nightshift: NightshiftCommand, platform_client: SyncPrefectClient
+) -> None:
+    process = nightshift("backup", "probe-sleeps")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.rstrip().endswith("Running"):
+            break
+    process.send_signal(signal.SIGINT)
+    code, _, err = ended(process)
+    assert code == 130
+    run_id = UUID(err.split("prefect flow-run cancel ")[1].rstrip(")\n"))
+    assert platform_client.read_flow_run(run_id).state_name == "Running"
+    platform_client.set_flow_run_state(
+        run_id, Cancelled(name="Cancelling").model_copy(update={"type": StateType.CANCELLING})
+    )
+    last = list(follow_run(platform_client, run_id, every_seconds=0.3))[-1]
+    assert last.state_type == "CANCELLED"
+
+
+# The display
+
+
+def view(state: str, name: str = "night", *, waited: float = 0, percent: float = 0) -> RunView:
+    """A run at one moment."""
+    steps = (StepView("dump app", "passed" if state == "COMPLETED" else "running", 2.5),)
+    progress = (ProgressView("backup-app", percent, "1.2 GiB at 88 MiB/s · table public.users"),)
+    return RunView(UUID(int=1), name, state, state.capitalize(), "", 3.0, waited, steps, progress)
+
+
+def test_in_a_pipe_each_change_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    last = show_run(iter([view("SCHEDULED"), view("RUNNING"), view("RUNNING", percent=50), view("COMPLETED")]))
+    assert last.well
+    assert capsys.readouterr().out.splitlines() == [
+        "night: Scheduled",
+        "night: Running",
+        "night: Completed",
+        "  ✔ dump app  2.5 s",
+    ]
+
+
+def test_a_run_that_nobody_picks_up_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    show_run(
+        iter([view("SCHEDULED", waited=31), view("SCHEDULED", waited=32), view("CANCELLED", waited=33)]), quiet=True
+    )
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("no worker has picked it up yet") == 1
+
+
+def test_on_a_terminal_steps_and_bars_are_drawn(tmp_path: Path) -> None:
+    code = (
+        "from tests.test_command import view; from deployments.command.run_display import show_run; "
+        "show_run(iter([view('RUNNING', percent=42), view('COMPLETED', percent=100)]))"
+    )
+    import pty
+
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120", "DO_NOT_TRACK": "1"},
+    )
+    os.close(follower)
+    drawn = b""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:  # Linux's way of saying that the other end is closed
+            break
+        drawn += piece
+    os.close(leader)
+    assert process.communicate()[1] == b""
+    text = drawn.decode()
+    assert "42 %" in text
+    assert "100 %" in text
+    assert "1.2 GiB at 88 MiB/s · table public.users" in text
