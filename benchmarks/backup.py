@@ -101,7 +101,7 @@ class Bench:
         finished = timed([sys.executable, "-c", RUN_FLOW], environment=variables)
         environment = self.environment
         store = ObjectStore.open(environment)
-        report = read_report(store, environment, signing_keys(environment))
+        _, report = read_report(store, environment, signing_keys(environment))
         backup_id = next(step.facts["backup_id"] for step in report.steps if "backup_id" in step.facts)
         store.remove_folder(backup_folder(environment.prefix, "app", backup_id))
         return report, finished.peak_bytes

@@ -1,0 +1,179 @@
+"""The nightly backup as a flow: what a run leaves in the bucket, in its report and in its final state, when all is well and when it is not."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from core.keys import MANIFEST
+from tasks.catalogue import commit_manifest, read_catalogue
+from tasks.evidence import verify_chain
+from tasks.object_store import ObjectStore
+from tasks.secrets import signing_keys
+from tests.fix_nightly import Night
+
+pytestmark = pytest.mark.xdist_group("prefect")
+
+
+def states_of(night: Night, database: str) -> list[str]:
+    """The states of a database's backups, oldest first."""
+    return [
+        entry.state
+        for entry in read_catalogue(ObjectStore.open(night.environment), night.environment, database).entries
+    ]
+
+
+def test_every_database_is_backed_up_decoded_and_reported(night: Night) -> None:
+    state = night.run()
+    assert state.is_completed(), state.message
+    assert states_of(night, "first") == states_of(night, "second") == ["decoded"]
+    report = night.report
+    assert report.verdict == "passed"
+    facts = next(step.facts for step in report.steps if step.name == "dump and digest" and step.subject == "first")
+    assert [(table["table"], table["rows"]) for table in facts["tables"]] == [("public.account", 500)]
+    assert facts["tables"][0]["digest"]
+
+
+def test_a_second_night_adds_a_backup_and_chains_its_report(night: Night) -> None:
+    night.run(databases=["first"])
+    state = night.run(databases=["first"])
+    assert state.is_completed(), state.message
+    assert states_of(night, "first") == ["decoded", "decoded"]
+    assert night.report.sequence == 2
+    chain = verify_chain(ObjectStore.open(night.environment), night.environment, signing_keys(night.environment))
+    assert (chain.reports, list(chain.problems)) == (2, [])
+
+
+def test_a_database_that_fails_does_not_stop_the_others_and_the_run_is_failed(night: Night) -> None:
+    night.settings["databases"]["second"]["name"] = "there_is_none"
+    state = night.run()
+    assert state.is_failed()
+    assert "second" in str(state.message)
+    assert "there_is_none" in str(state.message)
+    assert states_of(night, "first") == ["decoded"]
+    assert night.report.verdict == "failed"
+    assert {step.subject for step in night.report.steps if step.state == "failed"} == {"second"}
+
+
+def test_a_database_that_the_environment_does_not_have_fails_before_anything_is_touched(night: Night) -> None:
+    state = night.run(databases=["third"])
+    assert state.is_failed()
+    assert "third" in str(state.message)
+    assert night.keys == []
+
+
+def test_a_wrong_file_fails_before_anything_is_touched_and_names_file_and_key(night: Night) -> None:
+    night.settings["retention"] = {"dayz": 30}
+    state = night.run()
+    assert state.is_failed()
+    assert "night.toml" in str(state.message)
+    assert "dayz" in str(state.message)
+    assert night.keys == []
+
+
+def test_a_bucket_that_does_not_exist_fails_before_the_dump(night: Night) -> None:
+    night.settings["store"]["bucket"] = "there-is-no-such-bucket"
+    state = night.run(databases=["first"])
+    assert state.is_failed()
+    assert "there-is-no-such-bucket" in str(state.message)
+
+
+def test_a_role_that_row_security_hides_rows_from_is_refused_by_name(
+    night: Night, fresh_role: Callable[..., tuple[str, str]]
+) -> None:
+    dbname = night.names["first"]
+    role, password = fresh_role(night.server)
+    night.server.execute(
+        dbname,
+        "CREATE TABLE secret (id int)",
+        "ALTER TABLE secret ENABLE ROW LEVEL SECURITY",
+        f"GRANT pg_read_all_data TO {role}",
+    )
+    record = night.server.database(dbname, user=role, password=password)
+    night.settings["databases"]["first"] = record.model_dump(exclude_defaults=True)
+    state = night.run(databases=["first"])
+    assert state.is_failed()
+    assert "public.secret" in str(state.message)
+    assert night.backup_keys == []
+
+
+def test_two_runs_at_once_give_one_backup_each_or_one_refusal_never_a_mixture(night: Night) -> None:
+    night.write()
+    states = []
+
+    def run() -> None:
+        states.append(night.run(databases=["first"], retention="skip"))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    completed = [state for state in states if state.is_completed()]
+    refused = [state for state in states if state.is_failed()]
+    assert completed
+    assert all("already being backed up" in str(state.message) for state in refused)
+    assert states_of(night, "first") == ["decoded"] * len(completed)
+
+
+def test_s3_that_is_down_for_a_moment_is_bridged(night: Night) -> None:
+    night.faults.refuse("PUT", MANIFEST, times=2)
+    state = night.run(databases=["first"])
+    assert state.is_completed(), state.message
+    assert states_of(night, "first") == ["decoded"]
+
+
+def test_a_lost_answer_to_the_manifest_does_not_make_a_second_backup_or_a_failure(night: Night) -> None:
+    night.faults.lose_answer("PUT", MANIFEST)
+    state = night.run(databases=["first"])
+    assert state.is_completed(), state.message
+    assert states_of(night, "first") == ["decoded"]
+
+
+def test_s3_that_stays_down_for_the_dump_leaves_nothing(night: Night) -> None:
+    night.faults.refuse("PUT", "/dump/", times=1000)
+    state = night.run(databases=["first"])
+    assert state.is_failed()
+    assert night.backup_keys == []
+    assert night.uploads == []
+
+
+def test_a_dump_that_is_damaged_in_the_bucket_is_not_decoded_and_nothing_is_pruned(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.run(databases=["first"])
+    good = night.backup_keys
+
+    def commit_and_damage(*arguments: Any) -> None:
+        commit_manifest(*arguments)
+        key = next(key for key in night.backup_keys if "/dump/" in key and key not in good)
+        body = bytearray(night.s3.client.get_object(Bucket=night.bucket, Key=key)["Body"].read())
+        body[len(body) // 2] ^= 1
+        night.s3.client.put_object(Bucket=night.bucket, Key=key, Body=bytes(body))
+
+    monkeypatch.setattr("tasks.backup_steps.commit_manifest", commit_and_damage)
+    state = night.run(databases=["first"])
+    assert state.is_failed()
+    assert "SHA-256" in str(state.message)
+    assert states_of(night, "first") == ["decoded", "uploaded"]
+    assert set(good) <= set(night.backup_keys)
+    assert not any(step.name == "retention" for step in night.report.steps)
+
+
+def test_retention_as_a_dry_run_shows_the_plan_and_deletes_nothing(night: Night) -> None:
+    night.settings["retention"] = {"days": 1, "minimum_keep": 1}
+    state = night.run(databases=["first"], retention="dry-run")
+    assert state.is_completed(), state.message
+    facts = next(step.facts for step in night.report.steps if step.name == "retention")
+    assert facts["dry_run"] is True
+    assert states_of(night, "first") == ["decoded"]
+
+
+def test_no_secret_is_in_the_report_or_the_manifest(night: Night) -> None:
+    night.run(databases=["first"])
+    for key in night.keys:
+        if key.endswith(".json"):
+            body = night.s3.client.get_object(Bucket=night.bucket, Key=key)["Body"].read().decode()
+            assert night.server.password not in body
+            assert "a signing key of more" not in body
