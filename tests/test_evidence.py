@@ -118,6 +118,21 @@ def test_a_run_that_loses_its_number_takes_the_next_with_the_others_hash(keeping
     assert problems(keeping) == []
 
 
+def test_a_slow_run_does_not_move_the_head_back(
+    keeping: Keeping, s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+):
+    other = keeping_at(bucket, s3_server)
+    write = keeping.store.put_new
+
+    def overtaken(key: str, body: bytes) -> None:
+        write(key, body)
+        append(other, "the other run")
+
+    monkeypatch.setattr(keeping.store, "put_new", overtaken)
+    assert append(keeping).sequence == 1
+    assert b'"sequence":2' in keeping.store.get(HEAD)
+
+
 def test_a_number_that_is_never_free_is_given_up(keeping: Keeping):
     def build(number: int, sha256: str | None) -> Report:
         keeping.store.put(evidence_key("local", number), b"in the way")
