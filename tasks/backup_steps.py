@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.artifacts import create_table_artifact
 
 from core.backup_facts import retention_rows
@@ -40,7 +40,7 @@ def choose_databases(environment: Environment, wanted: Sequence[str]) -> tuple[s
     return tuple(name for name in environment.databases if not wanted or name in wanted)
 
 
-@task(**step("check before {database}"))
+@step("check before {database}")
 def check_before(environment_name: str, database: str) -> tuple[Check, ...]:
     """Check database and bucket before anything is written, and claim the folder. Raise PermanentError naming all that is not well."""
     environment = load_environment(environment_name)
@@ -60,7 +60,7 @@ def check_before(environment_name: str, database: str) -> tuple[Check, ...]:
     return checks
 
 
-@task(**step("dump and digest {database}"))
+@step("dump and digest {database}")
 def dump_and_digest(environment_name: str, database: str) -> Manifest:
     """Store a dump of one snapshot, and count and digest its tables in the same snapshot. Return the manifest, not yet written."""
     environment = load_environment(environment_name)
@@ -69,7 +69,7 @@ def dump_and_digest(environment_name: str, database: str) -> Manifest:
         return take_backup(environment, database, ObjectStore.open(environment), progress)
 
 
-@task(**step("commit {manifest.backup_id}"))
+@step("commit {manifest.backup_id}")
 def commit(environment_name: str, manifest: Manifest) -> str:
     """Write the signed manifest, which makes the stored objects a backup, and return its key. Again with the same manifest: nothing changes."""
     environment = load_environment(environment_name)
@@ -77,7 +77,7 @@ def commit(environment_name: str, manifest: Manifest) -> str:
     return backup_folder(environment.prefix, manifest.database, manifest.backup_id) + MANIFEST
 
 
-@task(**step("decode {backup_id}"))
+@step("decode {backup_id}")
 def read_back_and_decode(environment_name: str, database: str, backup_id: str) -> Decoded:
     """Read a backup back from S3, manifest included, decode it to its end, and write that it is decoded. Raise IntegrityError saying what differs."""
     environment = load_environment(environment_name)
@@ -97,7 +97,7 @@ def read_back_and_decode(environment_name: str, database: str, backup_id: str) -
     return decoded
 
 
-@task(**step("retention of {database}"))
+@step("retention of {database}")
 def apply_the_retention(environment_name: str, database: str, backup_id: str, *, dry_run: bool) -> RetentionOutcome:
     """Delete what the retention no longer keeps (`dry_run`: only tell), and show the plan as a table. Raise when the plan cannot be relied on."""
     environment = load_environment(environment_name)

@@ -10,6 +10,7 @@ from core.environment import Environment
 from core.errors import NightshiftError
 from core.evidence import Finding, Step, StepState
 from core.redaction import redact
+from tasks.log_redaction import redacted_errors
 
 Clock = Callable[[], datetime]
 
@@ -71,7 +72,8 @@ class Record:
         """Record a step around a block: its time, what it noted, and, when it raises, why. The error goes on to the caller."""
         notes, started = Notes(), self._clock()
         try:
-            yield notes
+            with redacted_errors():
+                yield notes
         except NightshiftError as error:
             notes.findings.append(Finding(severity="error", text=str(error)))
             self._append(name, notes, started)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from core.evidence import Report, verdict_of
@@ -25,7 +25,7 @@ def begin_run(environment_name: str, *, flow: str, run_id: str, run_name: str) -
     return RunRecord(load_environment(environment_name), flow=flow, run_id=run_id, run_name=run_name)
 
 
-@task(**step("write the report"))
+@step("write the report")
 def write_report(run: RunRecord, records: Iterable[Record], inputs: Mapping[str, Any]) -> str:
     """Append the run's report to the environment's chain, show it as an artifact, and return its key. Raise when S3 does not take it."""
     environment, keys = run.environment, signing_keys(run.environment)

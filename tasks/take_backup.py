@@ -12,17 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
+from typing import Literal
 
 from core.archive_listing import parse_listing
-from core.coverage import compare_coverage
-
 from core.backup_id import make_backup_id
+from core.coverage import compare_coverage
 from core.environment import Database, Environment
 from core.keys import backup_folder
 from core.manifest import Archive, Coverage, Manifest, StoredPart, ToolVersions
 from core.pg_commands import pg_dump_command, pg_dumpall_globals_command, pg_restore_list_command
 from tasks.clients import Clients, find_clients
 from tasks.digests import DigestResult, compute_digests
+from tasks.directory_dump import dump_directory_to_store
 from tasks.dump_stream import dump_to_store
 from tasks.dump_watch import watched_dump
 from tasks.object_store import ObjectStore
@@ -31,6 +32,7 @@ from tasks.progress import Progress
 from tasks.recording import Clock, utc_now
 from tasks.snapshot import HeldSnapshot, hold_snapshot
 
+MIB = 1024**2
 GIB = 1024**3
 
 
@@ -152,17 +154,25 @@ def _store(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> _Stored:
         segment_bytes=attempt.segment_bytes,
         keep_text=True,
     )
+    archive, listing = _store_dump(attempt, on_bytes) if database.jobs == 1 else _store_directory(attempt, on_bytes)
+    coverage = compare_coverage(inventory.expected, parse_listing(listing), inventory.roles, globals_.text)
+    return _Stored(archive, globals_.part, coverage)
+
+
+def _store_dump(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> tuple[Archive, str]:
+    """Store a dump in pg_dump's custom format as one stream. Return its record and its listing."""
+    database = attempt.database
     dump = dump_to_store(
         attempt.store,
         attempt.folder,
         pg_dump_command(
             str(attempt.clients.pg_dump),
             snapshot=attempt.held.name,
-            exclude_schemas=inventory.exclude_schemas,
+            exclude_schemas=attempt.held.inventory.exclude_schemas,
             lock_timeout_seconds=database.lock_timeout_seconds,
         ),
         attempt.child_environment,
-        on=on,
+        on=describe(database),
         name="dump.pgdump",
         relative="dump",
         level=database.compression_level,
@@ -170,11 +180,41 @@ def _store(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> _Stored:
         on_bytes=on_bytes,
         listing_argv=pg_restore_list_command(str(attempt.clients.pg_restore)),
     )
-    archive = Archive(
-        format="custom", compression="zstd", compression_level=database.compression_level, parts=(dump.part,)
+    return _archive("custom", database, (dump.part,)), dump.listing
+
+
+def _store_directory(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> tuple[Archive, str]:
+    """Store a dump in pg_dump's directory format, made by several jobs, file by file. Return its record and its listing."""
+    database = attempt.database
+    dump = dump_directory_to_store(
+        attempt.store,
+        attempt.folder,
+        lambda folder: pg_dump_command(
+            str(attempt.clients.pg_dump),
+            snapshot=attempt.held.name,
+            archive_format="directory",
+            directory=folder,
+            jobs=database.jobs,
+            exclude_schemas=attempt.held.inventory.exclude_schemas,
+            lock_timeout_seconds=database.lock_timeout_seconds,
+        ),
+        attempt.child_environment,
+        on=describe(database),
+        relative="dump",
+        level=database.compression_level,
+        segment_bytes=attempt.segment_bytes,
+        spool_directory=database.spool_directory,
+        reserve_bytes=database.spool_reserve_mib * MIB,
+        list_argv=lambda folder: pg_restore_list_command(str(attempt.clients.pg_restore), folder),
+        on_bytes=on_bytes,
     )
-    coverage = compare_coverage(inventory.expected, parse_listing(dump.listing), inventory.roles, globals_.text)
-    return _Stored(archive, globals_.part, coverage)
+    return _archive("directory", database, dump.parts), dump.listing
+
+
+def _archive(
+    archive_format: Literal["custom", "directory"], database: Database, parts: tuple[StoredPart, ...]
+) -> Archive:
+    return Archive(format=archive_format, compression="zstd", compression_level=database.compression_level, parts=parts)
 
 
 def _manifest(

@@ -35,6 +35,15 @@ def test_every_database_is_backed_up_decoded_and_reported(night: Night) -> None:
     assert facts["tables"][0]["digest"]
 
 
+def test_with_several_jobs_the_dump_is_a_directory_and_decodes_as_well(night: Night) -> None:
+    night.settings["databases"]["first"] |= {"jobs": 2, "spool_reserve_mib": 16}
+    state = night.run(databases=["first"])
+    assert state.is_completed(), state.message
+    assert states_of(night, "first") == ["decoded"]
+    facts = next(step.facts for step in night.report.steps if step.name == "dump and digest")
+    assert (facts["format"], facts["rows"]) == ("directory", 500)
+
+
 def test_a_second_night_adds_a_backup_and_chains_its_report(night: Night) -> None:
     night.run(databases=["first"])
     state = night.run(databases=["first"])
