@@ -11,15 +11,19 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import StateType
-from prefect.states import Cancelled
+from prefect.client.schemas.objects import State, StateType
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 from typer.testing import CliRunner
 
 from core.errors import ConfigurationError, PermanentError, TemporaryError
 from deployments.command import terminal
-from deployments.command.follow import ProgressView, RunView, StepView, follow_run
+from deployments.command.deploying import ensure_deployment
+from deployments.command.follow import ProgressView, RunView, StepView
 from deployments.command.main import CONTENTS, build_app
+from deployments.command.prefect_api import Server, find_server, server_of
 from deployments.command.run_display import show_run
+from deployments.local.data_folder import CHECKOUT
+from deployments.local.platform import Platform
 from tests.fix_platform import NightshiftCommand, start_nightshift
 
 with_platform = pytest.mark.xdist_group("platform")
@@ -120,16 +124,11 @@ def ended(process: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int, s
 
 
 def test_without_a_server_it_says_how_to_get_one(tmp_path: Path) -> None:
-    first, second = (
-        start_nightshift("backup", "local", **alone(tmp_path)),
-        start_nightshift("backup", "staging", "--json", **alone(tmp_path)),
-    )
-    for process in (first, second):
-        code, out, err = ended(process)
-        assert (code, out) == (2, "")
-        assert err.count("\n") == 1
-        assert "make up" in err
-        assert "PREFECT_API_URL" in err
+    code, out, err = ended(start_nightshift("backup", "local", "--json", **alone(tmp_path)))
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "make up" in err
+    assert "PREFECT_API_URL" in err
 
 
 def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
@@ -175,39 +174,43 @@ def test_backup_follows_its_run_and_ends_as_the_run_ended(nightshift: Nightshift
 
 
 @with_platform
-def test_a_configured_server_comes_before_the_platform_that_runs_here(nightshift: NightshiftCommand) -> None:
-    code, out, err = ended(
-        nightshift("backup", "probe-well", "--json", PREFECT_API_URL="https://prefect.example.com/api"), 120
-    )
-    assert code == 1, out
-    assert "prefect.example.com" in err
+def test_local_is_the_platform_that_runs_here_and_others_are_the_configured_server(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIGHTSHIFT_DATA", str(platform.folder.path.parent))
+    with temporary_settings({PREFECT_API_URL: "https://prefect.example.com/api", PREFECT_UI_URL: None}):
+        assert find_server("local").api_url == platform.prefect.api_url
+        assert find_server("production") == Server("https://prefect.example.com/api", "https://prefect.example.com")
+    with temporary_settings({PREFECT_API_URL: None}):
+        assert find_server("production").api_url == platform.prefect.api_url
 
 
 @with_platform
 def test_an_environment_that_nobody_knows_is_refused_before_anything_is_deployed(
-    nightshift: NightshiftCommand, platform_client: SyncPrefectClient
+    platform: Platform, platform_client: SyncPrefectClient
 ) -> None:
     before = len(platform_client.read_deployments())
-    code, out, err = ended(nightshift("backup", "nowhere"))
-    assert (code, out) == (2, "")
-    assert "nightshift init nowhere" in err
+    with pytest.raises(ConfigurationError, match="nightshift init nowhere"):
+        ensure_deployment(server_of(platform.running), platform_client, "nightly-backup", "nowhere", quiet=True)
     assert len(platform_client.read_deployments()) == before
 
 
 @with_platform
 def test_an_environment_of_ones_own_is_deployed_at_its_first_backup(
-    nightshift: NightshiftCommand, platform_client: SyncPrefectClient, tmp_path: Path
+    platform: Platform,
+    platform_client: SyncPrefectClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "mine.toml").write_text(
-        (Path(__file__).parents[1] / "deployments" / "environments" / "local.toml").read_text()
-    )
-    process = nightshift("backup", "mine", NIGHTSHIFT_ENVIRONMENTS=str(tmp_path))
-    code, _, err = ended(process, 120)
-    assert "deployed nightly-backup/mine, without a schedule" in err
-    assert platform_client.read_deployment_by_name("nightly-backup/mine").schedules == []
-    # The worker of this platform looks for the file in another folder: the run fails, and says so.
-    assert code == 1
-    assert "mine.toml" in err
+    (tmp_path / "mine.toml").write_text((CHECKOUT / "deployments" / "environments" / "local.toml").read_text())
+    monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENTS", str(tmp_path))
+    for _ in range(2):
+        ensure_deployment(server_of(platform.running), platform_client, "nightly-backup", "mine", quiet=False)
+    deployment = platform_client.read_deployment_by_name("nightly-backup/mine")
+    assert (deployment.parameters, deployment.schedules) == ({"environment": "mine"}, [])
+    assert deployment.entrypoint == "flows.nightly_backup.nightly_backup"
+    assert capsys.readouterr().err.count("deployed nightly-backup/mine, without a schedule") == 1
 
 
 @with_platform
@@ -224,11 +227,7 @@ def test_ctrl_c_ends_the_following_and_not_the_run(
     assert code == 130
     run_id = UUID(err.split("prefect flow-run cancel ")[1].rstrip(")\n"))
     assert platform_client.read_flow_run(run_id).state_name == "Running"
-    platform_client.set_flow_run_state(
-        run_id, Cancelled(name="Cancelling").model_copy(update={"type": StateType.CANCELLING})
-    )
-    last = list(follow_run(platform_client, run_id, every_seconds=0.3))[-1]
-    assert last.state_type == "CANCELLED"
+    platform_client.set_flow_run_state(run_id, State(type=StateType.CANCELLING, name="Cancelling"))
 
 
 # The display

@@ -83,6 +83,8 @@ def show_result(result: Result, run_url: str, copy: Path) -> None:
         _show_database(database)
     report = result.report
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     seconds = human_duration(int((report.finished - report.started).total_seconds() * 1000))
     table.add_row("verdict", f"{report.verdict} ({seconds})")
     table.add_row("evidence", f"{result.report_address} (report {report.sequence}, signed)")

@@ -50,6 +50,8 @@ class Teller:
 def show_platform(platform: Platform) -> None:
     """Print where everything is, and how to sign in; the password only on a terminal, since output in a pipe is a log."""
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_row("Prefect UI", f"[link={platform.prefect.ui_url}]{platform.prefect.ui_url}[/link]")
     sign_in = platform.prefect.auth_string if console.is_terminal else f"auth_string in {platform.folder.record}"
     table.add_row("sign in with", sign_in)
