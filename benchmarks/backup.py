@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.backup --mib 1024 --pairs 5
 
 Everything runs on this machine: PostgreSQL, the S3 stand-in (moto, which takes its share of the processors), the Prefect server and the flow, which is run
-as a worker runs it: a process of its own. The first pair is a warm-up and not counted. Rows of the sample database are added until it has the size.
+as a worker runs it: a process of its own. The first pair is a warm-up and not counted. The database is the sample plus generated rows (benchmarks/generated_database.py).
 """
 
 import os
@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from psycopg.conninfo import make_conninfo
 
+from benchmarks.generated_database import generate
 from benchmarks.measuring import Ratio, finish, median_ratio, timed
 from core.environment import Environment
 from core.evidence import Report
 from core.keys import backup_folder
 from deployments.local.platform import Platform
+from tasks.clients import find_clients
 from tasks.environments import load_environment
 from tasks.evidence import read_report
 from tasks.object_store import ObjectStore
@@ -28,8 +31,8 @@ from tasks.postgres import libpq_environment
 from tasks.secrets import signing_keys
 
 MIB = 1024 * 1024
-# Measured once: what a row of users and all that belongs to it takes in a dump.
-BYTES_PER_ROW = 1400
+# The sample database, with all its oddities, is there too; it is small beside the generated rows.
+SAMPLE_ROWS = 200
 RUN_FLOW = "from flows.nightly_backup import nightly_backup; nightly_backup('local', retention='skip')"
 
 
@@ -71,7 +74,7 @@ class Bench:
 
     @property
     def pg_dump(self) -> str:
-        return str(self.platform.postgres.programs / "pg_dump")
+        return str(find_clients(int(self.platform.postgres.version.split(".")[0])).pg_dump)
 
     @property
     def client_environment(self) -> dict[str, str]:
@@ -105,6 +108,11 @@ class Bench:
         backup_id = next(step.facts["backup_id"] for step in report.steps if "backup_id" in step.facts)
         store.remove_folder(backup_folder(environment.prefix, "app", backup_id))
         return report, finished.peak_bytes
+
+
+def fill(platform: Platform, size_bytes: int) -> None:
+    """Add generated rows to the platform's database."""
+    generate(make_conninfo(platform.postgres.admin_conninfo, dbname="platform"), size_bytes=size_bytes)
 
 
 def backup_seconds(report: Report) -> float:
@@ -145,10 +153,12 @@ def measure(mib: int, pairs: int) -> tuple[Runs, float]:
     """All rounds at this size; and the peak memory (bytes) of one run at a tenth of it."""
     with tempfile.TemporaryDirectory(prefix="nightshift-benchmark-") as folder:
         scratch = Path(folder)
-        with Platform(scratch / "small", rows=max(100, mib * MIB // BYTES_PER_ROW // 10), preferred_port=0) as platform:
+        with Platform(scratch / "small", rows=SAMPLE_ROWS, preferred_port=0) as platform:
+            fill(platform, mib * MIB // 10)
             _, small_peak = Bench(platform, scratch).backup("full")
         runs = Runs()
-        with Platform(scratch / "large", rows=mib * MIB // BYTES_PER_ROW, preferred_port=0) as platform:
+        with Platform(scratch / "large", rows=SAMPLE_ROWS, preferred_port=0) as platform:
+            fill(platform, mib * MIB)
             bench = Bench(platform, scratch)
             for number in range(pairs + 1):
                 one_round(bench, runs, counted=number > 0)

@@ -56,7 +56,8 @@ def check_before(environment_name: str, database: str) -> tuple[Check, ...]:
         raise PermanentError(
             "begin the backup", f"{environment_name}/{database}", found, " ".join(check.next_step for check in failed)
         )
-    claim_folder(store, environment, database, signing_keys(environment)[0])
+    keys = signing_keys(environment)
+    claim_folder(store, environment, database, keys[0], keys)
     return checks
 
 
