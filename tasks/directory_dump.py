@@ -27,7 +27,7 @@ from tasks.object_store import ObjectStore
 from tasks.spool import TABLE_OF_CONTENTS, finished_files, free_bytes, spool_folder
 
 POLL_SECONDS = 0.1
-# Each upload holds four parts of memory.
+# Each upload holds three parts in memory.
 UPLOADS_AT_ONCE = 2
 # Held, and let go again only when this much more than the reserve is free: else it would be stopped and started with every file.
 SLACK = 1.1

@@ -7,6 +7,7 @@ that raises at end-of-file need to be told apart, and bodies given as `bytes` co
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Parts under way beside the one that is being filled: memory is (3 + 1) parts a stream.
-UPLOADS_AT_ONCE = 3
+# Parts under way while the next one is filled: a stream holds three parts in memory.
+UPLOADS_AT_ONCE = 2
 S3_MAXIMUM_PARTS = 10_000
 
 
@@ -38,13 +39,17 @@ def parts_of(reader: Reader, part_bytes: int) -> Iterator[bytes]:
     """Given a reader, yield blocks of exactly `part_bytes`, the last one shorter; one empty block when there is nothing."""
     first = True
     while True:
-        pieces: list[bytes] = []
+        # A list of pieces that is joined would hold the part twice; BytesIO gives its own buffer away.
+        part = io.BytesIO()
         missing = part_bytes
         while missing and (piece := reader.read(missing)):
-            pieces.append(piece)
+            part.write(piece)
             missing -= len(piece)
-        if pieces or first:
-            yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        content = part.getvalue()
+        del part
+        if content or first:
+            yield content
+        del content
         first = False
         if missing:
             return
@@ -93,7 +98,7 @@ class StreamUpload:
         under_way: set[Future[dict[str, Any]]] = set()
         finished: list[dict[str, Any]] = []
         # Leaving the block joins the threads, also after an error: no part can arrive after the abort.
-        with ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="upload") as threads:
+        with ThreadPoolExecutor(UPLOADS_AT_ONCE + 1, thread_name_prefix="upload") as threads:
             number = 1
             body: bytes | None = first.pop()
             while body is not None:
@@ -102,7 +107,7 @@ class StreamUpload:
                 under_way.add(threads.submit(self._send, number, body))
                 self._sent += len(body)
                 body = None  # not held while the next one is read
-                under_way = self._collect(under_way, finished, at_most=UPLOADS_AT_ONCE - 1)
+                under_way = self._collect(under_way, finished, at_most=UPLOADS_AT_ONCE)
                 body, number = next(rest, None), number + 1
             self._collect(under_way, finished, at_most=0)
         self._complete(sorted(finished, key=lambda part: int(part["PartNumber"])))
