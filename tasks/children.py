@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, cast
 
-from core.errors import PermanentError
+from core.errors import PermanentError, TemporaryError
 from core.redaction import redact
 
 DEVNULL, PIPE = subprocess.DEVNULL, subprocess.PIPE
@@ -46,6 +46,8 @@ def _start(command: list[str], blocked: set[signal.Signals], arguments: dict[str
     before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         return subprocess.Popen(command, stderr=PIPE, cwd="/", bufsize=0, start_new_session=True, **arguments)
+    except OSError as error:
+        raise TemporaryError("start a program", command[6], str(error.strerror)) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -70,7 +72,7 @@ class Child:
             stdin, stdout: DEVNULL, PIPE, or an open file.
             workers: the command forks; stopping, pausing and our own death reach its whole process group.
 
-        Raise PermanentError when the program is not there.
+        Raise PermanentError when the program is not there, TemporaryError when the system cannot start one more.
         """
         self.name = Path(argv[0]).name
         self.was_stopped = False
@@ -122,9 +124,12 @@ class Child:
     def wait(self, seconds: float | None = None) -> int:
         """Wait for its end, at most so many seconds, and return its exit code (negative: the signal that ended it).
 
-        Raise subprocess.TimeoutExpired when it has not ended by then.
+        Raise TemporaryError when it has not ended by then.
         """
-        code = self._process.wait(seconds)
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise TemporaryError("wait for a program", self.name, f"it has not ended after {seconds:.0f} s") from error
         # Whoever else holds its stderr would keep the thread; what is needed of it has been read by then.
         self._stderr_thread.join(KILL_SECONDS)
         return code
@@ -160,7 +165,7 @@ class Child:
         self.stop()
         try:
             self.wait(KILL_SECONDS)
-        except subprocess.TimeoutExpired:
+        except TemporaryError:
             self._process.kill()
             self.wait(KILL_SECONDS)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):

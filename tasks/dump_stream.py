@@ -9,7 +9,6 @@ before the last part is sent, so a failed dump is never completed; then all that
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -107,12 +106,7 @@ def fill_from(child: Child, view: memoryview) -> int:
 
 def require_success(child: Child, on: str) -> None:
     """Given a child whose output has ended, wait for it. Raise TemporaryError or PermanentError, with its stderr, when it did not succeed."""
-    try:
-        child.wait(END_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        raise TemporaryError(
-            f"run {child.name}", on, f"it closed its output and has not ended {END_SECONDS} s later"
-        ) from error
+    child.wait(END_SECONDS)
     if failure := child.failure():
         raise child_error(child, failure, on)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -16,7 +16,6 @@ BACKLOG_BYTES = 16 * 1024 * 1024
 PATIENCE_SECONDS = 60.0
 READ_BYTES = 256 * 1024
 END_SECONDS = 60
-FOLDER_SECONDS = 300
 
 
 def list_folder(
@@ -27,12 +26,9 @@ def list_folder(
         listing = bytearray()
         while block := child.stdout.read(READ_BYTES):
             listing += block
-        try:
-            child.wait(FOLDER_SECONDS)
-        except subprocess.TimeoutExpired as late:
-            raise error("list the archive", on, f"pg_restore has not ended after {FOLDER_SECONDS} s") from late
+        child.wait(END_SECONDS)
         if failure := child.failure():
-            raise error("list the archive", on, failure)
+            raise (PermanentError if child.was_stopped else error)("list the archive", on, failure)
     return listing.decode(errors="replace")
 
 
@@ -57,16 +53,18 @@ class HeadListing:
             thread.start()
 
     def see(self, block: memoryview) -> None:
-        """Take a block, unless no more is wanted. Raise PermanentError when pg_restore has not read on for a minute in all."""
+        """Take a block, unless no more is wanted. Raise PermanentError when pg_restore has held up the stream for a minute in all."""
         if not self._wanted:
             return
         with self._changed:
-            if not self._changed.wait_for(
+            began = time.monotonic()
+            go_on = self._changed.wait_for(
                 lambda: not self._wanted or self._waiting_bytes < BACKLOG_BYTES, timeout=self._patience
-            ):
-                raise PermanentError(
-                    "list the archive", "pg_restore --list", f"it did not read on for {self._patience:.0f} s"
-                )
+            )
+            self._patience -= time.monotonic() - began
+            if not go_on:
+                found = f"it held up the dump for {PATIENCE_SECONDS:.0f} s in all"
+                raise PermanentError("list the archive", "pg_restore --list", found)
             if self._wanted:
                 self._blocks.append(bytes(block))
                 self._waiting_bytes += len(block)

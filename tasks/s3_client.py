@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
 ATTEMPTS = 5
-# Three part uploads and one reader per stream, some streams side by side; a smaller pool would drop and reopen connections.
+# Three part uploads or one reader a stream, several streams side by side; a smaller pool would drop and reopen connections.
 POOL = 24
 
 _TEMPORARY_CODES = frozenset(
@@ -50,6 +50,7 @@ _TEMPORARY_CODES = frozenset(
         "TooManyRequestsException",
     }
 )
+_HEAD_CODES = {"301": "PermanentRedirect", "403": "AccessDenied", "404": "NotFound", "412": "PreconditionFailed"}
 _NEXT_STEPS = {
     "AccessDenied": "Allow it in the IAM or bucket policy, see docs/security.md",
     "AuthorizationHeaderMalformed": "Set store.region to the bucket's region",
@@ -131,7 +132,7 @@ def _from_block(name: str) -> tuple[boto3.Session, dict[str, Any]]:
 def error_code(error: ClientError) -> str:
     """The S3 error code; a HEAD has no body, so its code is only the status, given here by its usual name."""
     code = str(error.response.get("Error", {}).get("Code", ""))
-    return {"403": "AccessDenied", "404": "NotFound", "412": "PreconditionFailed"}.get(code, code)
+    return _HEAD_CODES.get(code, code)
 
 
 def s3_error(error: BotoCoreError | ClientError, attempted: str, on: str) -> NightshiftError:

@@ -274,7 +274,7 @@ def test_a_lister_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("tasks.head_listing.PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr("tasks.head_listing.BACKLOG_BYTES", MIB)
     with (
-        pytest.raises(PermanentError, match="did not read on"),
+        pytest.raises(PermanentError, match="held up the dump"),
         HeadListing(["/bin/sleep", "60"], ENVIRONMENT) as listing,
     ):
         for _ in range(10):
