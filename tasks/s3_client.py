@@ -20,7 +20,6 @@ from botocore.exceptions import (
     HTTPClientError,
     SSLError,
 )
-from prefect_aws import AwsCredentials
 
 from core.environment import Environment, Store
 from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
@@ -29,6 +28,7 @@ from tasks.secrets import resolve
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from prefect_aws import AwsCredentials
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
@@ -109,16 +109,7 @@ def _config(store: Store) -> Config:
 
 def _from_block(name: str) -> tuple[boto3.Session, dict[str, Any]]:
     """Given a Prefect block's name, return its session and the client settings that it overrides."""
-    try:
-        # `_sync` is taken by Prefect's sync_compatible wrapper, which its annotations do not show.
-        block = cast("AwsCredentials", AwsCredentials.load(name, _sync=True))  # type: ignore[call-arg]
-    except (ValueError, RuntimeError) as error:
-        raise ConfigurationError(
-            "load the AWS credentials",
-            f"Prefect block aws-credentials/{name}",
-            str(error),
-            "Create the block (Prefect UI → Blocks → AWS Credentials) or correct store.credentials_block",
-        ) from error
+    block = _load_block(name)
     for secret in (block.aws_secret_access_key, block.aws_session_token):
         if secret is not None:
             register_secret(secret if isinstance(secret, str) else secret.get_secret_value())
@@ -127,6 +118,33 @@ def _from_block(name: str) -> tuple[boto3.Session, dict[str, Any]]:
         overrides["region_name"] = block.region_name
     with s3_errors("make a session", f"Prefect block aws-credentials/{name}"):
         return block.get_boto3_session(), overrides
+
+
+def _load_block(name: str) -> AwsCredentials:
+    # Imported here because importing Prefect takes two seconds, which environments without blocks need not wait for.
+    import httpx  # noqa: PLC0415
+    from prefect.exceptions import PrefectHTTPStatusError  # noqa: PLC0415
+    from prefect_aws import AwsCredentials  # noqa: PLC0415
+
+    attempted, on = "load the AWS credentials", f"Prefect block aws-credentials/{name}"
+    try:
+        # `_sync` is taken by Prefect's own wrapper, which its annotations do not show.
+        return cast("AwsCredentials", AwsCredentials.load(name, _sync=True))  # type: ignore[call-arg]
+    except ValueError as error:
+        # Not chained: where the block's content does not fit, the error may quote it.
+        missing = "Unable to find" in str(error)
+        found = "there is no such block" if missing else "its content is not an AwsCredentials block's"
+        next_step = "Make it (Prefect UI: Blocks, AWS Credentials) or correct store.credentials_block"
+        raise ConfigurationError(attempted, on, found, next_step) from None
+    except PrefectHTTPStatusError as error:
+        status = error.response.status_code
+        if status in {401, 403}:
+            raise ConfigurationError(
+                attempted, on, f"the Prefect server answered {status}", "Set PREFECT_API_AUTH_STRING"
+            ) from error
+        raise TemporaryError(attempted, on, f"the Prefect server answered {status}") from error
+    except httpx.TransportError as error:
+        raise TemporaryError(attempted, on, f"the Prefect server did not answer: {error}", "Is it running?") from error
 
 
 def error_code(error: ClientError) -> str:
