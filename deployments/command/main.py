@@ -92,7 +92,9 @@ def load(entry: Entry) -> Callable[..., Any] | typer.Typer:
     # Prefect's SDK would print a notice on a terminal and report its use to Prefect's makers.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     if entry.own_platform:
-        os.environ["PREFECT_HOME"] = str(data_root() / "prefect-client")
+        home = data_root() / "prefect-client"
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.environ["PREFECT_HOME"] = str(home)
     else:
         # `nightshift catalog local` and the like find the platform that `nightshift up` runs in another terminal.
         adopt_local_variables()

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -48,6 +49,7 @@ class Platform:
         deployments: str = "*/local",
         variables: dict[str, str] | None = None,
         tell: Tell = lambda _: None,
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
         """Given its folder and the sample's size, get ready to start.
 
@@ -60,13 +62,14 @@ class Platform:
             deployments: which of them, as `prefect deploy --name` understands it.
             variables: further variables for flow runs.
             tell: called with a sentence at each step.
+            meanwhile: called once while the Prefect server is still starting.
         """
         self.folder = DataFolder(path)
         self.rows = rows
         self._postgres_choice, self._preferred_port = postgres, preferred_port
         self._prefect_file, self._deployments = prefect_file, deployments
         self._further_variables = variables or {}
-        self._tell = tell
+        self._tell, self._meanwhile = tell, meanwhile
         self._supervisor = Supervisor(tell)
         self._backup_password, self._signing_key = secrets.token_urlsafe(24), secrets.token_urlsafe(36)
         register_secret(self._backup_password)
@@ -150,6 +153,7 @@ class Platform:
         self.sample = load_sample(conninfo, rows=self.rows, backup_password=self._backup_password)
         self.store.make_bucket()
         self._tell("waiting for the Prefect server")
+        self._meanwhile()
         self.prefect.wait_until_ready()
 
         self._tell(f"starting a worker, deploying from {self._prefect_file.name}")
