@@ -22,7 +22,7 @@ State = Literal["incomplete", "uploaded", "decoded", "proven"]
 USABLE: frozenset[State] = frozenset({"decoded", "proven"})
 
 # Segments as core.segments names them, of a stream (`dump/00000.zst`) or of each file of the directory format (`dump/4242.dat/00000.zst`).
-_OWN_SUFFIX = re.compile(r"(dump|globals)/([^/]+/)?\d{5}\.zst|manifest\.json|state/(?!owner\.)[a-z0-9-]+\.json")
+_OWN_SUFFIX = re.compile(r"(dump|globals)/([^/]+/)?\d{5,6}\.zst|manifest\.json|state/(?!owner\.)[a-z0-9-]+\.json")
 _OWNER = "owner.json"
 _EXAMPLES = 5
 

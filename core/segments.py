@@ -4,6 +4,7 @@ S3's own limits (user guide, "Amazon S3 multipart upload limits"): 10,000 parts 
 """
 
 MAXIMUM_PARTS = 10_000
+MAXIMUM_SEGMENTS = 1_000_000
 SUFFIX = ".zst"
 
 
@@ -19,9 +20,12 @@ def segment_limit(segment_bytes: int, part_bytes: int) -> int:
 
 
 def segment_key(folder: str, index: int) -> str:
-    """The key of segment `index` of the stream that lies in a folder, relative as the folder is: `dump/00000.zst`. Keys sort as indexes do."""
-    if not 0 <= index <= 99_999:
-        raise ValueError("a stream has at most 100,000 segments")
+    """The key of segment `index` of the stream that lies in a folder, relative as the folder is: `dump/00000.zst`.
+
+    A million segments of 1 GiB, the smallest that an environment can ask for, are nearly a PiB. Their order is the manifest's, not that of the keys.
+    """
+    if not 0 <= index < MAXIMUM_SEGMENTS:
+        raise ValueError("a stream has at most 1,000,000 segments")
     return f"{folder}/{index:05d}{SUFFIX}"
 
 

@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.copy_rows import CopyRows
@@ -34,6 +34,7 @@ def count(text: str, cuts: list[int]) -> dict[tuple[str, str], int]:
     return rows.rows
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(
     st.lists(
         st.one_of(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.s3.models import s3_backends
 
@@ -221,6 +221,7 @@ def test_a_multipart_upload_asks_for_encryption_storage_class_and_lock(s3_server
 # --- uploads
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(
     sizes=st.lists(st.integers(1, 50), max_size=20),
     part_bytes=st.integers(1, 70),

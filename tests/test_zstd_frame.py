@@ -4,7 +4,7 @@ import secrets
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.zstd_frame import FrameWalker
@@ -38,6 +38,7 @@ def test_the_end_of_a_frame_is_found(content: bytes, threads: int, size: bool) -
         assert not walk(stored[:-cut], 1000).ended
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(st.binary(max_size=300), st.integers(1, 20), st.integers(1, 22))
 def test_frames_of_any_content_end_where_they_end(content: bytes, step: int, level: int) -> None:
     stored = frame(content, level=min(level, 19), size=bool(step % 2))
