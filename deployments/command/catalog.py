@@ -110,7 +110,7 @@ def show(view: DatabaseView, zone: ZoneInfo, now: datetime, limit: int) -> None:
     """Print a database's backups as a table, newest first, then how the objectives stand and what is not well."""
     table = Table(title=f"{view.database} · {escape(view.folder)}", title_justify="left", title_style="bold")
     for heading in ("Backup", "Snapshot", "Age", "State"):
-        table.add_column(heading, no_wrap=heading != "State")
+        table.add_column(heading, no_wrap=True)
     for heading in ("Stored", "Ratio"):
         table.add_column(heading, justify="right", no_wrap=True)
     for entry in _newest(view.catalogue, limit):
