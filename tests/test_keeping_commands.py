@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from core.backup_id import is_backup_id
 from core.keys import MANIFEST, evidence_key
 from core.signature import SigningKey
 from deployments.command.catalog import catalog_command
@@ -57,11 +58,11 @@ def test_the_catalogue_shows_backups_newest_first_with_both_ages(local: Keeping)
     old, new = local.add(id_of(1.5), "proven"), local.add(id_of(0.5), "decoded")
     result = run("catalog", "local")
     assert result.exit_code == 0, result.output
-    lines = [line for line in result.stdout.splitlines() if "Z-" in line and "│" in line]
+    lines = [line for line in result.stdout.splitlines() if is_backup_id(line.split(" ")[0])]
     assert [new in lines[0], old in lines[1]] == [True, True]
     assert "decoded" in lines[0]
     assert "4.0 : 1" in lines[0]
-    assert ("CET" in lines[0]) or ("CEST" in lines[0])
+    assert "times in Europe/Berlin" in result.stdout
     assert f"the newest decoded backup, {new}, is 12 h old" in result.stdout
     assert f"the newest proven backup, {old}, is 36 h old" in result.stdout
 
@@ -102,7 +103,7 @@ def test_a_planted_backup_neither_counts_nor_goes_unseen(local: Keeping):
     local.store.put(local.folder(planted) + PROVEN, b"{}")
     result = run("catalog", "local")
     assert result.exit_code == 1
-    assert "proven: NOT TRUSTED" in result.stdout
+    assert "NOT TRUSTED" in result.stdout
     assert f"the newest decoded backup, {good}" in result.stdout
     assert f"the newest proven backup, {good}" in result.stdout
 

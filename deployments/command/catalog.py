@@ -108,7 +108,9 @@ def as_document(view: DatabaseView, now: datetime, limit: int) -> dict[str, Any]
 
 def show(view: DatabaseView, zone: ZoneInfo, now: datetime, limit: int) -> None:
     """Print a database's backups as a table, newest first, then how the objectives stand and what is not well."""
-    table = Table(title=f"{view.database} · {escape(view.folder)}", title_justify="left", title_style="bold")
+    console.print(f"[bold]{view.database}[/] · {escape(view.folder)} · times in {zone.key}")
+    # Narrow enough for 80 columns, so that neither a state nor an id is ever cut.
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("Backup", "Snapshot", "Age", "State"):
         table.add_column(heading, no_wrap=True)
     for heading in ("Stored", "Ratio"):
@@ -166,10 +168,10 @@ def _row(entry: CatalogueEntry, examined: Examined | None, now: datetime) -> dic
 def _cells(entry: CatalogueEntry, examined: Examined | None, zone: ZoneInfo, now: datetime) -> tuple[str, ...]:
     manifest = examined.manifest if examined else None
     trusted = examined is None or not examined.problem
-    state = f"[{_STATES[entry.state]}]{entry.state}[/]" if trusted else f"[red]{entry.state}: NOT TRUSTED[/]"
+    state = f"[{_STATES[entry.state]}]{entry.state}[/]" if trusted else "[red]NOT TRUSTED[/]"
     return (
         entry.backup_id,
-        f"{entry.snapshot_time.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}",
+        f"{entry.snapshot_time.astimezone(zone):%m-%d %H:%M}",
         human_age(now - entry.snapshot_time),
         state,
         human_bytes(entry.size_bytes),
