@@ -34,7 +34,9 @@ def write_prefect_file(folder: Path, *, probes_only: bool = False) -> Path:
         }
         for name in PROBES
     ]
-    # Runs of a test are started by the test, not by the clock.
+    nightly = {"slug": "nightly", "cron": "0 2 * * *", "timezone": "Europe/Berlin"}
+    probes.append({**probes[0], "name": "probe-scheduled", "schedules": [nightly]})
+    # All other runs are started by a test, not by the clock.
     own = (
         []
         if probes_only

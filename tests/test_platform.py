@@ -13,11 +13,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import psutil
 import psycopg
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
 from core.errors import ConfigurationError, PermanentError
 from deployments.command.follow import follow_run, start_deployment
@@ -86,6 +88,22 @@ def test_a_second_start_with_the_same_idempotency_key_is_the_same_run(
 ) -> None:
     first = start_deployment(platform_client, "nightly-backup/probe-fails", {}, idempotency_key="once")
     assert start_deployment(platform_client, "nightly-backup/probe-fails", {}, idempotency_key="once") == first
+
+
+@with_platform
+def test_the_server_plans_the_runs_of_a_schedule(platform: Platform, platform_client: SyncPrefectClient) -> None:
+    # With SQLAlchemy 2.1 the scheduler of Prefect 3.8.8 fails, all else works, and no nightly backup ever runs.
+    deployment = platform_client.read_deployment_by_name("nightly-backup/probe-scheduled")
+    this = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+    deadline = time.monotonic() + 60
+    while not (runs := platform_client.read_flow_runs(deployment_filter=this)):
+        assert time.monotonic() < deadline, (platform.folder.logs / "prefect-server.log").read_text()[-2000:]
+        time.sleep(0.5)
+    assert all(run.auto_scheduled for run in runs)
+    hours = {
+        run.expected_start_time.astimezone(ZoneInfo("Europe/Berlin")).hour for run in runs if run.expected_start_time
+    }
+    assert hours == {2}
 
 
 @with_platform
@@ -181,7 +199,7 @@ def wait_for_line(process: subprocess.Popen[str], lines: list[str], text: str, s
 
 
 def scratch_of(root: Path) -> Path:
-    """PostgreSQL's folder of a platform that runs."""
+    """The folder in /var/tmp of a platform that runs."""
     return Path((root / "up" / "scratch").read_text())
 
 
@@ -303,7 +321,7 @@ def test_programs_that_the_other_os_user_cannot_reach_are_copied_for_it(
     try:
         server.start()
         assert server.service.process is not None
-        assert psutil.Process(server.service.process.pid).exe().startswith(str(folder.scratch))
+        assert psutil.Process(server.service.process.pid).exe().startswith(str(folder.postgres))
     finally:
         server.service.stop()
 

@@ -4,9 +4,11 @@
     .nightshift/KIND/logs/           one log file a server; kept after the platform has stopped
     .nightshift/KIND/prefect/        PREFECT_HOME of the platform; the user's own ~/.prefect is left alone
     .nightshift/KIND/store/          temporary files of the S3 stand-in
-    .nightshift/KIND/scratch         the folder in /var/tmp that holds PostgreSQL's data (see postgres_folder)
+    .nightshift/KIND/scratch         says where its other folder is, in /var/tmp: short names, which another OS user can reach when we are root
+        postgres/                    PostgreSQL's data and socket
+        temporary/                   TMPDIR of flow runs; Prefect's own /tmp/runner_storage would be the first user's who ran one here
 
-All of it belongs to its owner alone.
+All of it is closed to other users, but for PostgreSQL's, and is removed when the platform stops.
 """
 
 import fcntl
@@ -51,7 +53,17 @@ class DataFolder:
         self.record = path / "platform.json"
         self._scratch_note = path / "scratch"
         self._lock: int | None = None
-        self.scratch = Path()
+        self._scratch = Path()
+
+    @property
+    def postgres(self) -> Path:
+        """The folder for PostgreSQL."""
+        return self._scratch / "postgres"
+
+    @property
+    def temporary(self) -> Path:
+        """The folder for temporary files of flow runs."""
+        return self._scratch / "temporary"
 
     def claim(self) -> None:
         """Lock the folder, sweep what an earlier platform left in it, and make it afresh. Raise ConfigurationError when another platform holds it."""
@@ -76,8 +88,13 @@ class DataFolder:
         for folder in (self.logs, self.prefect_home, self.store):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
-        self.scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=_scratch_parent()))
-        self._scratch_note.write_text(str(self.scratch))
+        self._scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=_scratch_parent()))
+        self._scratch_note.write_text(str(self._scratch))
+        # PostgreSQL's OS user passes through to what is its own; nobody can list what is there.
+        self._scratch.chmod(0o711)
+        self.postgres.mkdir(mode=0o700)
+        self.temporary.mkdir()
+        self.temporary.chmod(0o711)
 
     def release(self) -> None:
         """Remove all but the logs, and unlock. Without a claim, nothing happens."""

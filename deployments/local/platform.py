@@ -169,7 +169,7 @@ class Platform:
         self._tell("the S3 stand-in keeps nothing over a restart: the backups in it are gone")
 
     def _check_space(self) -> None:
-        for folder in (self.folder.path, self.folder.scratch):
+        for folder in (self.folder.path, self.folder.temporary):
             free_mib = shutil.disk_usage(folder).free // 1024**2
             if free_mib < _NEEDED_MIB:
                 found = f"its disk has {free_mib} MiB free, {_NEEDED_MIB} MiB are needed"

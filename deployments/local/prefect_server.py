@@ -83,6 +83,7 @@ class PrefectServer:
             "no_proxy": no_proxy,
             **_SETTINGS,
             "PREFECT_HOME": str(self._folder.prefect_home),
+            "TMPDIR": str(self._folder.temporary),
             "PREFECT_API_URL": self.api_url,
             "PREFECT_API_AUTH_STRING": self.auth_string,
             "PYTHONUNBUFFERED": "1",
