@@ -59,6 +59,8 @@ class PrefectServer:
             environment=self.environment({"PREFECT_SERVER_API_AUTH_STRING": self.auth_string}),
             log=folder.logs / "prefect-server.log",
             folder=folder.prefect_home,
+            # Its database is thrown away; while it is still starting it does not heed signals.
+            grace_seconds=4,
         )
         self._from_template = False
 
