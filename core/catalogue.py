@@ -16,13 +16,14 @@ from pydantic import AwareDatetime
 
 from core.backup_id import is_backup_id, snapshot_time_of
 from core.keys import DECODED, MANIFEST, PROVEN
-from core.manifest import Record
+from core.manifest import Manifest, Record
 
 State = Literal["incomplete", "uploaded", "decoded", "proven"]
 USABLE: frozenset[State] = frozenset({"decoded", "proven"})
 
 # Segments as core.segments names them, of a stream (`dump/00000.zst`) or of each file of the directory format (`dump/4242.dat/00000.zst`).
 _OWN_SUFFIX = re.compile(r"(dump|globals)/([^/]+/)?\d{5,6}\.zst|manifest\.json|state/(?!owner\.)[a-z0-9-]+\.json")
+DATA_FOLDERS = ("dump/", "globals/")
 _OWNER = "owner.json"
 _EXAMPLES = 5
 
@@ -49,13 +50,22 @@ class Listed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """One backup's folder. `suffixes` are its objects' keys relative to the folder, ascending; `newest_modified_epoch` is in whole seconds."""
+    """One backup's folder. `suffixes` are its objects' keys relative to the folder, ascending; `newest_modified_epoch` is in whole seconds.
+
+    `data_bytes` is the size of dump and globals alone, None where it is not known.
+    """
 
     backup_id: str
     state: State
     size_bytes: int
     newest_modified_epoch: int
     suffixes: tuple[str, ...]
+    data_bytes: int | None = None
+
+    @property
+    def manifest_removed(self) -> bool:
+        """Whether it was read back once, so had a manifest, and has none now: no remains of an unfinished backup."""
+        return self.state == "incomplete" and any(suffix.startswith("state/") for suffix in self.suffixes)
 
     @property
     def snapshot_time(self) -> datetime:
@@ -106,6 +116,20 @@ def split_own_key(key: str, folder: str) -> tuple[str, str] | None:
     return (backup_id, suffix) if _OWN_SUFFIX.fullmatch(suffix) and is_backup_id(backup_id) else None
 
 
+def data_problem(entry: CatalogueEntry, manifest: Manifest) -> str:
+    """Given a backup as listed and its verified manifest, say what of its data is not there as it was written; "" when all is there in its size."""
+    parts = (*manifest.archive.parts, manifest.globals)
+    written = {segment.key: segment.stored_bytes for part in parts for segment in part.segments}
+    if missing := sorted(written.keys() - set(entry.suffixes)):
+        return f"{len(missing)} of its {len(written)} data objects are missing, the first is {missing[0]}"
+    extra = any(key.startswith(DATA_FOLDERS) and key not in written for key in entry.suffixes)
+    total = sum(written.values())
+    # Objects that somebody put beside ours do no harm; then only less than was written can be told from the sum.
+    if entry.data_bytes is not None and (entry.data_bytes < total or (entry.data_bytes > total and not extra)):
+        return f"its data has {entry.data_bytes} bytes in the bucket, {total} were written"
+    return ""
+
+
 def state_of(suffixes: Iterable[str]) -> State:
     """Given the keys of a backup's objects relative to its folder, return the state that they tell."""
     present = frozenset(suffixes)
@@ -120,6 +144,7 @@ def state_of(suffixes: Iterable[str]) -> State:
 class _Folder:
     backup_id: str = ""
     size_bytes: int = 0
+    data_bytes: int = 0
     newest: float = 0.0
     suffixes: list[str] = field(default_factory=list)
 
@@ -162,12 +187,17 @@ class _Builder:
     def _add(self, current: _Folder, suffix: str, listed: Listed) -> None:
         current.suffixes.append(self._names.setdefault(suffix, suffix))
         current.size_bytes += listed.size_bytes
+        if suffix.startswith(DATA_FOLDERS):
+            current.data_bytes += listed.size_bytes
         current.newest = max(current.newest, listed.modified.timestamp())
 
     def _entry(self, current: _Folder) -> CatalogueEntry:
         suffixes = tuple(current.suffixes)
         suffixes = self._tuples.setdefault(suffixes, suffixes)
-        return CatalogueEntry(current.backup_id, state_of(suffixes), current.size_bytes, int(current.newest), suffixes)
+        state = state_of(suffixes)
+        return CatalogueEntry(
+            current.backup_id, state, current.size_bytes, int(current.newest), suffixes, current.data_bytes
+        )
 
     def _count_foreign(self, key: str) -> None:
         self.foreign += 1

@@ -220,7 +220,10 @@ class Objectives(Section):
 
     recovery_point_hours: int = Field(26, ge=1, le=8760, description="The newest decoded backup must not be older.")
     proof_age_hours: int = Field(
-        50, ge=1, le=87600, description="The newest proven backup (restored by a drill) must not be older."
+        50,
+        ge=0,
+        le=87600,
+        description="The newest proven backup (restored by a drill) must not be older. 0: not asked for, as long as there are no drills.",
     )
 
 

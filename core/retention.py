@@ -24,7 +24,7 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
 _DISTRUST: Mapping[State, str] = {
-    "incomplete": "its manifest is forged or damaged: not counted, and left for you to look at",
+    "incomplete": "its manifest or its data is forged or damaged: not counted, and left for you to look at",
     "uploaded": "its state object is forged or damaged: not counted, and left for you to look at",
     "decoded": "its proof is forged or damaged: counted as decoded, and left for you to look at",
 }

@@ -89,8 +89,13 @@ class _Pruning:
             orphans=tuple(entry.backup_id for entry in sweep.orphans),
             aborted_uploads=len(sweep.uploads),
             foreign_objects=catalogue.foreign,
-            findings=tuple(_findings(self.environment, plan, trust, catalogue, outcome)),
+            findings=(*self.removals(catalogue), *_findings(self.environment, plan, trust, catalogue, outcome)),
         )
+
+    def removals(self, catalogue: Catalogue) -> Iterator[Finding]:
+        for entry in self.robbed(catalogue):
+            text = f"{entry.backup_id} was decoded once and has no manifest any more: somebody removed it. Its data is kept; find out why"
+            yield Finding(severity="error", text=text)
 
     def require_ownership(self, catalogue: Catalogue) -> None:
         owner = read_owner(self.store, self.environment, self.database, self.keys) if catalogue.owned else None
@@ -107,10 +112,6 @@ class _Pruning:
     def make_plan(self, catalogue: Catalogue) -> tuple[Plan, Trust]:
         policy, zone = self.environment.retention, self.environment.zone
         refusal = self.clock_refusal() or self.success_refusal(catalogue)
-        plan = plan_retention(catalogue.entries, policy, self.now, zone, refusal=refusal)
-        if next(plan.deleted, None) is None:
-            return plan, Trust()
-        del plan  # as large as the one to come
         examiner = Examiner(self.store, self.environment, self.database, self.keys)
         trust = verify_protection(catalogue.backups, policy, zone, examiner.look)
         if trust.exhausted:
@@ -154,9 +155,19 @@ class _Pruning:
         orphans = tuple(
             entry
             for entry in catalogue.incomplete
-            if entry.backup_id not in alive and max(entry.newest_modified, entry.snapshot_time) < old
+            if entry.backup_id not in alive
+            and max(entry.newest_modified, entry.snapshot_time) < old
+            and entry not in self.robbed(catalogue)
         )
         return _Sweep(orphans, tuple(uploads))
+
+    def robbed(self, catalogue: Catalogue) -> list[CatalogueEntry]:
+        """Backups whose manifest is gone though they were decoded once and are not of an age to be deleted: not for us to sweep.
+
+        An older one is what a retention that was killed left: it deletes the manifest first.
+        """
+        young = self.now - timedelta(days=self.environment.retention.days)
+        return [entry for entry in catalogue.incomplete if entry.manifest_removed and entry.snapshot_time > young]
 
     def delete_backups(self, entries: Sequence[CatalogueEntry], outcome: Deletion) -> list[CatalogueEntry]:
         """Delete the manifests, then the data of those whose manifest is gone: there is never a manifest without its data. Return those."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
-from core.catalogue import USABLE, Catalogue, CatalogueEntry, State
+from core.catalogue import USABLE, Catalogue, CatalogueEntry, State, data_problem
 from core.environment import Environment, Retention
 from core.errors import PermanentError
 from core.keys import DECODED, PROVEN
@@ -126,8 +126,14 @@ class Examiner:
             manifest, sha256 = read_manifest(
                 self._store, self._environment, self._database, entry.backup_id, self._keys
             )
-        except PermanentError as error:
-            return Examined("incomplete", None, str(error))
+        except PermanentError as forged:
+            return Examined("incomplete", None, str(forged))
+        if lost := data_problem(entry, manifest):
+            where = f"s3://{self._store.bucket}/{self._environment.prefix}/{self._database}/{entry.backup_id}/"
+            error = PermanentError(
+                "rely on a backup", where, lost, "It cannot be restored; find out who touched the bucket"
+            )
+            return Examined("incomplete", manifest, str(error))
         problem = ""
         claims: tuple[tuple[State, str], ...] = (("proven", PROVEN), ("decoded", DECODED))
         for state, key in claims:

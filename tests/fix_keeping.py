@@ -72,7 +72,12 @@ def sample_manifest(backup_id: str, environment: str = "local", database: str = 
             in_recovery=False,
         ),
         archive=Archive(format="custom", compression="zstd", compression_level=3, parts=(part,)),
-        globals=part.model_copy(update={"name": "globals.sql"}),
+        globals=part.model_copy(
+            update={
+                "name": "globals.sql",
+                "segments": (part.segments[0].model_copy(update={"key": "globals/00000.zst"}),),
+            }
+        ),
         tables=(),
         sequences=(),
         extensions=(),

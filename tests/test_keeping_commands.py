@@ -13,7 +13,7 @@ from core.keys import MANIFEST, evidence_key
 from core.signature import SigningKey
 from deployments.command.catalog import catalog_command
 from deployments.command.evidence import evidence_app
-from tests.fix_keeping import PROVEN, STRANGE_KEY, Keeping, id_of
+from tests.fix_keeping import DATA, PROVEN, STRANGE_KEY, Keeping, id_of
 from tests.fix_object_store import S3Server
 from tests.test_evidence import append
 
@@ -63,8 +63,9 @@ def test_the_catalogue_shows_backups_newest_first_with_both_ages(local: Keeping)
     assert "decoded" in lines[0]
     assert "4.0 : 1" in lines[0]
     assert "times in Europe/Berlin" in result.stdout
-    assert f"the newest decoded backup, {new}, is 12 h old" in result.stdout
-    assert f"the newest proven backup, {old}, is 36 h old" in result.stdout
+    text = " ".join(result.stdout.split())
+    assert f"the newest decoded backup, {new}, is 12 h old" in text
+    assert f"the newest proven backup, {old}, is 36 h old" in text
 
 
 def test_a_missed_objective_ends_with_one(local: Keeping):
@@ -120,8 +121,9 @@ def test_the_two_ages_are_verified_beyond_the_limit(local: Keeping):
 
 def test_when_very_many_are_forged_no_age_is_told_that_nobody_looked_at(local: Keeping):
     for number in range(30):
+        forged = id_of(1, number)
         for suffix in (MANIFEST, PROVEN):
-            local.store.put(local.folder(id_of(1, number)) + suffix, b"{}")
+            local.store.put(local.folder(forged) + suffix, b"{}")
     result = run("catalog", "local", "--limit", "1", "--json")
     assert result.exit_code == 1
     (database,) = document(result)["databases"]
@@ -177,3 +179,26 @@ def test_a_forged_report_is_not_shown(local: Keeping):
     result = run("evidence", "show", "local", "1")
     assert "does not know" in str(result.exception)
     assert "nightly-backup" not in result.stdout
+
+
+@pytest.mark.parametrize("damage", ["missing", "shorter"])
+def test_a_backup_whose_data_is_not_all_there_does_not_count(local: Keeping, damage: str):
+    old, new = local.add(id_of(0.9), "proven"), local.add(id_of(0.1), "decoded")
+    if damage == "missing":
+        local.store.delete([local.folder(new) + DATA])
+    else:
+        local.store.put(local.folder(new) + DATA, b"d")
+    result = run("catalog", "local")
+    text = " ".join(result.stdout.split())
+    assert result.exit_code == 1
+    assert "NOT TRUSTED" in text
+    assert f"the newest decoded backup, {old}" in text
+
+
+def test_a_manifest_that_somebody_removed_is_not_taken_for_an_unfinished_backup(local: Keeping):
+    local.add(id_of(0.5), "proven")
+    robbed = local.add(id_of(0.1), "decoded")
+    local.store.delete([local.folder(robbed) + MANIFEST])
+    result = run("catalog", "local")
+    assert result.exit_code == 1
+    assert f"{robbed} was decoded once and has no manifest any more" in " ".join(result.stdout.split())

@@ -448,3 +448,26 @@ def test_the_facts_of_a_report_can_be_signed(keeping: Keeping):
     facts = prune(keeping, dry_run=True).facts()
     assert json.loads(json.dumps(facts)) == facts
     assert all(isinstance(value, int) for value in facts.values())
+
+
+def test_a_backup_whose_manifest_somebody_removed_is_kept_and_told_of(keeping: Keeping):
+    keeping.claim()
+    robbed, mine = keeping.add(id_of(5), "decoded"), keeping.add(id_of(0), "decoded")
+    keeping.store.delete([keeping.folder(robbed) + MANIFEST])
+    late = datetime.now(UTC) + timedelta(minutes=4)
+    outcome = apply_retention(
+        keeping.store, keeping.environment, "app", keeping.keys, late, dry_run=False, current_backup_id=mine
+    )
+    assert outcome.orphans == ()
+    assert keeping.folder(robbed) + DATA in keeping.keys_in_bucket()
+    assert any(finding.severity == "error" and robbed in finding.text for finding in outcome.findings)
+
+
+def test_a_backup_whose_data_is_gone_is_told_of_though_nothing_is_to_be_deleted(keeping: Keeping):
+    keeping.claim()
+    gutted, mine = keeping.add(id_of(2), "decoded"), keeping.add(id_of(0), "decoded")
+    keeping.store.delete([keeping.folder(gutted) + DATA])
+    outcome = apply_retention(
+        keeping.store, keeping.environment, "app", keeping.keys, datetime.now(UTC), dry_run=False, current_backup_id=mine
+    )
+    assert any(finding.severity == "error" and gutted in finding.text for finding in outcome.findings)

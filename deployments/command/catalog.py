@@ -40,7 +40,12 @@ class DatabaseView:
     @property
     def problems(self) -> list[str]:
         """What is forged or damaged, a sentence each."""
-        return [examined.problem for examined in self.examined.values() if examined.problem]
+        removed = [
+            f"{entry.backup_id} was decoded once and has no manifest any more: somebody removed it"
+            for entry in self.catalogue.incomplete
+            if entry.manifest_removed
+        ]
+        return [*removed, *(examined.problem for examined in self.examined.values() if examined.problem)]
 
     @property
     def well(self) -> bool:
@@ -122,7 +127,7 @@ def show(view: DatabaseView, zone: ZoneInfo, now: datetime, limit: int) -> None:
     if backups > limit:
         console.print(f"  and {backups - limit} older ones (--limit {backups} shows all)")
     if view.catalogue.incomplete:
-        console.print(f"  {len(view.catalogue.incomplete)} unfinished: being made, or swept by the next run")
+        console.print(f"  {len(view.catalogue.incomplete)} unfinished: being made, or remains that a later run sweeps")
     if view.catalogue.foreign:
         console.print(f"  {view.catalogue.foreign} objects in the folder are not nightshift's")
     for check in view.objectives:

@@ -29,6 +29,7 @@ from tasks.object_store import ObjectStore
 from tasks.preflight_postgres import check_postgres
 from tasks.preflight_store import check_store
 from tasks.secrets import resolve, signing_keys
+from tasks.trust import Examiner
 
 # A dead host is told from a slow one before anything heavier begins.
 REACH_SECONDS = 5.0
@@ -213,8 +214,15 @@ def _objectives_probe(environment: Environment, key: str, bucket: "Future[bool]"
         if not known:
             # The bucket's own line says what is wrong with it.
             return [Check(name=name, state="warning", found="not known while the bucket cannot be read")]
-        catalogue = read_catalogue(ObjectStore.open(environment), environment, key)
-        return check_objectives(environment.name, key, catalogue, environment.objectives, datetime.now(UTC))
+        store = ObjectStore.open(environment)
+        # As the catalogue does: an age is told only of a backup whose signatures and data were looked at.
+        examiner = Examiner(store, environment, key, signing_keys(environment))
+        verified = examiner.verified(read_catalogue(store, environment, key))
+        bad = [examined.problem for examined in examiner.examined.values() if examined.problem]
+        return [
+            *(Check(name=f"{key}: backups", state="failed", found=problem) for problem in bad[:3]),
+            *check_objectives(environment.name, key, verified, environment.objectives, datetime.now(UTC)),
+        ]
 
     return Probe(name, look, LONG_SECONDS)
 
