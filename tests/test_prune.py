@@ -468,6 +468,12 @@ def test_a_backup_whose_data_is_gone_is_told_of_though_nothing_is_to_be_deleted(
     gutted, mine = keeping.add(id_of(2), "decoded"), keeping.add(id_of(0), "decoded")
     keeping.store.delete([keeping.folder(gutted) + DATA])
     outcome = apply_retention(
-        keeping.store, keeping.environment, "app", keeping.keys, datetime.now(UTC), dry_run=False, current_backup_id=mine
+        keeping.store,
+        keeping.environment,
+        "app",
+        keeping.keys,
+        datetime.now(UTC),
+        dry_run=False,
+        current_backup_id=mine,
     )
     assert any(finding.severity == "error" and gutted in finding.text for finding in outcome.findings)
