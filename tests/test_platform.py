@@ -204,9 +204,7 @@ def scratch_of(root: Path) -> Path:
 
 
 @with_platform
-def test_ctrl_c_ends_everything_even_in_the_midst_of_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_ends_everything_even_in_the_midst_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "data"
     monkeypatch.setenv("NIGHTSHIFT_DATA", str(root))
     with another_platform(root) as (process, lines):
