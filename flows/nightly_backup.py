@@ -28,35 +28,19 @@ from tasks.children import children_of_this_run
 from tasks.recording import Record, outcome_sentence
 from tasks.report_steps import begin_run, write_report
 
-EnvironmentName = Annotated[
-    str,
-    Field(
-        title="Environment",
-        pattern=NAME_PATTERN,
-        description="Which environment to back up: the name of its file in deployments/environments/, without .toml.",
-        examples=["production", "staging", "local"],
-    ),
-]
-Databases = Annotated[
-    list[str],
-    Field(title="Databases", description="Only these databases, by their names in the environment's file. Empty: all."),
-]
-RetentionMode = Annotated[
-    Literal["apply", "dry-run", "skip"],
-    Field(
-        title="Retention",
-        description="apply: delete what the policy no longer keeps. dry-run: show the plan, delete nothing. skip: neither.",
-    ),
-]
+EnvironmentName = Annotated[str, Field(pattern=NAME_PATTERN)]
+RetentionMode = Literal["apply", "dry-run", "skip"]
 
 
 @flow(name="nightly-backup", flow_run_name="back up {environment}", persist_result=False)
 def nightly_backup(
     environment: EnvironmentName,
-    databases: Databases = [],  # noqa: B006 - never changed, and the form in the UI shows it
+    databases: list[str] = [],  # noqa: B006 - never changed, and the form in the UI shows it
     retention: RetentionMode = "apply",
 ) -> State[None]:
     """Back up an environment's databases to S3, prove that each backup decodes, and delete what the retention no longer keeps.
+
+    The UI's form shows what is said here of each parameter.
 
     Args:
         environment: Which environment: the name of its file in deployments/environments/, without .toml.
