@@ -1,5 +1,11 @@
 """Fixtures live one topic a file (fix_*.py) and are listed here."""
 
+import signal
+
+# A shell that starts a test run in the background has it ignore SIGINT, and every child inherits that: those that are to end by Ctrl-C would not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 pytest_plugins: list[str] = [
     "tests.fix_platform",
     "tests.fix_object_store",
