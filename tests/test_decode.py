@@ -63,7 +63,8 @@ def test_a_good_backup_decodes_with_the_rows_of_its_snapshot(
 
 
 def test_a_newer_pg_restore_decodes_an_older_dump(stored_sample: StoredSample, postgres_18: PostgresServer) -> None:
-    decode_backup(stored_sample.store, FOLDER, stored_sample.manifest, "0" * 64, clients_of(postgres_18))
+    decoded = decode_backup(stored_sample.store, FOLDER, stored_sample.manifest, "0" * 64, clients_of(postgres_18))
+    assert decoded.rows_counted == sum(table.rows or 0 for table in stored_sample.manifest.tables)
 
 
 def test_broken_connections_while_reading_back_do_no_harm(
@@ -207,7 +208,8 @@ def test_tables_that_are_missing_or_too_much_are_named(stored_sample: StoredSamp
 
 def test_rows_that_were_not_counted_are_not_compared(stored_sample: StoredSample) -> None:
     tables = tuple(table.model_copy(update={"rows": None, "mode": "off"}) for table in stored_sample.manifest.tables)
-    decode(stored_sample.changed(manifest=stored_sample.manifest.model_copy(update={"tables": tables})))
+    decoded = decode(stored_sample.changed(manifest=stored_sample.manifest.model_copy(update={"tables": tables})))
+    assert decoded.tables_counted == len(tables)
 
 
 def test_globals_without_their_last_line_are_refused(stored_sample: StoredSample) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from core.keys import MANIFEST
+from core.manifest import Coverage
 from tasks.catalogue import commit_manifest, read_catalogue
 from tasks.evidence import verify_chain
 from tasks.object_store import ObjectStore
@@ -186,3 +187,15 @@ def test_no_secret_is_in_the_report_or_the_manifest(night: Night) -> None:
             body = night.s3.client.get_object(Bucket=night.bucket, Key=key)["Body"].read().decode()
             assert night.server.password not in body
             assert "a signing key of more" not in body
+
+
+def test_a_dump_that_lacks_an_object_is_kept_but_the_run_is_failed_and_nothing_is_pruned(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gap = Coverage(expected=2, listed=1, missing=("view public.lost",))
+    monkeypatch.setattr("tasks.take_backup.compare_coverage", lambda *_arguments: gap)
+    state = night.run(databases=["first"])
+    assert state.is_failed()
+    assert "view public.lost" in str(state.message)
+    assert states_of(night, "first") == ["decoded"]
+    assert not any(step.name == "retention" for step in night.report.steps)
