@@ -18,8 +18,10 @@ OnBytes = Callable[[int, int], None]
 BLOCK_BYTES = 1024 * 1024
 REPORT_SECONDS = 0.5
 COMPRESSION_THREADS = 2
-# zstd's own choice at level 3 is 8 MiB a job, of which a thread holds several; smaller ones save tens of MiB and, measured, nothing is lost by them.
-JOB_BYTES = 1024 * 1024
+# Rows repeat keys and phrases at distances beyond zstd's window at level 3 (2 MiB) and its index. Twice the window, a whole window carried from job to job
+# (zstd carries an eighth) and twice the index store an eighth less for the same processor time and about 20 MiB of memory (docs/performance.md).
+WINDOW_LOG, WHOLE_WINDOW, HASH_LOG, CHAIN_LOG = 22, 9, 18, 17
+JOB_BYTES = 4 * 1024 * 1024
 CAPTURE_BYTES = 64 * 1024 * 1024
 
 
@@ -70,11 +72,7 @@ class CompressedStream:
             threads: that compress beside the caller's; 0: none.
         """
         self._fill, self._see, self._at_end, self._meter = fill, see, at_end, meter
-        jobs = {"threads": threads, "job_size": JOB_BYTES} if threads else {}
-        parameters = zstandard.ZstdCompressionParameters.from_level(
-            level, write_checksum=True, write_content_size=False, **jobs
-        )
-        self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        self._compressor = zstandard.ZstdCompressor(compression_params=_parameters(level, threads)).compressobj()
         self._buffer = memoryview(bytearray(BLOCK_BYTES))
         self._ready: deque[bytes] = deque()
         self._ended = False
@@ -126,6 +124,19 @@ class CompressedStream:
         while filled < BLOCK_BYTES and (got := self._fill(self._buffer[filled:])):
             filled += got
         return filled
+
+
+def _parameters(level: int, threads: int) -> zstandard.ZstdCompressionParameters:
+    usual = zstandard.ZstdCompressionParameters.from_level(level)
+    return zstandard.ZstdCompressionParameters.from_level(
+        level,
+        window_log=max(WINDOW_LOG, usual.window_log),
+        hash_log=max(HASH_LOG, usual.hash_log),
+        chain_log=max(CHAIN_LOG, usual.chain_log),
+        write_checksum=True,
+        write_content_size=False,
+        **({"threads": threads, "job_size": JOB_BYTES, "overlap_log": WHOLE_WINDOW} if threads else {}),
+    )
 
 
 class SegmentReader:
