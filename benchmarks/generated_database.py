@@ -45,7 +45,7 @@ class _Chance:
     """The same rows each time, from a fixed seed."""
 
     def __init__(self) -> None:
-        self.random = random.Random(2026)  # noqa: S311 - not for secrets
+        self.random = random.Random(2026)
         syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
         self.words = ["".join(self.random.choices(syllables, k=self.random.randint(1, 4))) for _ in range(8000)]
         # Zipf's law: the n-th most frequent word comes up 1/n times as often as the first.

@@ -6,30 +6,19 @@ a reference to it (core.secret_reference). Durations and sizes carry their unit 
 
 import difflib
 import re
-from typing import Annotated, Literal
+from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from core.environment_restore import AppState, BackupCopy, Drill, Restore, RestoreServer
 from core.keys import RESERVED_DATABASE_NAMES
 from core.secret_reference import SecretReference
+from core.section import Name, OptionalSecret, OptionalText, Section
 
-NAME_PATTERN = r"^[a-z][a-z0-9-]{0,39}$"
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 DigestMode = Literal["full", "counts", "off"]
 
 TRANSACTION_POOLER_PORT = 6543
-
-# "Empty" in a description means the key left out as well as "": a variable that overrides the file can only be "".
-EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
-OptionalText = Annotated[str | None, EMPTY_IS_NONE]
-OptionalSecret = Annotated[SecretReference | None, EMPTY_IS_NONE]
-
-
-class Section(BaseModel):
-    """A table of the file; an unknown key is an error that names it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Store(Section):
@@ -219,6 +208,12 @@ class Objectives(Section):
     """What the business asks for. Two ages, two objectives: there is no silent default between decoded and proven."""
 
     recovery_point_hours: int = Field(26, ge=1, le=8760, description="The newest decoded backup must not be older.")
+    restore_minutes: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="Recovery time: a drill's restore, from request to first verified query, must not take longer. 0: not asked for.",
+    )
     proof_age_hours: int = Field(
         50,
         ge=0,
@@ -254,6 +249,14 @@ class Environment(Section):
     objectives: Objectives = Field(default_factory=Objectives, description="How old the newest backups may be.")
     backups: Backups = Field(default_factory=Backups, description="How the nightly run goes about it.")
 
+    servers: dict[Name, RestoreServer] = Field(
+        default_factory=dict, description="Where restores may make databases: [servers.NAME]."
+    )
+    restore: Restore = Field(default_factory=Restore, description="How restores go about it.")
+    drill: Drill = Field(default_factory=Drill, description="The daily rehearsal of a restore.")
+    copy_store: BackupCopy | None = Field(None, description="A copy of the bucket in another region.")
+    app_state: AppState | None = Field(None, description="Application state, backed up by Velero.")
+
     @field_validator("timezone")
     @classmethod
     def _known_timezone(cls, timezone: str) -> str:
@@ -272,6 +275,18 @@ class Environment(Section):
                 f"[databases.{taken[0]}]: this name is a folder of nightshift's own in the bucket; choose another"
             )
         return databases
+
+    @model_validator(mode="after")
+    def _drill_agrees(self) -> "Environment":
+        if self.drill.server is not None and self.drill.server not in self.servers:
+            known = ", ".join(self.servers) or "there are none"
+            raise ValueError(f"drill.server = {self.drill.server!r} is not in [servers]: {known}")
+        for invariant in self.drill.invariants:
+            if invariant.database not in self.databases:
+                raise ValueError(
+                    f"drill.invariants: {invariant.name!r} asks database {invariant.database!r}, which is not in [databases]"
+                )
+        return self
 
     @property
     def zone(self) -> ZoneInfo:

@@ -20,6 +20,7 @@ from core.environment import (
     Store,
 )
 from core.environment_keys import NOT_IN_THE_FILE, Place, plain_type
+from core.environment_restore import AppState, BackupCopy, Drill, Invariant, Restore, RestoreServer, ScratchPod
 from deployments.command.new_environment import Answers, rendered
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "environments.md"
@@ -45,6 +46,13 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[retention]", Retention),
     ("[objectives]", Objectives),
     ("[backups]", Backups),
+    ("[servers.NAME]", RestoreServer),
+    ("[restore]", Restore),
+    ("[drill]", Drill),
+    ("[[drill.invariants]]", Invariant),
+    ("[drill.pod]", ScratchPod),
+    ("[copy_store]", BackupCopy),
+    ("[app_state]", AppState),
 )
 
 INTRODUCTION = """\

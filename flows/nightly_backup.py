@@ -14,7 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from core.backup_facts import backup_facts, backup_findings, decoded_facts
-from core.environment import NAME_PATTERN
+from core.section import NAME_PATTERN
 from core.units import human_bytes
 from tasks.backup_steps import (
     apply_the_retention,

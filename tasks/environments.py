@@ -20,11 +20,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from core.environment import NAME_PATTERN, Environment
+from core.environment import Environment
 from core.environment_keys import Path as KeyPath
 from core.environment_keys import dotted, keys_at, place_at
 from core.environment_mistakes import NAME_RULE, explain, suggest
 from core.errors import ConfigurationError
+from core.section import NAME_PATTERN
 
 FOLDER_VARIABLE = "NIGHTSHIFT_ENVIRONMENTS"
 MOST_MISTAKES_TOLD = 8

@@ -1,0 +1,77 @@
+"""What a restore did and what it proves: the records that flows, evidence and the state `proven` are made of. Times are milliseconds (`ms`), sizes bytes."""
+
+from typing import Literal
+
+from pydantic import AwareDatetime
+
+from core.manifest import Record, Sha256, Size
+
+PhaseName = Literal["prepare", "fetch", "globals", "create", "restore", "analyze", "verify"]
+
+
+class Phase(Record):
+    """A part of a restore and how long it took."""
+
+    name: PhaseName
+    ms: Size
+
+
+class Skipped(Record):
+    """An entry of the dump that was not restored, as `pg_restore --list` names it, and why. A copy with one of these is never proven."""
+
+    entry: str
+    why: str
+
+
+class Restored(Record):
+    """A database that was made of a backup.
+
+    `name` is what it is called now, `oid` and `system_identifier` say which one it is (`unknown` where the role may not ask). `streamed`: without a copy on disk,
+    with one job. `masked`: data was changed on purpose after the digests; never swapped, never proven. `partial`: only chosen tables were restored.
+    """
+
+    backup_id: str
+    server: str
+    name: str
+    oid: int
+    system_identifier: str
+    server_version: str
+    server_version_number: int
+    pg_restore: str
+    phases: tuple[Phase, ...]
+    skipped: tuple[Skipped, ...] = ()
+    roles_created: tuple[str, ...] = ()
+    streamed: bool = False
+    masked: bool = False
+    partial: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ms(self) -> int:
+        """All phases together."""
+        return sum(phase.ms for phase in self.phases)
+
+
+class Control(Record):
+    """A negative control: a damage done on purpose, on what, and whether it was seen."""
+
+    name: Literal["value changed", "values exchanged", "row duplicated", "stored byte flipped", "plain byte flipped"]
+    on: str
+    detected: bool
+    how: str
+
+
+class Proven(Record):
+    """The state object of a backup that a drill restored and in which everything matched."""
+
+    format: Literal["nightshift-proven/1"] = "nightshift-proven/1"
+    backup_id: str
+    manifest_sha256: Sha256
+    proven_at: AwareDatetime
+    scratch: Literal["embedded", "server", "pod"]
+    server_version: str
+    tables: Size
+    rows: Size
+    restore_ms: Size
+    indicative: bool
+    controls: tuple[Control, ...]
