@@ -18,10 +18,10 @@ OnBytes = Callable[[int, int], None]
 BLOCK_BYTES = 1024 * 1024
 REPORT_SECONDS = 0.5
 COMPRESSION_THREADS = 2
-# Rows repeat keys and phrases at distances beyond zstd's window at level 3 (2 MiB) and its index. Twice the window, a whole window carried from job to job
-# (zstd carries an eighth) and twice the index store an eighth less for the same processor time and about 20 MiB of memory (docs/performance.md).
+# Rows repeat keys and phrases at distances beyond zstd's usual window and index. With this window, a whole one carried from job to job (zstd carries an eighth)
+# and this index, level 1 stores less than the usual level 3 and takes less processor time, for about 50 MiB of memory (docs/performance.md).
 WINDOW_LOG, WHOLE_WINDOW, HASH_LOG, CHAIN_LOG = 22, 9, 18, 17
-JOB_BYTES = 4 * 1024 * 1024
+JOB_BYTES = 8 * 1024 * 1024
 CAPTURE_BYTES = 64 * 1024 * 1024
 
 

@@ -105,6 +105,8 @@ def libpq_environment(database: Database, *, application_name: str = "nightshift
         "PGSSLMODE": database.sslmode,
         "PGAPPNAME": application_name[:63],
         "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
+        # pg_dump sets it itself; pg_dumpall writes VALID UNTIL as the database or the role has it, and 04/03/2099 is read back as another day elsewhere.
+        "PGDATESTYLE": "ISO",
         "LC_ALL": "C",
         "PATH": "/usr/bin:/bin",
     }

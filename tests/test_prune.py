@@ -450,17 +450,29 @@ def test_the_facts_of_a_report_can_be_signed(keeping: Keeping):
     assert all(isinstance(value, int) for value in facts.values())
 
 
-def test_a_backup_whose_manifest_somebody_removed_is_kept_and_told_of(keeping: Keeping):
-    keeping.claim()
-    robbed, mine = keeping.add(id_of(5), "decoded"), keeping.add(id_of(0), "decoded")
+@pytest.mark.parametrize("state", ["decoded", "proven"])
+def test_a_sweep_days_later_leaves_the_data_of_a_backup_whose_manifest_somebody_removed(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch, state: str
+):
+    robbed, unfinished = keeping.add(id_of(5, 1), state), id_of(5, 2)
+    keeping.put_data(unfinished)
     keeping.store.delete([keeping.folder(robbed) + MANIFEST])
-    late = datetime.now(UTC) + timedelta(minutes=4)
-    outcome = apply_retention(
-        keeping.store, keeping.environment, "app", keeping.keys, late, dry_run=False, current_backup_id=mine
-    )
-    assert outcome.orphans == ()
+    fill(keeping, (1, 0))
+    outcome = prune_later(keeping, monkeypatch, days=1.1)
+    # The sweep did come by: what never had a manifest went.
+    assert outcome.orphans == (unfinished,)
     assert keeping.folder(robbed) + DATA in keeping.keys_in_bucket()
-    assert any(finding.severity == "error" and robbed in finding.text for finding in outcome.findings)
+    assert f"{robbed} was decoded once and has no manifest any more" in texts(outcome, "error")
+    # Past the retention it is what a retention that was killed may have left, and nothing that would be kept.
+    assert prune_later(keeping, monkeypatch, days=26).orphans == (robbed,)
+    assert not any(robbed in key for key in keeping.keys_in_bucket())
+
+
+def prune_later(keeping: Keeping, monkeypatch: pytest.MonkeyPatch, *, days: float) -> RetentionOutcome:
+    """Apply the retention so many days from now, by the worker's clock and by S3's."""
+    later = datetime.now(UTC) + timedelta(days=days)
+    monkeypatch.setattr(keeping.store, "server_time", lambda: later)
+    return prune(keeping, now=later)
 
 
 def test_a_backup_whose_data_is_gone_is_told_of_though_nothing_is_to_be_deleted(keeping: Keeping):
