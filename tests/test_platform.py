@@ -30,13 +30,13 @@ from deployments.local.embedded_postgres import EmbeddedPostgres
 from deployments.local.object_store_server import ObjectStoreServer
 from deployments.local.platform import Platform
 from deployments.local.ports import HOST, free_port
-from deployments.local.postgres_binaries import find_binaries
 from deployments.local.prefect_server import PrefectServer
 from deployments.local.running import RunningPlatform, find_running
-from deployments.local.server_account import can_run, copy_for, server_account
 from deployments.local.service import Service
 from deployments.local.supervisor import RESTARTS, Supervisor
-from tests.fix_platform import make_platform
+from tasks.postgres_binaries import find_binaries
+from tasks.server_account import can_run, copy_for, server_account
+from tests.fix_platform import below, make_platform, wait_until_gone
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another OS user")
 with_platform = pytest.mark.xdist_group("platform")
@@ -49,22 +49,6 @@ def folder(tmp_path: Path) -> Iterator[DataFolder]:
     claimed.claim()
     yield claimed
     claimed.release()
-
-
-def below(process_id: int) -> list[psutil.Process]:
-    """Every process below one, as they are now; each remembers when it was started, so that a reused number is not taken for it."""
-    return psutil.Process(process_id).children(recursive=True)
-
-
-def wait_until_gone(processes: list[psutil.Process], seconds: float) -> list[str]:
-    """Wait for processes to end, and return the commands of those that did not. A zombie that nobody waits for has ended."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        alive = [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-        if not alive:
-            return []
-        time.sleep(0.1)
-    return [" ".join(process.cmdline()) for process in alive]
 
 
 # The whole platform

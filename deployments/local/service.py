@@ -13,7 +13,7 @@ from pathlib import Path
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from core.errors import PermanentError
-from deployments.local.server_account import Account
+from tasks.server_account import Account
 
 _TAIL_LINES = 4
 _PR_SET_PDEATHSIG = 1

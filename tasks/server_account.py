@@ -1,4 +1,4 @@
-"""The OS user that PostgreSQL runs as: it refuses to be root."""
+"""The OS user that a PostgreSQL of ours runs as: it refuses to be root."""
 
 import os
 import pwd
