@@ -1,0 +1,308 @@
+"""One backup restored into a new database, from the refusals before anything is touched to the planner's statistics.
+
+While it is made the database is called nightshift_RESTOREID and carries a marker as its comment; it gets the asked-for name by `finish` alone, when it was verified.
+Whatever fails before that, the database is dropped. A process that is killed leaves it, with a marker whose lock is free: see tasks.restore_target.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+
+from core.database_statements import temporary_name
+from core.environment import Database, Environment
+from core.errors import ConfigurationError, NightshiftError, PermanentError
+from core.keys import backup_folder
+from core.manifest import Manifest
+from core.restore_listing import Choice, Listed, choose_all, choose_tables
+from core.restore_record import Phase, PhaseName, Restored
+from tasks.compressed_stream import Meter, OnBytes
+from tasks.object_store import ObjectStore
+from tasks.postgres import Connection, connect, describe, translated
+from tasks.recording import Clock, utc_now
+from tasks.restore_archive import (
+    Fetched,
+    Restoring,
+    analyze,
+    fetch_archive,
+    fetch_globals,
+    restore_fetched,
+    restore_streamed,
+)
+from tasks.restore_database import Created, complete_database, finish_database, make_database
+from tasks.restore_preparation import Prepared, prepare
+from tasks.restore_roles import MadeRoles, make_roles, read_globals
+from tasks.restore_locks import hold_locks
+from tasks.restore_target import drop_database
+from tasks.spool import free_bytes, spool_folder
+from tasks.stored_stream import Source
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RestoreOrder:
+    """What is to be restored, and where.
+
+    Args:
+        login: the maintenance database of the target server.
+        server_name: what messages and reports call that server: "primary", "the embedded scratch server".
+        restore_id: eight hexadecimal digits; the same again for a repeated attempt, which drops what the earlier one left.
+        purpose: whose rules hold for roles and leftovers.
+        target: the name that the database is to get in the end; None for drills.
+        jobs: pg_restore's.
+        tables: `schema.table` or `schema.*`; empty: all.
+        spool_parent: where the fetched dump lies meanwhile; None: the temporary folder.
+        spool_reserve_bytes: so much of its disk is left free.
+        allow_missing_extensions: skip, and name, extensions that the server lacks and all that needs them, rather than refuse.
+        host_bin: reserved.
+    """
+
+    store: ObjectStore
+    environment: Environment
+    manifest: Manifest
+    login: Database
+    server_name: str
+    restore_id: str
+    purpose: Literal["restore", "drill"]
+    target: str | None = None
+    jobs: int = 2
+    tables: tuple[str, ...] = ()
+    spool_parent: str | None = None
+    spool_reserve_bytes: int = 1 << 30
+    allow_missing_extensions: bool = False
+    host_bin: Path | None = None
+
+
+@dataclass
+class RestoredCopy:
+    """The new database, as long as its restore's locks are held. `database` is the login to it; `restored` says what was done."""
+
+    order: RestoreOrder
+    database: Database
+    restored: Restored
+    session: Connection
+    finished: bool = False
+    dropped: bool = False
+
+    def finish(self, name: str) -> None:
+        """Give the database its name and the source's comment; from then on nothing drops it.
+
+        Raise PermanentError when the name is taken by now or cannot be had, TemporaryError when sessions are connected or the server is lost.
+        """
+        finish_database(self.session, self.order.login, self.database.name, name, self.order.manifest.properties)
+        self.finished = True
+        self.database = self.database.model_copy(update={"name": name})
+        self.restored = self.restored.model_copy(update={"name": name})
+
+
+def drop_copy(copy: RestoredCopy) -> None:
+    """Drop a copy that is not finished, with whoever is connected. Raise TemporaryError or PermanentError; once dropped, calling it again does nothing."""
+    if copy.finished:
+        found = "it is finished and has its name"
+        raise PermanentError("drop the copy", describe(copy.database), found, "Drop it by hand if it is not wanted")
+    if not copy.dropped:
+        _drop(copy.session, copy.order.login, copy.database.name)
+        copy.dropped = True
+
+
+class _Phases:
+    """Measures the parts of a restore."""
+
+    def __init__(self, on_phase: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._on_phase, self._clock = on_phase, clock
+        self.done: list[Phase] = []
+
+    @contextmanager
+    def __call__(self, name: PhaseName) -> Iterator[None]:
+        self._on_phase(name)
+        began = self._clock()
+        yield
+        self.done.append(Phase(name=name, ms=round((self._clock() - began) * 1000)))
+
+
+@contextmanager
+def restore_backup(
+    order: RestoreOrder,
+    *,
+    on_bytes: OnBytes | None = None,
+    on_phase: Callable[[str], None] = lambda _name: None,
+    now: Clock = utc_now,
+    clock: Callable[[], float] = time.monotonic,
+    free: Callable[[Path], int] = free_bytes,
+) -> Iterator[RestoredCopy]:
+    """Given an order, restore the backup and yield the copy; the locks of the restore are held until the block ends.
+
+    `on_bytes` is told (plain, stored) bytes fetched so far, `on_phase` each phase as it begins; `clock` is in seconds. On an exception, here or in the block, the database is dropped
+    and the error goes on, unless it was finished. On a normal end nothing is dropped. Raise PermanentError (a refusal, or pg_restore's failure), IntegrityError (what was fetched is not
+    what was recorded), TemporaryError (S3 or the server does not answer).
+    """
+    phases = _Phases(on_phase, clock)
+    with ExitStack() as stack:
+        with phases("prepare"):
+            session = stack.enter_context(hold_locks(order.login, order.restore_id, order.target))
+            prepared = prepare(
+                session,
+                order.login,
+                order.manifest,
+                restore_id=order.restore_id,
+                target=order.target,
+                purpose=order.purpose,
+                allow_missing_extensions=order.allow_missing_extensions,
+            )
+        copy = _Restore(order, session, prepared, phases, on_bytes, free).run(now)
+        try:
+            yield copy
+        except BaseException:
+            if not copy.finished and not copy.dropped:
+                _drop_or_tell(session, order.login, copy.database.name)
+            raise
+
+
+class _Restore:
+    """One restore under way."""
+
+    def __init__(
+        self,
+        order: RestoreOrder,
+        session: Connection,
+        prepared: Prepared,
+        phases: _Phases,
+        on_bytes: OnBytes | None,
+        free: Callable[[Path], int],
+    ) -> None:
+        self._order, self._session, self._prepared, self._phases, self._free = order, session, prepared, phases, free
+        manifest = order.manifest
+        folder = backup_folder(order.environment.prefix, manifest.database, manifest.backup_id)
+        self._source = Source(order.store, folder, Meter(on_bytes))
+        self._database = order.login.model_copy(update={"name": temporary_name(order.restore_id)})
+
+    def run(self, now: Clock) -> RestoredCopy:
+        """Do it all. What fails leaves no database."""
+        order, phases = self._order, self._phases
+        with spool_folder(order.spool_parent) as folder:
+            with phases("fetch"):
+                dumped = fetch_globals(self._source, order.manifest.globals)
+                fetched = fetch_archive(
+                    self._source,
+                    order.manifest.archive,
+                    folder,
+                    self._prepared.clients,
+                    reserve_bytes=order.spool_reserve_bytes,
+                    free=self._free,
+                )
+                choice = self._choose(fetched.contents)
+                self._source.meter.finish()
+            with phases("globals"):
+                roles = make_roles(
+                    self._session,
+                    order.login,
+                    read_globals(dumped, f"{self._source.where}globals"),
+                    order.manifest,
+                    purpose=order.purpose,
+                    server_major=self._prepared.server_major,
+                )
+            try:
+                created, notes = self._fill(folder, fetched, choice, now)
+            except BaseException:
+                _drop_or_tell(self._session, order.login, self._database.name)
+                raise
+        restored = self._restored(created, choice, roles, streamed=fetched.path is None, notes=notes)
+        return RestoredCopy(order, self._database, restored, self._session)
+
+    def _choose(self, contents: Listed) -> Choice:
+        missing = self._prepared.missing_extensions
+        if not self._order.tables:
+            return choose_all(contents, missing_extensions=missing)
+        try:
+            return choose_tables(
+                contents, self._order.manifest.tables, self._order.tables, missing_extensions=missing
+            )
+        except ValueError as error:
+            raise ConfigurationError(
+                "choose the tables", self._source.where, str(error), "`tables` takes schema.table and schema.*"
+            ) from error
+
+    def _fill(self, folder: Path, fetched: Fetched, choice: Choice, now: Clock) -> tuple[Created, tuple[str, ...]]:
+        order, phases, properties = self._order, self._phases, self._order.manifest.properties
+        with phases("create"):
+            created = make_database(
+                self._session,
+                order.login,
+                self._database,
+                order.environment,
+                order.manifest,
+                purpose=order.purpose,
+                restore_id=order.restore_id,
+                begun=now(),
+                server_major=self._prepared.server_major,
+            )
+        with phases("restore"):
+            self._load(folder, fetched, choice)
+        with phases("analyze"):
+            analyze(self._database)
+            notes = complete_database(self._session, order.login, self._database.name, properties)
+        return created, notes
+
+    def _load(self, folder: Path, fetched: Fetched, choice: Choice) -> None:
+        list_file = folder / "list"
+        list_file.write_text(choice.list_text)
+        restoring = Restoring(
+            self._prepared.clients,
+            self._database,
+            self._prepared.server_major,
+            list_file,
+            f"nightshift pg_restore {self._order.restore_id}",
+        )
+        if fetched.path is None:
+            restore_streamed(restoring, self._source, self._order.manifest.archive.parts[0])
+            self._source.meter.finish()
+        else:
+            restore_fetched(restoring, fetched.path, self._order.jobs)
+
+    def _restored(
+        self, created: Created, choice: Choice, roles: MadeRoles, *, streamed: bool, notes: tuple[str, ...]
+    ) -> Restored:
+        prepared = self._prepared
+        how = ("the disk has no room for the dump: it was streamed, with one job",) if streamed else ()
+        return Restored(
+            backup_id=self._order.manifest.backup_id,
+            server=self._order.server_name,
+            name=self._database.name,
+            oid=created.identity.database_oid,
+            system_identifier=created.identity.system_identifier,
+            server_version=prepared.server_version,
+            server_version_number=prepared.identity.server_version_number,
+            pg_restore=prepared.clients.version,
+            phases=tuple(self._phases.done),
+            skipped=choice.skipped,
+            roles_created=roles.names,
+            streamed=streamed,
+            partial=bool(self._order.tables),
+            notes=(*prepared.notes, *how, *choice.notes, *roles.notes, *created.notes, *notes),
+        )
+
+
+def _drop(session: Connection, login: Database, name: str) -> None:
+    with translated("drop the new database", f"{name} on {login.host}:{login.port}"):
+        if not session.closed and not session.broken:
+            drop_database(session, login, name)
+            return
+        with connect(login, application_name="nightshift restore") as another:
+            drop_database(another, login, name)
+
+
+def _drop_or_tell(session: Connection, login: Database, name: str) -> None:
+    """While another error goes on its way: drop the database; where that cannot be done, say in the log what is left."""
+    try:
+        _drop(session, login, name)
+    except (NightshiftError, psycopg.Error) as error:
+        logger.error("%s is left on %s:%s (%s); remove it: DROP DATABASE %s WITH (FORCE);", name, login.host, login.port, error, name)  # noqa: TRY400 - not its traceback, the other's

@@ -1,0 +1,110 @@
+"""Making the roles that a backup's objects need and the server lacks. All or none: what fails half-way leaves no role."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from core.environment import Database
+from core.errors import IntegrityError, PermanentError
+from core.globals_sql import Globals, decode_globals, parse_globals
+from core.manifest import Manifest
+from core.redaction import register_secret
+from core.role_statements import Purpose, RolePlan, plan_roles
+from tasks.postgres import Connection, describe, translated
+
+_NAMED_AT_MOST = 10
+
+
+@dataclass(frozen=True)
+class MadeRoles:
+    """The roles that were made, and what is to be told."""
+
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_globals(dumped: bytes, where: str) -> Globals:
+    """Given pg_dumpall's output and where it lies, return what it says. Raise IntegrityError when it cannot be read; register every password as a secret."""
+    try:
+        found = parse_globals(decode_globals(dumped))
+    except ValueError as error:
+        raise IntegrityError("read the roles of the backup", where, str(error)) from error
+    for role in found.roles:
+        if role.password is not None:
+            register_secret(role.password)
+    return found
+
+
+def make_roles(
+    connection: Connection, login: Database, globals_: Globals, manifest: Manifest, *, purpose: Purpose, server_major: int
+) -> MadeRoles:
+    """Given a session on the maintenance database, make what is missing, and see that the restoring role may give objects to their owners.
+
+    Raise PermanentError when a needed role is nowhere, or the restoring role may not make it or act for it.
+    """
+    on = describe(login)
+    with translated("make the roles of the backup", on):
+        existing = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
+        needed = [role.name for role in manifest.roles]
+        plan = plan_roles(globals_, needed, existing, purpose=purpose, server_major=server_major)
+        if plan.unknown:
+            found = f"neither on the server nor in the backup's globals: {', '.join(plan.unknown[:_NAMED_AT_MOST])}"
+            raise PermanentError("make the roles of the backup", on, found, "Make them (CREATE ROLE) and restore again")
+        is_superuser = _is_superuser(connection)
+        try:
+            with connection.transaction():
+                notes = list(_make(connection, plan, is_superuser=is_superuser))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise PermanentError(
+                "make the roles of the backup",
+                on,
+                f"{login.user} may not: {error.diag.message_primary}; missing: {', '.join(plan.names[:_NAMED_AT_MOST])}",
+                f"Make them by hand, or give {login.user} CREATEROLE (a superuser for roles with more)",
+            ) from error
+        if not is_superuser:
+            _require_membership(connection, login, manifest, server_major)
+    return MadeRoles(plan.names, (*plan.notes, *notes))
+
+
+def _is_superuser(connection: Connection) -> bool:
+    row = connection.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER").fetchone()
+    return row is not None and bool(row[0])
+
+
+def _make(connection: Connection, plan: RolePlan, *, is_superuser: bool) -> Iterator[str]:
+    for statement in plan.create:
+        connection.execute(statement.encode())
+    if not is_superuser:
+        # Who is no member of an owner can neither give it objects nor read them afterwards.
+        for name in plan.names:
+            connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(name)))
+            yield f"the restoring role was made a member of {name}, to give it what it owns"
+    for statement in plan.configure:
+        try:
+            with connection.transaction():
+                connection.execute(statement.encode())
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            yield f"not done: {statement}: {error.diag.message_primary}"
+
+
+def _require_membership(connection: Connection, login: Database, manifest: Manifest, server_major: int) -> None:
+    owners = sorted({manifest.properties.owner, *(table.owner for table in manifest.tables)})
+    # From 16 on a membership may come without the right to become the role (manual, pg_has_role).
+    how = "SET" if server_major >= 16 else "MEMBER"
+    missing = connection.execute(
+        "SELECT r.rolname FROM pg_catalog.pg_roles AS r WHERE r.rolname = ANY (%s)"
+        " AND NOT pg_catalog.pg_has_role(r.oid, %s) ORDER BY 1",
+        (owners, how),
+    ).fetchall()
+    if missing:
+        names = ", ".join(name for (name,) in missing[:_NAMED_AT_MOST])
+        raise PermanentError(
+            "restore what other roles own",
+            describe(login),
+            f"{login.user} is no superuser and no member of: {names}",
+            f"GRANT these roles TO {login.user}, or restore as a superuser",
+        )
