@@ -1,0 +1,281 @@
+"""A client of the Kubernetes API for one task: plain JSON documents over HTTP, with the few rules that every caller needs.
+
+A client never outlives a task: credentials last minutes (EKS: 15). A 401 rebuilds it once, with fresh credentials. What may be repeated is repeated here, at most
+five times, with Retry-After or back-off and jitter: reads always; writes only when the API server said that it did not take them (429). After any other
+failure of a write nobody knows whether it happened: the caller looks before it writes again (TemporaryError: the step is tried again, and looks first).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
+from tasks.kubeconfig import Connection, find_connection
+
+Document = dict[str, Any]
+Connect = Callable[[], Connection]
+
+ATTEMPTS = 5
+CONNECT_SECONDS, READ_SECONDS = 10, 60
+LONGEST_RETRY_AFTER = 60
+PAGE = 500
+# A watch that is silent for so long after its own end is a connection that died unnoticed.
+WATCH_GRACE_SECONDS = 15
+# Names, labels, owners and times only: the content of Secrets does not travel.
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+
+_backoff = wait_exponential_jitter(multiplier=0.5, max=10, jitter=1)
+
+
+class MissingError(PermanentError):
+    """404: there is no such object, or no such kind."""
+
+
+class ExistsError(PermanentError):
+    """409: an object of this name exists, or it changed since it was read."""
+
+
+class ForbiddenError(PermanentError):
+    """403: our role may not do this."""
+
+
+class GoneError(TemporaryError):
+    """410: the resource version is too old to watch from; list again."""
+
+
+class BusyError(TemporaryError):
+    """429 or 503 with Retry-After: the API server did not take the request, and says when to come back (seconds)."""
+
+    retry_after: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked for; `stream`: the answer is read as it comes."""
+
+    method: str
+    path: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    body: Document | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    stream: bool = False
+    read_seconds: float = READ_SECONDS
+
+
+class KubernetesClient:
+    """Requests to one API server. Use it as a context manager, within one task."""
+
+    def __init__(self, connect: Connect, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._connect, self._sleep = connect, sleep
+        self._connection = connect()
+        self._http = _http_of(self._connection)
+
+    @classmethod
+    def open(cls, context: str | None) -> KubernetesClient:
+        """Given a context of the kubeconfig (None: the current one, or the Pod's service account), return a client. No request is made.
+
+        Raise ConfigurationError when there is no such context.
+        """
+        return cls(lambda: find_connection(context))
+
+    def __enter__(self) -> KubernetesClient:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._http.close()
+
+    @property
+    def address(self) -> str:
+        """The API server's address, for messages."""
+        return self._connection.server
+
+    def get(self, path: str, **parameters: str) -> Document:
+        """Read a path (`/api/v1/namespaces/x`). Raise MissingError, ForbiddenError, or TemporaryError when the API server stays away."""
+        return self._patiently(_Request("GET", path, parameters))
+
+    def list(self, path: str, *, metadata_only: bool = False, **parameters: str) -> Iterator[Document]:
+        """The items of a collection, page by page. `metadata_only`: without spec, status and data, which then do not even travel.
+
+        A list that expires while it is paged through (410) raises GoneError: the step begins it again.
+        """
+        headers = {"Accept": METADATA_ONLY} if metadata_only else {}
+        following = ""
+        while True:
+            paging = {"limit": str(PAGE), **({"continue": following} if following else {})}
+            page = self._patiently(_Request("GET", path, {**parameters, **paging}, headers=headers))
+            yield from page.get("items") or ()
+            following = (page.get("metadata") or {}).get("continue") or ""
+            if not following:
+                return
+
+    def create(self, path: str, document: Document, *, dry_run: bool = False) -> Document:
+        """POST a document to its collection. Raise ExistsError when the name is taken. `dry_run`: the API server checks it and keeps nothing."""
+        return self._patiently(_Request("POST", path, {"dryRun": "All"} if dry_run else {}, body=document))
+
+    def merge(self, path: str, document: Document) -> Document:
+        """PATCH an object (JSON merge patch). With metadata.resourceVersion in it, raise ExistsError when the object changed since that was read."""
+        headers = {"Content-Type": "application/merge-patch+json"}
+        return self._patiently(_Request("PATCH", path, body=document, headers=headers))
+
+    def delete(self, path: str, *, uid: str) -> None:
+        """Delete the object at a path if it is still the one with this uid, in the background. Raise MissingError when it is gone, ExistsError for another."""
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}, "propagationPolicy": "Background"}  # fmt: skip
+        self._patiently(_Request("DELETE", path, body=body))
+
+    def watch(self, path: str, resource_version: str, *, seconds: float, **parameters: str) -> Iterator[Document]:
+        """The objects of a collection as they change after a resource version, for at most so many seconds; a deleted object comes with `deleted: true`.
+
+        Ends when the API server ends it. Raise GoneError when the version is too old, TemporaryError when the connection breaks. Not repeated here.
+        """
+        lasting = max(1, round(seconds))
+        query = {**parameters, "watch": "1", "resourceVersion": resource_version, "timeoutSeconds": str(lasting)}
+        on = self._on(path)
+        try:
+            response = self._send(_Request("GET", path, query, stream=True, read_seconds=lasting + WATCH_GRACE_SECONDS))
+            try:
+                for line in response.iter_lines():
+                    yield from _changed(json.loads(line), on)
+            finally:
+                response.close()
+        except (httpx.TransportError, httpx.StreamError, ValueError) as error:
+            raise TemporaryError("watch", on, f"the connection broke: {_told(error)}") from error
+
+    def _patiently(self, asked: _Request) -> Document:
+        def repeatable(error: BaseException) -> bool:
+            return isinstance(error, BusyError) or (asked.method == "GET" and type(error) is TemporaryError)
+
+        retrying = Retrying(
+            retry=retry_if_exception(repeatable),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=_pause,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        return retrying(self._once, asked)
+
+    def _once(self, asked: _Request) -> Document:
+        attempted, on = _ATTEMPTED[asked.method], self._on(asked.path)
+        try:
+            document = self._send(asked).json()
+        except (httpx.TransportError, httpx.StreamError) as error:
+            unknown = "" if asked.method == "GET" else "; whether it happened is not known"
+            raise TemporaryError(attempted, on, f"{_told(error)}{unknown}", _REACH) from error
+        except ValueError as error:
+            raise TemporaryError(attempted, on, "the answer is no JSON", _REACH) from error
+        return document if isinstance(document, dict) else {}
+
+    def _send(self, asked: _Request) -> httpx.Response:
+        """The answer to one request, when it is a good one; else raise. A first 401 rebuilds the client: the token may simply be old."""
+        for may_rebuild in (True, False):
+            response = self._http.send(self._built(asked), stream=asked.stream)
+            if response.status_code != httpx.codes.UNAUTHORIZED or not may_rebuild:
+                break
+            response.close()
+            self._rebuild()
+        if response.is_success:
+            return response
+        response.read()
+        response.close()
+        raise _error_of(response, asked.method, self._on(asked.path))
+
+    def _built(self, asked: _Request) -> httpx.Request:
+        name = self._connection.tls_server_name
+        written = {} if asked.body is None else {"Content-Type": "application/json"}
+        return self._http.build_request(
+            asked.method,
+            self._connection.server + asked.path,
+            params=dict(asked.parameters),
+            headers={**written, **asked.headers},
+            content=None if asked.body is None else json.dumps(asked.body),
+            timeout=httpx.Timeout(asked.read_seconds, connect=CONNECT_SECONDS),
+            extensions={"sni_hostname": name} if name else {},
+        )
+
+    def _rebuild(self) -> None:
+        self._http.close()
+        self._connection = self._connect()
+        self._http = _http_of(self._connection)
+
+    def _on(self, path: str) -> str:
+        return f"{self._connection.server}{path}"
+
+
+_REACH = "Check that the worker reaches the API server, and the cluster's health"
+_MISTAKES: dict[int, tuple[type[NightshiftError], str]] = {
+    401: (ConfigurationError, "The credentials of the kubeconfig are not accepted; renew them"),
+    403: (ForbiddenError, "Give the worker's account this right, see docs/app-state.md"),
+    404: (MissingError, ""),
+    409: (ExistsError, ""),
+    410: (GoneError, ""),
+}
+_ATTEMPTED = {"GET": "read", "POST": "create", "PATCH": "change", "DELETE": "delete"}
+
+
+def _http_of(connection: Connection) -> httpx.Client:
+    authorization = {"Authorization": f"Bearer {connection.token}"} if connection.token else {}
+    return httpx.Client(
+        verify=connection.tls,
+        proxy=connection.proxy,
+        headers={"Accept": "application/json", "User-Agent": "nightshift", **authorization},
+        follow_redirects=False,
+    )
+
+
+def _pause(state: RetryCallState) -> float:
+    """Seconds until the next try: what the API server asked for, else longer each time."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, BusyError) else 0.0
+    return asked or _backoff(state)
+
+
+def _changed(event: Document, on: str) -> Iterator[Document]:
+    kind, document = event.get("type"), event.get("object") or {}
+    if kind == "ERROR":
+        if document.get("code") == httpx.codes.GONE:
+            raise GoneError("watch", on, "the resource version is too old")
+        raise TemporaryError("watch", on, str(document.get("message") or "the API server ended it with an error"))
+    if kind in {"ADDED", "MODIFIED"}:
+        yield document
+    elif kind == "DELETED":
+        yield {**document, "deleted": True}
+
+
+def _error_of(response: httpx.Response, method: str, on: str) -> NightshiftError:
+    """Given a bad answer, return our error: the API server's own message, and what to do."""
+    status, attempted = response.status_code, _ATTEMPTED[method]
+    found = f"{status}: {_message_of(response)}"
+    retry_after = _retry_after(response)
+    if status == httpx.codes.TOO_MANY_REQUESTS or (status == httpx.codes.SERVICE_UNAVAILABLE and retry_after):
+        busy = BusyError(attempted, on, found, _REACH)
+        busy.retry_after = retry_after
+        return busy
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.REQUEST_TIMEOUT:
+        return TemporaryError(attempted, on, found, _REACH)
+    kind, next_step = _MISTAKES.get(status, (PermanentError, ""))
+    return kind(attempted, on, found, next_step)
+
+
+def _retry_after(response: httpx.Response) -> float:
+    try:
+        return min(float(response.headers.get("Retry-After", "0")), LONGEST_RETRY_AFTER)
+    except ValueError:
+        return 0.0
+
+
+def _message_of(response: httpx.Response) -> str:
+    try:
+        message = response.json().get("message")
+    except (ValueError, AttributeError):
+        message = None
+    return str(message or response.text[:200] or response.reason_phrase)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")

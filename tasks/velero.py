@@ -1,0 +1,218 @@
+"""Velero through the Kubernetes API: is it ready, make a Backup or Restore once, wait for it."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from core.checks import Check
+from core.environment_restore import AppState
+from core.errors import PermanentError
+from core.velero import (
+    API_VERSION,
+    RUN_LABEL,
+    Document,
+    VeleroRun,
+    is_made_by,
+    read_run,
+    stuck_error,
+)
+from tasks.kubernetes_client import ExistsError, KubernetesClient, MissingError
+from tasks.kubernetes_watch import NotInTimeError, wait_for_object
+
+# Velero looks at each location every minute unless told otherwise; one not looked at for an hour means that nobody looks.
+_VALIDATION_AGE = timedelta(hours=1)
+# What the flow itself needs, as (verb, group, resource, in the Velero namespace); the rehearsal's rights beside it.
+_RIGHTS = (("create", "velero.io", "backups"), ("list", "velero.io", "backups"), ("watch", "velero.io", "backups"))
+_DRILL_RIGHTS = (("create", "velero.io", "restores"), ("list", "velero.io", "restores"), ("watch", "velero.io", "restores"))  # fmt: skip
+_DRILL_CLUSTER_RIGHTS = (("create", "", "namespaces"), ("delete", "", "namespaces"), ("create", "", "resourcequotas"))
+
+KINDS = {"backups": "Backup", "restores": "Restore"}
+OnChange = Callable[[VeleroRun], None]
+
+
+def collection(settings: AppState, plural: str, name: str = "") -> str:
+    """The path of Velero's Backups, Restores or storage locations, or of one of them."""
+    path = f"/apis/{API_VERSION}/namespaces/{settings.velero_namespace}/{plural}"
+    return f"{path}/{name}" if name else path
+
+
+def check_velero(client: KubernetesClient, settings: AppState, now: datetime, *, drill: bool) -> tuple[Check, ...]:
+    """Given the settings, check all that a Backup needs: our rights, Velero's kinds, the storage location, the namespaces. Nothing is written."""
+    return (
+        *_check_rights(client, settings, drill=drill),
+        check_location(client, settings, now),
+        *(_check_namespace(client, namespace) for namespace in settings.namespaces),
+    )
+
+
+def check_location(client: KubernetesClient, settings: AppState, now: datetime) -> Check:
+    """Whether the BackupStorageLocation is there, takes backups and is Available."""
+    name = f"storage location {settings.storage_location}"
+    look = f"kubectl -n {settings.velero_namespace} get backupstoragelocations"
+    try:
+        location = client.get(collection(settings, "backupstoragelocations", settings.storage_location))
+    except MissingError as error:
+        return Check(
+            name=name,
+            state="failed",
+            found=error.found,
+            next_step=f"Install Velero, or correct app_state.velero_namespace and storage_location: {look}",
+        )
+    status = location.get("status") or {}
+    phase = status.get("phase") or "no phase yet"
+    if phase != "Available":
+        found = ": ".join(filter(None, (phase, status.get("message"))))
+        return Check(
+            name=name,
+            state="failed",
+            found=found,
+            next_step=f"Velero cannot reach its bucket: check the bucket and Velero's credentials, then {look}",
+        )
+    if (location.get("spec") or {}).get("accessMode") == "ReadOnly":
+        return Check(
+            name=name,
+            state="failed",
+            found="it is ReadOnly",
+            next_step="Set its accessMode to ReadWrite, or name another one",
+        )
+    seen = status.get("lastValidationTime")
+    age = now - datetime.fromisoformat(seen) if seen else timedelta()
+    if age > _VALIDATION_AGE:
+        return Check(
+            name=name,
+            state="warning",
+            found=f"Available, but Velero last looked at {seen}",
+            next_step=f"Does Velero run? kubectl -n {settings.velero_namespace} get pods",
+        )
+    return Check(name=name, state="passed", found="Available")
+
+
+def make_backup(
+    client: KubernetesClient, settings: AppState, document: Document, environment: str
+) -> tuple[VeleroRun, bool]:
+    """Create a Backup, or find the one that this run (its label) made before it was killed. Return it, and whether it was there already.
+
+    A lost answer to the creation is a TemporaryError: the step is tried again, and finds what it made. Raise PermanentError when the name is another's.
+    """
+    for there in find_own(client, settings, "backups", environment, document["metadata"]["labels"][RUN_LABEL]):
+        return read_run(there), True
+    return create_once(client, settings, "backups", document, environment)
+
+
+def create_once(
+    client: KubernetesClient, settings: AppState, plural: str, document: Document, environment: str
+) -> tuple[VeleroRun, bool]:
+    """Create a Backup or Restore. When its name is taken: return the one that is there if this run made it (True), else raise PermanentError."""
+    name = document["metadata"]["name"]
+    try:
+        return read_run(client.create(collection(settings, plural), document)), False
+    except ExistsError as error:
+        there = client.get(collection(settings, plural, name))
+        if is_made_by(there, environment, document["metadata"]["labels"][RUN_LABEL]):
+            return read_run(there), True
+        raise PermanentError(
+            f"create the {document['kind']}",
+            f"{settings.velero_namespace}/{name}",
+            "one of this name exists and is not of this run",
+            "Start the run again: a new one takes another name",
+        ) from error
+
+
+def find_own(
+    client: KubernetesClient, settings: AppState, plural: str, environment: str, run_id: str
+) -> tuple[Document, ...]:
+    """The Backups or Restores that a run of an environment made, oldest first."""
+    items = client.list(collection(settings, plural), labelSelector=f"{RUN_LABEL}={run_id}")
+    ours = [{"kind": KINDS[plural], **item} for item in items if is_made_by(item, environment, run_id)]
+    return tuple(sorted(ours, key=lambda item: (item["metadata"]["creationTimestamp"], item["metadata"]["name"])))
+
+
+def wait_for_end(
+    client: KubernetesClient,
+    settings: AppState,
+    plural: str,
+    name: str,
+    *,
+    on_change: OnChange,
+    seconds: float | None = None,
+) -> VeleroRun:
+    """Given the name of a Backup or Restore, return it once Velero has ended it, well or not; `on_change` is told of each phase and count.
+
+    Raise PermanentError when it is deleted meanwhile, or stuck: not at its end after `seconds` (None: app_state.timeout_minutes), naming its phase.
+    """
+    kind = KINDS[plural]
+    told: list[str] = []
+
+    def ended(document: Document | None) -> bool:
+        if document is None:
+            return True
+        run = read_run({**document, "kind": kind})
+        if not told or told[-1] != run.standing:
+            told.append(run.standing)
+            on_change(run)
+        return run.finished
+
+    lasting = settings.timeout_minutes * 60.0 if seconds is None else seconds
+    try:
+        document = wait_for_object(client, collection(settings, plural), name, ended, seconds=lasting)
+    except NotInTimeError as error:
+        if error.last is not None:
+            run = read_run({**error.last, "kind": kind})
+            raise stuck_error(run, settings.timeout_minutes, settings.velero_namespace, error.error) from error
+        raise PermanentError(
+            f"wait for the {kind}",
+            f"{settings.velero_namespace}/{name}",
+            f"it could not be seen in {settings.timeout_minutes} minutes: {error.error}",
+            "Check that the worker reaches the API server; Velero goes on by itself",
+        ) from error
+    if document is None:
+        raise PermanentError(
+            f"wait for the {kind}",
+            f"{settings.velero_namespace}/{name}",
+            "it is not there any more: somebody deleted it",
+            "Start the run again",
+        )
+    return read_run({**document, "kind": kind})
+
+
+def _check_namespace(client: KubernetesClient, namespace: str) -> Check:
+    name = f"namespace {namespace}"
+    try:
+        phase = (client.get(f"/api/v1/namespaces/{namespace}").get("status") or {}).get("phase", "Active")
+    except MissingError:
+        return Check(
+            name=name, state="failed", found="it does not exist", next_step="Correct app_state.namespaces or .context"
+        )
+    if phase != "Active":
+        return Check(name=name, state="failed", found=f"it is {phase}", next_step="It is being deleted: is that meant?")
+    return Check(name=name, state="passed", found="there")
+
+
+def _check_rights(client: KubernetesClient, settings: AppState, *, drill: bool) -> Iterable[Check]:
+    """One check: the rights that our account lacks, as the API server's SelfSubjectAccessReview says. Rights to read kinds show when they are listed."""
+    wanted = [(*right, settings.velero_namespace) for right in (*_RIGHTS, *(_DRILL_RIGHTS if drill else ()))]
+    wanted += [(*right, "") for right in (_DRILL_CLUSTER_RIGHTS if drill else ())]
+    lacking = [
+        f"{verb} {resource}{f'.{group}' if group else ''}{f' in {namespace}' if namespace else ''}"
+        for verb, group, resource, namespace in wanted
+        if not _allowed(client, verb, group, resource, namespace)
+    ]
+    if lacking:
+        yield Check(
+            name="rights",
+            state="failed",
+            found=f"our account may not {', '.join(lacking)}",
+            next_step="Apply the role in docs/app-state.md",
+        )
+    else:
+        yield Check(name="rights", state="passed", found=f"all {len(wanted)}")
+
+
+def _allowed(client: KubernetesClient, verb: str, group: str, resource: str, namespace: str) -> bool:
+    attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = client.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    return bool((answer.get("status") or {}).get("allowed"))
