@@ -10,6 +10,7 @@ import pytest
 
 from core.environment import Database
 from core.errors import PermanentError, TemporaryError
+from core.pg_commands import pg_dumpall_globals_command
 from tasks.clients import BIN_VARIABLE, find_clients, installed_clients
 from tasks.postgres import connect, libpq_environment, translate
 from tests.fix_postgres import MAJORS, PostgresServer, free_port
@@ -37,6 +38,30 @@ def test_a_workers_own_options_do_not_reach_the_server(
     monkeypatch.setenv("PGOPTIONS", "-c work_mem=123kB")
     with connect(postgres_18.database("postgres"), application_name="x") as connection:
         assert connection.execute("SHOW work_mem").fetchone() != ("123kB",)
+
+
+@pytest.mark.parametrize(
+    "setting", ["DATABASE {database} SET DateStyle = 'SQL, DMY'", "ROLE {role} SET DateStyle = 'SQL, DMY'"]
+)
+def test_the_day_on_which_a_role_expires_is_dumped_so_that_every_server_reads_the_same_day(
+    postgres_18: PostgresServer,
+    fresh_database: Callable[..., str],
+    fresh_role: Callable[..., tuple[str, str]],
+    setting: str,
+) -> None:
+    # In the style SQL, DMY this is 04/03/2099, which a server of the style ISO, MDY takes for the third of April.
+    role, password = fresh_role(postgres_18, "SUPERUSER VALID UNTIL '2099-03-04 12:00:00+00'")
+    name = fresh_database(postgres_18)
+    postgres_18.execute(name, f"ALTER {setting.format(database=name, role=role)}")
+    done = subprocess.run(
+        pg_dumpall_globals_command(str(postgres_18.bin / "pg_dumpall"), database=name),
+        env=libpq_environment(postgres_18.database(name, user=role, password=password)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [line] = [line for line in done.stdout.splitlines() if line.startswith(f"ALTER ROLE {role} WITH")]
+    assert " VALID UNTIL '2099-03-04 " in line
 
 
 @pytest.mark.parametrize(
@@ -92,6 +117,7 @@ def test_client_programs_get_what_they_need_and_nothing_else(
         "PGSSLMODE",
         "PGAPPNAME",
         "PGCONNECT_TIMEOUT",
+        "PGDATESTYLE",
         "LC_ALL",
         "PATH",
     }
