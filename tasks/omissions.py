@@ -93,6 +93,18 @@ _SUBSCRIPTIONS: LiteralString = """
     JOIN pg_catalog.pg_database AS d ON d.oid = s.subdbid AND d.datname = pg_catalog.current_database()
     JOIN pg_catalog.pg_roles AS u ON u.rolname = current_user ORDER BY 1
 """
+# What pg_user_mappings hides (system_views.sql) pg_dump, which reads that view, leaves out without a word: a mapping then has no OPTIONS.
+_HIDDEN_MAPPINGS: LiteralString = """
+    SELECT 'of ' || m.usename || ' on server ' || m.srvname FROM pg_catalog.pg_user_mappings AS m
+    JOIN pg_catalog.pg_foreign_server AS s ON s.oid = m.srvid JOIN pg_catalog.pg_roles AS me ON me.rolname = current_user
+    WHERE NOT me.rolsuper AND NOT CASE WHEN m.umuser = 0 THEN pg_catalog.pg_has_role(s.srvowner, 'USAGE')
+        ELSE m.umuser = me.oid AND (pg_catalog.pg_has_role(s.srvowner, 'USAGE') OR pg_catalog.has_server_privilege(s.oid, 'USAGE')) END
+"""
+# The table itself, which pg_read_all_data may read, tells which of them have any.
+_MAPPINGS_READABLE: LiteralString = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT')"
+_WITH_OPTIONS: LiteralString = (
+    "AND EXISTS (SELECT FROM pg_catalog.pg_user_mapping AS u WHERE u.oid = m.umid AND u.umoptions IS NOT NULL)"
+)
 
 
 def read_omissions(connection: Connection, exclude: Sequence[str], *, role_passwords: bool) -> tuple[Omission, ...]:
@@ -104,6 +116,16 @@ def read_omissions(connection: Connection, exclude: Sequence[str], *, role_passw
     for name, superuser in connection.execute(_SUBSCRIPTIONS):
         why = "restored without being connected" if superuser else "only a superuser's dump has subscriptions"
         found.append(Omission(kind="subscription", name=name, why=why))
+    found += _user_mappings(connection)
     if not role_passwords:
         found.append(_PASSWORDS)
     return (*found, *_ALWAYS)
+
+
+def _user_mappings(connection: Connection) -> list[Omission]:
+    known = connection.execute(_MAPPINGS_READABLE).fetchone() == (True,)
+    why = "the server shows them (a password, mostly) to pg_dump of a superuser only" + (
+        "" if known else ", if there are any"
+    )
+    rows = connection.execute(f"{_HIDDEN_MAPPINGS}{_WITH_OPTIONS if known else ''} ORDER BY 1").fetchall()
+    return [Omission(kind="options of a user mapping", name=row[0], why=why) for row in rows]
