@@ -20,7 +20,7 @@ REPORT_SECONDS = 0.5
 COMPRESSION_THREADS = 2
 # Rows repeat keys and phrases at distances beyond zstd's usual window and index. With this window, a whole one carried from job to job (zstd carries an eighth)
 # and this index, level 1 stores less than the usual level 3 and takes less processor time, for about 50 MiB of memory (docs/performance.md).
-WINDOW_LOG, WHOLE_WINDOW, HASH_LOG, CHAIN_LOG = 22, 9, 18, 17
+WINDOW_LOG, WHOLE_WINDOW, HASH_LOG, CHAIN_LOG = 22, 9, 17, 16
 JOB_BYTES = 8 * 1024 * 1024
 CAPTURE_BYTES = 64 * 1024 * 1024
 

@@ -1,4 +1,4 @@
-"""The progress that a person sees: one Prefect progress artifact a database, updated every two seconds while the dump runs.
+"""The progress that a person sees: one Prefect progress artifact a database, updated every three seconds while the dump runs.
 
 Progress is for the eye: when the server does not answer, the backup goes on and says so once in the log.
 """
@@ -19,7 +19,7 @@ from prefect.exceptions import PrefectException
 
 from core.units import human_bytes
 
-_EVERY_SECONDS = 2.0
+_EVERY_SECONDS = 3.0
 # The size of a dump is only estimated beforehand; 100 % is said when it is finished, not when the estimate is reached.
 _CEILING_PERCENT = 99.0
 
