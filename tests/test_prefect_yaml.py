@@ -18,7 +18,7 @@ DOCUMENT: dict[str, Any] = yaml.safe_load(PREFECT_FILE.read_text())
 ENTRIES: list[dict[str, Any]] = DOCUMENT["deployments"]
 
 # Of the issue and DESIGN §3: when each flow runs, in the environment's own time zone.
-CRONS = {"nightly-backup": "0 2 * * *"}
+CRONS = {"nightly-backup": "0 2 * * *", "app-state-backup": "0 3 * * *"}
 
 
 def flow_of(entry: dict[str, Any]) -> Flow[..., Any]:
@@ -42,6 +42,11 @@ each_entry = pytest.mark.parametrize(
 def test_each_environment_of_the_checkout_has_a_nightly_backup() -> None:
     backed_up = {entry["name"] for entry in ENTRIES if flow_of(entry).name == "nightly-backup"}
     assert backed_up == {file.stem for file in environments_folder().glob("*.toml")} == set(environment_names())
+
+
+def test_each_environment_with_application_state_has_its_backup_and_no_other() -> None:
+    backed_up = {entry["name"] for entry in ENTRIES if flow_of(entry).name == "app-state-backup"}
+    assert backed_up == {name for name in environment_names() if load_environment(name).app_state is not None}
 
 
 def test_no_deployment_is_there_twice() -> None:

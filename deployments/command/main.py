@@ -48,6 +48,7 @@ CONTENTS = (
     Entry("init", SET_UP, "init:init_command", "Write a new environment's file, and check it."),
     Entry("check", SET_UP, "check:check_command", "Look whether an environment is ready."),
     Entry("backup", EVERY_DAY, "backup:backup_command", "Back up an environment's databases now."),
+    Entry("app-state-backup", EVERY_DAY, "app_state:app_state_command", "Back up application state with Velero now."),
     Entry("catalog", EVERY_DAY, "catalog:catalog_command", "List an environment's backups."),
     Entry("evidence", PROVE, "evidence:evidence_app", "Verify the chain of reports, or read one."),
 )
