@@ -298,6 +298,15 @@ class Environment(Section):
         """The time zone as an object."""
         return ZoneInfo(self.timezone)
 
+    def reading_the_copy(self) -> "Environment":
+        """The environment with the bucket's copy in another region as its bucket. Raise ValueError when it has none."""
+        if self.copy_store is None:
+            raise ValueError(f"environment {self.name} has no [copy_store]")
+        given = self.copy_store.model_dump(exclude_none=True)
+        # The prefix is the bucket's own: a copy made by replication has the same keys.
+        store = self.store.model_copy(update={**given, "prefix": self.prefix})
+        return self.model_copy(update={"store": store})
+
     @property
     def prefix(self) -> str:
         """The folder in the bucket that is this environment's, without slashes at its ends."""

@@ -8,14 +8,16 @@
     PREFIX/DATABASE/BACKUP_ID/state/proven.json    restored by a drill, and everything matched
     PREFIX/evidence/00000042.json                  reports, numbered and chained
     PREFIX/evidence-head.json                      how far the chain went
+    PREFIX/restores/1f2e3d4c.json                  a restored copy that waits for its swap, or was swapped
 
-One LIST of PREFIX/DATABASE/ tells every backup's id and state. A database cannot be called `evidence`: its folder is the environment's.
+One LIST of PREFIX/DATABASE/ tells every backup's id and state. A database cannot be called `evidence` or `restores`: these
+folders are the environment's.
 """
 
 MANIFEST = "manifest.json"
 DECODED = "state/decoded.json"
 PROVEN = "state/proven.json"
-RESERVED_DATABASE_NAMES = frozenset({"evidence"})
+RESERVED_DATABASE_NAMES = frozenset({"evidence", "restores"})
 
 
 def database_folder(prefix: str, database: str) -> str:
@@ -46,3 +48,8 @@ def evidence_key(prefix: str, sequence: int) -> str:
 def evidence_head_key(prefix: str) -> str:
     """The key of the chain's head."""
     return f"{prefix}/evidence-head.json"
+
+
+def restore_key(prefix: str, restore_id: str) -> str:
+    """The key of the object that says what a restore made and verified."""
+    return f"{prefix}/restores/{restore_id}.json"

@@ -75,3 +75,17 @@ class Proven(Record):
     restore_ms: Size
     indicative: bool
     controls: tuple[Control, ...]
+
+
+class WaitingCopy(Record):
+    """A restored and verified copy as kept in the bucket, so that a run that was suspended for an approval goes on with it."""
+
+    format: Literal["nightshift-restore/1"] = "nightshift-restore/1"
+    environment: str
+    database: str
+    restore_id: str
+    flow_run_id: str
+    restored: Restored
+    verified_at: AwareDatetime
+    swapped_at: AwareDatetime | None = None
+    old_name: str | None = None

@@ -1,0 +1,99 @@
+"""Looking for the backup that a restore or a drill takes; nothing counts that was not verified by its signature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from core.catalogue import Catalogue, CatalogueEntry
+from core.environment import Environment
+from core.errors import PermanentError
+from core.manifest import Manifest, Record
+from core.restore_choice import Option, choose, choose_for_drill, options
+from core.signature import SigningKey
+from tasks.catalogue import read_catalogue, read_manifest
+from tasks.object_store import ObjectStore
+from tasks.recording import utc_now
+from tasks.trust import Examiner
+
+
+class ChosenBackup(Record):
+    """A verified backup: its id and state, when its snapshot was taken, and what the choice was between."""
+
+    backup_id: str
+    state: str
+    snapshot_time: datetime
+    manifest_sha256: str
+    choices: tuple[Option, ...]
+
+
+class _Chooser:
+    """Reads a catalogue and examines what is about to be chosen, until the choice is one that was examined."""
+
+    def __init__(self, store: ObjectStore, environment: Environment, database: str, keys: Sequence[SigningKey]) -> None:
+        self.store, self.environment, self.database, self.keys = store, environment, database, keys
+        self.examiner = Examiner(store, environment, database, keys)
+        self.listed = read_catalogue(store, environment, database)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What was listed, with all that was examined counted as what it is worth."""
+        return self.examiner.verified(self.listed)
+
+    def examined(self, entry: CatalogueEntry) -> tuple[CatalogueEntry, Manifest] | None:
+        """The entry with its manifest when it is worth what it was chosen for; None: choose again, since more is known now."""
+        examined = self.examiner.examine(entry)
+        if examined.manifest is None or examined.worth != entry.state:
+            return None
+        return entry, examined.manifest
+
+    def told(self, entry: CatalogueEntry, now: datetime) -> ChosenBackup:
+        _, sha256 = read_manifest(self.store, self.environment, self.database, entry.backup_id, self.keys)
+        return ChosenBackup(
+            backup_id=entry.backup_id,
+            state=entry.state,
+            snapshot_time=entry.snapshot_time,
+            manifest_sha256=sha256,
+            choices=options(self.catalogue, now),
+        )
+
+
+def restore_options(
+    store: ObjectStore, environment: Environment, database: str, keys: Sequence[SigningKey]
+) -> tuple[Option, ...]:
+    """Return what a person chooses between: the newest proven and the newest decoded backup, both verified, with what each would lose."""
+    return options(_Chooser(store, environment, database, keys).catalogue, utc_now())
+
+
+def find_backup(
+    store: ObjectStore, environment: Environment, database: str, keys: Sequence[SigningKey], wanted: str
+) -> tuple[ChosenBackup, Manifest]:
+    """Given what was asked for (core.restore_choice), return that backup and its manifest.
+
+    Raise ConfigurationError when there is none such, PermanentError when the one that was named by its id is forged, damaged, or lacks data.
+    """
+    chooser, now = _Chooser(store, environment, database, keys), utc_now()
+    for entry in chooser.listed.entries:
+        if entry.backup_id == wanted.strip() and (problem := chooser.examiner.examine(entry).problem):
+            raise PermanentError("restore a backup", f"{environment.name}/{database}/{entry.backup_id}", problem)
+    while True:
+        entry = choose(chooser.catalogue, wanted, now)
+        if (found := chooser.examined(entry)) is not None:
+            return chooser.told(found[0], now), found[1]
+
+
+def find_backup_to_drill(
+    store: ObjectStore, environment: Environment, database: str, keys: Sequence[SigningKey]
+) -> tuple[ChosenBackup, Manifest]:
+    """Return the newest decoded backup that no drill has proven, else the newest one. Raise PermanentError when none is decoded."""
+    chooser, now = _Chooser(store, environment, database, keys), utc_now()
+    while (entry := choose_for_drill(chooser.catalogue)) is not None:
+        if (found := chooser.examined(entry)) is not None:
+            return chooser.told(found[0], now), found[1]
+    problems = "; ".join(one.problem for one in chooser.examiner.examined.values() if one.problem)
+    raise PermanentError(
+        "choose a backup to drill",
+        f"{environment.name}/{database}",
+        problems or "no backup is decoded yet",
+        f"nightshift backup {environment.name} --database {database}",
+    )

@@ -1,0 +1,286 @@
+"""The steps of a restore, each a Prefect task that can be repeated by itself."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.artifacts import create_table_artifact
+
+from core.drill_trend import expected_ms
+from core.environment import Environment
+from core.errors import ConfigurationError, IntegrityError, PermanentError
+from core.keys import restore_key
+from core.manifest import Record
+from core.restore_choice import options_text
+from core.restore_facts import plan_rows
+from core.restore_record import Phase, Restored, WaitingCopy
+from core.restored_comparison import Verification
+from tasks.catalogue import read_manifest
+from tasks.chosen_backup import ChosenBackup, find_backup, restore_options
+from tasks.drill_history import past_drills
+from tasks.environments import load_environment
+from tasks.masking import mask_copy
+from tasks.object_store import ObjectMissingError, ObjectStore
+from tasks.progress import Progress, shown_progress
+from tasks.recording import utc_now
+from tasks.restore_backup import RestoreOrder, restore_backup
+from tasks.restore_target import login_of
+from tasks.retrying import step
+from tasks.sealed import open_sealed, read_record, sealed_bytes
+from tasks.secrets import signing_keys
+from tasks.spool import free_bytes
+from tasks.swap import SwapOutcome, plan_swap, swap_databases
+from tasks.verify_restored import verify_restored
+
+MIB = 1024 * 1024
+
+
+class RestoreRequest(Record):
+    """What a person asked for, completed: which copy of which backup becomes which database where."""
+
+    environment: str
+    database: str
+    server: str
+    target: str
+    restore_id: str
+    flow_run_id: str
+    jobs: int
+    tables: tuple[str, ...] = ()
+    masking: str = ""
+    allow_missing_extensions: bool = False
+
+
+class VerifiedCopy(Record):
+    """A copy that was restored and compared, under the name that was asked for."""
+
+    restored: Restored
+    verification: Verification
+
+
+def complete_request(
+    environment: Environment, database: str, *, server: str, target: str, flow_run_id: str, jobs: int, **more: Any
+) -> RestoreRequest:
+    """Given a form's fields, return the request. Raise ConfigurationError for a database, server or masking file that does not exist."""
+    if database not in environment.databases:
+        known = ", ".join(environment.databases)
+        raise ConfigurationError("restore", f"{environment.name}/{database}", "no such database", f"It has {known}")
+    if not environment.servers:
+        raise ConfigurationError(
+            "restore", environment.name, "no server to restore to is configured", "Add a table [servers.NAME]; docs/restore.md"
+        )
+    if not server and len(environment.servers) > 1:
+        raise ConfigurationError("choose a server", environment.name, "there are several", ", ".join(environment.servers))
+    name = server or next(iter(environment.servers))
+    if name not in environment.servers:
+        raise ConfigurationError("choose a server", name, "no such server", f"There are {', '.join(environment.servers)}")
+    masking = more.get("masking", "")
+    if masking and not Path(masking).is_file():
+        raise ConfigurationError("mask the copy", masking, "the worker has no such file", "Give a path that the worker can read")
+    restore_id = flow_run_id.replace("-", "")[:8]
+    return RestoreRequest(
+        environment=environment.name,
+        database=database,
+        server=name,
+        target=target or f"{environment.databases[database].name[:40]}_restored_{restore_id}",
+        restore_id=restore_id,
+        flow_run_id=flow_run_id,
+        jobs=jobs or environment.restore.jobs,
+        **more,
+    )
+
+
+@step("look at the backups of {database}")
+def show_options(environment_name: str, database: str) -> str:
+    """Return what can be restored and what each would lose, as Markdown for a form."""
+    environment = load_environment(environment_name)
+    store = ObjectStore.open(environment)
+    return options_text(restore_options(store, environment, database, signing_keys(environment)), database)
+
+
+@step("choose the backup of {database}")
+def choose_backup(environment_name: str, database: str, wanted: str) -> ChosenBackup:
+    """Return the backup that was asked for, verified. Raise ConfigurationError when there is none such, PermanentError when it is forged or damaged."""
+    environment = load_environment(environment_name)
+    store = ObjectStore.open(environment)
+    chosen, _ = find_backup(store, environment, database, signing_keys(environment), wanted)
+    get_run_logger().info("%s (%s)", chosen.backup_id, chosen.state)
+    return chosen
+
+
+@step("plan the restore of {backup_id}")
+def show_plan(request: RestoreRequest, backup_id: str) -> list[dict[str, str]]:
+    """Show what the restore would do as a table, and return it. Nothing is changed."""
+    environment = load_environment(request.environment)
+    store, keys = ObjectStore.open(environment), signing_keys(environment)
+    manifest, _ = read_manifest(store, environment, request.database, backup_id, keys)
+    took = expected_ms(past_drills(store, environment, keys), request.database, manifest.plain_bytes)
+    spool = Path(environment.restore.spool_directory or tempfile.gettempdir())
+    rows = plan_rows(
+        manifest,
+        target=request.target,
+        server=request.server,
+        expected_ms=took,
+        free_bytes=max(0, free_bytes(spool) - environment.restore.spool_reserve_mib * MIB),
+    )
+    create_table_artifact(rows, key=f"restore-plan-{request.environment}-{request.database}", description="What this restore does")
+    return rows
+
+
+@step("restore {backup_id}")
+def restore_and_verify(request: RestoreRequest, backup_id: str) -> VerifiedCopy:
+    """Restore a backup side by side, compare it with its manifest, mask it when asked, and only then give it its name.
+
+    Raise IntegrityError when it is not what was backed up; then, and whenever something else fails, the copy is dropped and nothing else was touched.
+    """
+    environment = load_environment(request.environment)
+    store, keys = ObjectStore.open(environment), signing_keys(environment)
+    manifest, _ = read_manifest(store, environment, request.database, backup_id, keys)
+    progress, logger = Progress(estimated_bytes=manifest.plain_bytes), get_run_logger()
+    order = RestoreOrder(
+        store=store,
+        environment=environment,
+        manifest=manifest,
+        login=login_of(environment.servers[request.server], environment.servers[request.server].maintenance_database),
+        server_name=request.server,
+        restore_id=request.restore_id,
+        purpose="restore",
+        target=request.target,
+        jobs=request.jobs,
+        tables=request.tables,
+        spool_parent=environment.restore.spool_directory,
+        spool_reserve_bytes=environment.restore.spool_reserve_mib * MIB,
+        allow_missing_extensions=request.allow_missing_extensions,
+    )
+    with (
+        shown_progress(f"restore-{request.database}", progress, logger),
+        restore_backup(order, on_bytes=progress.on_bytes, on_phase=lambda phase: logger.info("%s", phase)) as copy,
+    ):
+        started = time.monotonic()
+        verification = verify_restored(
+            copy.database,
+            manifest,
+            copy.restored,
+            on_table=progress.on_digest,
+            exclude_schemas=environment.databases[request.database].exclude_schemas,
+        )
+        require_match(verification, f"{request.server}/{request.target}")
+        restored = with_phase(copy.restored, "verify", started)
+        if request.masking:
+            mask_copy(copy.database, Path(request.masking))
+            restored = restored.model_copy(update={"masked": True})
+        copy.finish(request.target)
+    return VerifiedCopy(restored=restored.model_copy(update={"name": request.target}), verification=verification)
+
+
+def with_phase(restored: Restored, name: Any, started: float) -> Restored:
+    """Given a restore and when (time.monotonic) a further phase began, return it with that phase, ended now."""
+    phase = Phase(name=name, ms=max(0, int((time.monotonic() - started) * 1000)))
+    return restored.model_copy(update={"phases": (*restored.phases, phase)})
+
+
+def require_match(verification: Verification, on: str) -> None:
+    """Raise IntegrityError naming what differs, when something does."""
+    if verification.matches:
+        return
+    found = [f"{one.name} differs" for one in verification.differences]
+    found += [one.text for one in verification.findings if one.severity == "mismatch"]
+    more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
+    raise IntegrityError(
+        "compare the copy with its manifest", on, "; ".join(found[:10]) + more, "The copy was dropped; do not rely on this backup"
+    )
+
+
+@step("keep the record of {request.restore_id}")
+def keep_record(request: RestoreRequest, restored: Restored, *, swap: SwapOutcome | None = None) -> None:
+    """Write what was made, signed, so that a run that was suspended finds it again, and so that undo-swap knows the old database's name."""
+    environment = load_environment(request.environment)
+    record = WaitingCopy(
+        environment=request.environment,
+        database=request.database,
+        restore_id=request.restore_id,
+        flow_run_id=request.flow_run_id,
+        restored=restored,
+        verified_at=utc_now(),
+        swapped_at=utc_now() if swap else None,
+        old_name=swap.old_name if swap else None,
+    )
+    ObjectStore.open(environment).put(
+        restore_key(environment.prefix, request.restore_id), sealed_bytes(record, signing_keys(environment)[0])
+    )
+
+
+@step("look for the record of {restore_id}")
+def find_record(environment_name: str, restore_id: str) -> WaitingCopy | None:
+    """Return what an earlier part of this run, or another run, made; None when there is no such record. Raise IntegrityError when it is forged."""
+    environment = load_environment(environment_name)
+    store = ObjectStore.open(environment)
+    key = restore_key(environment.prefix, restore_id)
+    on = f"s3://{store.bucket}/{key}"
+    try:
+        stored = store.get(key)
+    except ObjectMissingError:
+        return None
+    document = open_sealed(stored, signing_keys(environment), what="the restore's record", on=on)
+    record = read_record(document, WaitingCopy, what="the restore's record", on=on)
+    if (record.environment, record.restore_id) != (environment.name, restore_id):
+        raise IntegrityError("read the restore's record", on, "it is another restore's")
+    return record
+
+
+@step("verify {record.restored.name} again")
+def verify_again(record: WaitingCopy) -> Verification:
+    """Compare a copy that waited for its approval with its manifest once more: somebody may have written to it. Raise IntegrityError when it differs."""
+    environment = load_environment(record.environment)
+    store = ObjectStore.open(environment)
+    manifest, _ = read_manifest(store, environment, record.database, record.restored.backup_id, signing_keys(environment))
+    verification = verify_restored(
+        login_of(environment.servers[record.restored.server], record.restored.name),
+        manifest,
+        record.restored,
+        exclude_schemas=environment.databases[record.database].exclude_schemas,
+    )
+    require_unchanged(verification, record.restored.name)
+    return verification
+
+
+def require_unchanged(verification: Verification, name: str) -> None:
+    """Raise PermanentError when the copy differs from what was verified before; it is kept, since somebody wrote to it."""
+    if not verification.matches:
+        found = [one.name for one in verification.differences] + [one.text for one in verification.findings if one.severity == "mismatch"]
+        raise PermanentError(
+            "swap", name, f"it was changed since it was verified: {'; '.join(found[:5])}", "It was kept. Restore again for a swap"
+        )
+
+
+@step("look whether {record.restored.name} can take the place of {live}")
+def check_swap(record: WaitingCopy, live: str) -> str:
+    """Return what the swap would do, as Markdown for the approval's form. Raise PermanentError with the reasons when it must not be done."""
+    environment = load_environment(record.environment)
+    store = ObjectStore.open(environment)
+    manifest, _ = read_manifest(store, environment, record.database, record.restored.backup_id, signing_keys(environment))
+    plan = plan_swap(_maintenance(environment, record), live, record.restored.name, record.restore_id, manifest)
+    return plan.text
+
+
+@step("swap {record.restored.name} for {live}")
+def swap(record: WaitingCopy, live: str) -> SwapOutcome:
+    """Let the copy take the live database's name. Raise PermanentError when it must not or could not be done: the live one then serves as before."""
+    environment = load_environment(record.environment)
+    store = ObjectStore.open(environment)
+    manifest, _ = read_manifest(store, environment, record.database, record.restored.backup_id, signing_keys(environment))
+    login, logger = _maintenance(environment, record), get_run_logger()
+    plan = plan_swap(login, live, record.restored.name, record.restore_id, manifest)
+    return swap_databases(
+        login, plan, drain_seconds=environment.restore.drain_seconds, on_wait=lambda text: logger.info("%s", text)
+    )
+
+
+def _maintenance(environment: Environment, record: WaitingCopy) -> Any:
+    server = environment.servers[record.restored.server]
+    return login_of(server, server.maintenance_database)
+
+
