@@ -5,7 +5,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,10 @@ import tomli_w
 import typer
 from typer.testing import CliRunner, Result
 
-from core.catalogue import Catalogue, CatalogueEntry, State
-from core.checks import Check
-from core.environment import Objectives
-from core.errors import ConfigurationError
-from core.objectives import check_objectives
-from core.redaction import register_secret
 from core.signature import SigningKey
-from deployments.command.check import check_command, line_of
-from deployments.command.probes import Probe, references_of, run_probes
-from tasks.environments import load_environment
-from tests.fix_object_store import S3Server, environment_for
+from deployments.command.check import check_command
+from tests.fix_keeping import id_of, keeping_at
+from tests.fix_object_store import S3Server
 from tests.fix_postgres import PostgresServer
 
 KEY = "a signing key of more than thirty-two characters, for checks"
@@ -78,9 +70,6 @@ def deaf_listener() -> Iterator[int]:
     """A port that accepts connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
-
-
-# --- the command
 
 
 def test_a_ready_environment_is_told_line_by_line(
@@ -251,93 +240,32 @@ def test_the_prefect_server_that_is_set_is_asked(
     assert "✔ app: connection" in result.output
 
 
-# --- its parts
-
-
-def test_probes_are_shown_in_their_order_and_one_that_never_ends_is_left_behind() -> None:
-    def slow() -> list[Check]:
-        time.sleep(0.2)
-        return [Check(name="slow", state="passed", found="at last")]
-
-    def never() -> list[Check]:
-        time.sleep(30)
-        return []
-
-    def wrong() -> list[Check]:
-        raise ConfigurationError("look", "there", "nothing", "Look elsewhere")
-
-    began = time.monotonic()
-    every = [Probe("slow", slow, 5), Probe("never", never, 0.5), Probe("wrong", wrong, 5), Probe("quick", list, 5)]
-    found = list(run_probes(every))
-    assert time.monotonic() - began < 5
-    assert [checks[0].name if checks else "" for checks in found] == ["slow", "never", "wrong", ""]
-    assert found[1][0].found == "no answer within 0 s"
-    assert found[2] == [Check(name="wrong", state="failed", found="there: nothing", next_step="Look elsewhere")]
-
-
-def test_an_error_that_nobody_foresaw_fails_its_check_alone() -> None:
-    register_secret("a-registered-secret")
-
-    def broken() -> list[Check]:
-        raise ZeroDivisionError("no a-registered-secret here")
-
-    [[first], [second]] = run_probes([Probe("broken", broken, 5), Probe("well", lambda: [WELL], 5)])
-    assert first.state == "failed"
-    assert first.found.startswith("ZeroDivisionError: no ***** here (")
-    assert "test_check.py:" in first.found
-    assert second == WELL
-
-
-WELL = Check(name="well", state="passed", found="fine")
-
-
-def test_each_reference_is_looked_at_once() -> None:
-    environment = environment_for("bucket-name", "http://127.0.0.1:1")
-    assert references_of(environment) == [
-        ("store.access_key_id", "env:NIGHTSHIFT_TEST_S3_KEY"),
-        ("store.secret_access_key", "env:NIGHTSHIFT_TEST_S3_SECRET"),
-        ("signing.key", "env:NIGHTSHIFT_TEST_SIGNING_KEY"),
-    ]
-
-
-@pytest.mark.parametrize("name", ["local", "staging", "production"])
-def test_the_checkouts_environments_have_a_reference_for_each_secret(
-    name: str, monkeypatch: pytest.MonkeyPatch
+def test_backups_that_another_key_signed_are_told_as_not_trusted(
+    *,
+    run: Callable[..., Result],
+    write: Callable[..., None],
+    no_prefect_server: None,
+    s3_server: S3Server,
+    bucket: str,
+    postgres_16: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("NIGHTSHIFT_ENVIRONMENTS", raising=False)
-    paths = [path for path, _ in references_of(load_environment(name))]
-    assert {"signing.key", "databases.app.password"} <= set(paths)
-
-
-def test_a_line_says_what_to_do_only_when_something_is_to_be_done() -> None:
-    failed = Check(name="bucket", state="failed", found="gone", next_step="Make it")
-    assert line_of(failed).plain in {"✘ bucket  gone → Make it", "failed bucket  gone -> Make it"}
-    assert "Make it" not in line_of(failed.model_copy(update={"state": "passed"})).plain
-
-
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-def catalogue_with(state: State, hours: float) -> Catalogue:
-    when = NOW - timedelta(hours=hours)
-    return Catalogue((CatalogueEntry(f"{when:%Y%m%dT%H%M%SZ}-00000000", state, 1, 0, ()),))
-
-
-@pytest.mark.parametrize(
-    ("state", "hours", "recovery_point", "proof"),
-    [
-        ("incomplete", 1, "warning", "warning"),
-        ("uploaded", 1, "warning", "warning"),
-        ("decoded", 26, "passed", "warning"),
-        ("decoded", 26.1, "warning", "warning"),
-        ("proven", 50, "warning", "passed"),
-        ("proven", 1, "passed", "passed"),
-        ("proven", 51, "warning", "warning"),
-        ("proven", -1, "warning", "warning"),
-    ],
-)
-def test_both_ages_are_held_against_their_own_objective(
-    state: State, hours: float, recovery_point: str, proof: str
-) -> None:
-    checks = check_objectives("mine", "app", catalogue_with(state, hours), Objectives(), NOW)
-    assert [check.state for check in checks] == [recovery_point, proof]
+    keeping = keeping_at(bucket, s3_server, name="mine")
+    key = SigningKey("hmac-sha256", KEY)
+    newest = [keeping.add(id_of(age), "proven", key=key) for age in (0.6, 0.5)][-1]
+    write(store_of(s3_server, bucket), database_of(postgres_16, "postgres"))
+    well = run()
+    assert well.exit_code == 0, well.output
+    assert f"✔ app: proof  the newest proven backup, {newest}, is 12 h old" in well.output
+    monkeypatch.setenv("NS_CHECK_KEY", "another signing key of more than thirty-two characters")
+    result = run()
+    assert result.exit_code == 1
+    unknown = f"signed with a key that this environment does not know (key id {key.key_id})"
+    failed = [line for line in result.output.splitlines() if line.startswith("✘")]
+    assert len(failed) == 2
+    assert all(line.startswith("✘ app: backups  could not verify the manifest") for line in failed)
+    assert all(unknown in line and "signing.previous_keys" in line for line in failed)
+    # What nobody could verify counts for neither age.
+    assert "! app: recovery point  no backup is decoded yet" in result.output
+    assert "! app: proof  no backup is proven yet" in result.output
+    assert "mine is not ready: 2 failed" in result.output
