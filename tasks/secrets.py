@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from core.environment import Environment
 from core.errors import ConfigurationError, NightshiftError, TemporaryError
 from core.redaction import register_secret
-from core.secret_reference import split_reference
+from core.secret_reference import shown_reference, split_reference
 from core.signature import SigningKey
 
 # Keys and passwords are short; a larger file is some other file.
@@ -62,19 +62,22 @@ def signing_keys(environment: Environment) -> tuple[SigningKey, ...]:
             if index == 0:
                 key.sign({})  # a public key alone verifies but does not sign: found out now, not after the dump
         except ValueError as error:
-            raise ConfigurationError("load a signing key", f"{where} = {reference}", str(error)) from None
+            raise ConfigurationError(
+                "load a signing key", f"{where} = {shown_reference(reference)}", str(error)
+            ) from None
         keys.append(key)
     return tuple(keys)
 
 
 def _no_secret(kind: str, place: str, found: str, next_step: str) -> ConfigurationError:
-    return ConfigurationError("resolve a secret", f"{kind}:{place}", found, next_step)
+    return ConfigurationError("resolve a secret", shown_reference(f"{kind}:{place}"), found, next_step)
 
 
 def _from_variable(name: str) -> str:
     value = os.environ.get(name)
     if value is None:
-        raise _no_secret("env", name, "this process has no such variable", f"Set {name} where the worker is started")
+        shown = shown_reference(f"env:{name}").removeprefix("env:")
+        raise _no_secret("env", name, "this process has no such variable", f"Set {shown} where the worker is started")
     return value
 
 
@@ -93,13 +96,15 @@ def _from_file(place: str) -> str:
                 "file",
                 place,
                 f"every user of this machine can read it (mode {stat.S_IMODE(status.st_mode):04o})",
-                f"chmod 600 {place}; for a Secret mounted by Kubernetes, defaultMode: 0440",
+                f"chmod 600 {shown_reference(f'file:{place}').removeprefix('file:')}; for a Secret mounted by Kubernetes, defaultMode: 0440",
             )
         if status.st_size > LARGEST_FILE_BYTES:
             raise _no_secret("file", place, f"it has {status.st_size} bytes, too many for a secret", "Look at the path")
         return path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
     except OSError as error:
-        raise _no_secret("file", place, f"{error.strerror}", "Look at the path and at its owner") from error
+        # Chained where it is a path for sure: the system's error repeats it.
+        cause = error if shown_reference(f"file:{place}") == f"file:{place}" else None
+        raise _no_secret("file", place, f"{error.strerror}", "Look at the path and at its owner") from cause
     except UnicodeDecodeError:
         # Not chained: the error holds the file's content.
         raise _no_secret("file", place, "it is not UTF-8 text", "Store the secret as text") from None

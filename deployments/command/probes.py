@@ -22,6 +22,7 @@ from core.environment_keys import dotted, place_at
 from core.errors import ConfigurationError, NightshiftError
 from core.objectives import check_objectives
 from core.redaction import SHORTEST, redact
+from core.secret_reference import shown_reference
 from deployments.command.prefect_api import find_server
 from tasks.catalogue import read_catalogue
 from tasks.clients import installed_clients
@@ -37,6 +38,7 @@ REACH_SECONDS = 5.0
 SHORT_SECONDS = 11.0
 # Reading the rights on some thousand tables, or listing 100,000 objects, over a slow line.
 LONG_SECONDS = 60.0
+SERVER_CHECK = "Prefect server"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def probes_of(environment: Environment) -> list[Probe]:
     probes.append(Probe("client programs", _look_at_clients))
     for key, database in environment.databases.items():
         probes.append(_database_probe(environment, key, database))
-    probes.append(Probe("Prefect server", lambda: _look_at_server(environment.name)))
+    probes.append(Probe(SERVER_CHECK, lambda: _look_at_server(environment.name)))
     return probes + [_objectives_probe(environment, key, bucket) for key in environment.databases]
 
 
@@ -124,7 +126,7 @@ def _checks_of(probe: Probe) -> list[Check]:
 
 
 def _secret_probe(path: str, reference: str) -> Probe:
-    name = f"secret {path}"
+    name, shown = f"secret {path}", shown_reference(reference)
 
     def look() -> Iterator[Check]:
         secret = resolve(reference).get_secret_value()
@@ -132,11 +134,11 @@ def _secret_probe(path: str, reference: str) -> Probe:
             yield Check(
                 name=name,
                 state="warning",
-                found=f"{reference} is shorter than {SHORTEST} characters and cannot be masked in logs",
+                found=f"{shown} is shorter than {SHORTEST} characters and cannot be masked in logs",
                 next_step="Choose a longer one",
             )
         else:
-            yield Check(name=name, state="passed", found=f"{reference} is there")
+            yield Check(name=name, state="passed", found=f"{shown} is there")
 
     return Probe(name, look)
 
@@ -198,9 +200,9 @@ def _look_at_server(environment: str) -> Iterator[Check]:
         with server.client() as client:
             version = client.api_version()
     except NightshiftError as error:
-        yield Check(name="Prefect server", state="warning", found=error.found, next_step=error.next_step)
+        yield Check(name=SERVER_CHECK, state="warning", found=error.found, next_step=error.next_step)
     else:
-        yield Check(name="Prefect server", state="passed", found=f"{server.api_url}, {version}")
+        yield Check(name=SERVER_CHECK, state="passed", found=f"{server.api_url}, {version}")
 
 
 def _objectives_probe(environment: Environment, key: str, bucket: "Future[bool]") -> Probe:
