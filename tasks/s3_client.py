@@ -5,6 +5,7 @@ Repeating a request is botocore's business (`standard` mode, at most five attemp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -61,6 +62,11 @@ _NEXT_STEPS = {
     "RequestTimeTooSkewed": "Set this machine's clock",
     "SignatureDoesNotMatch": "Check store.secret_access_key",
 }
+
+
+_NO_ANSWER_STEP = "Look at store.endpoint_url and store.region, at the network, and whether the S3 service is up"
+# As the operating system says it, inside of what urllib3 and botocore make of it.
+_REASON = re.compile(r"\[Errno -?\d+\] ([^)>\]'\"]+)")
 
 
 def make_client(environment: Environment) -> S3Client:
@@ -165,9 +171,24 @@ def s3_error(error: BotoCoreError | ClientError, attempted: str, on: str) -> Nig
     found = f"{type(error).__name__}: {error}"
     if isinstance(error, SSLError):
         return PermanentError(attempted, on, found, "Check store.endpoint_url and the CA certificates of this machine")
-    if isinstance(error, (ConnectionError, HTTPClientError, CredentialRetrievalError)):
+    if isinstance(error, (ConnectionError, HTTPClientError)):
+        return TemporaryError(attempted, on, _no_answer(error), _NO_ANSWER_STEP)
+    if isinstance(error, CredentialRetrievalError):
         return TemporaryError(attempted, on, found)
     return PermanentError(attempted, on, found, "Check the [store] section and its credentials: nightshift check")
+
+
+def _no_answer(error: BotoCoreError) -> str:
+    """Given botocore's error of a connection, return which address did not answer, and why as far as it is known; no request's path or query."""
+    told: dict[str, Any] = getattr(error, "kwargs", {})
+    address = urlsplit(str(told.get("endpoint_url") or told.get("proxy_url") or ""))
+    where = (
+        f"{address.scheme}://{address.hostname}{f':{address.port}' if address.port else ''}"
+        if address.hostname
+        else "S3"
+    )
+    reason = _REASON.search(str(told.get("error", "")))
+    return f"{where} did not answer ({reason[1].strip() if reason else type(error).__name__})"
 
 
 @contextmanager

@@ -259,3 +259,8 @@ def store(s3_server: S3Server, bucket: str, _clients: dict[str, Any]) -> ObjectS
 def faulty_store(s3_faults: FaultProxy, bucket: str, _clients: dict[str, Any]) -> ObjectStore:
     """A store on the new bucket through the proxy."""
     return _store(_clients, bucket, s3_faults.endpoint)
+
+
+def nothing_left(store: ObjectStore) -> bool:
+    """Whether a bucket has neither objects nor uploads that were begun."""
+    return not list(store.list("")) and not store.list_uploads("")
