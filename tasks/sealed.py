@@ -60,5 +60,19 @@ def _not_trusted(what: str, on: str, found: str) -> IntegrityError:
         f"verify {what}",
         on,
         found,
-        "Find out who wrote it; if a key was replaced, add the old one to signing.previous_keys",
+        next(step for sign, step in _NEXT_STEPS if sign in found),
     )
+
+
+# By what was found (core.signature.open_seal): each has another cause, and only for the first a key can be the remedy.
+_NEXT_STEPS = (
+    (
+        "does not know",
+        "If the signing key was replaced, add the old one to signing.previous_keys; else find out who wrote it",
+    ),
+    (
+        "not JSON",
+        "It was damaged, cut short or overwritten: look who wrote it, and whether the bucket has an older version of it",
+    ),
+    ("", "Find out who wrote it; nightshift has not"),
+)

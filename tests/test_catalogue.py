@@ -186,6 +186,21 @@ def test_a_manifest_with_a_strange_or_no_signature_or_a_change_is_refused(keepin
             read_manifest(keeping.store, keeping.environment, "app", backup_id, (KEY,))
 
 
+def test_only_a_manifest_of_an_unknown_key_brings_the_advice_to_accept_an_older_key(keeping: Keeping):
+    backup_id = keeping.add(id_of(1), key=STRANGE_KEY)
+    document = sample_manifest(backup_id).model_dump(mode="json")
+    with pytest.raises(IntegrityError, match=r"does not know.*signing\.previous_keys"):
+        read_manifest(keeping.store, keeping.environment, "app", backup_id, (KEY,))
+    for stored, advice in (
+        (b'{"document": {"format', "not JSON. It was damaged, cut short or overwritten"),
+        (canonical_bytes({"document": document}), "unsigned. Find out who wrote it"),
+    ):
+        replace_manifest(keeping, backup_id, stored)
+        with pytest.raises(IntegrityError, match=advice) as raised:
+            read_manifest(keeping.store, keeping.environment, "app", backup_id, (KEY,))
+        assert "previous_keys" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "place", [{"backup_id": "20200101T000000Z-00000000"}, {"environment": "production"}, {"database": "billing"}]
 )
