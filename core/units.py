@@ -40,6 +40,11 @@ def human_age(age: timedelta) -> str:
     return f"{seconds / 86_400:.0f} days"
 
 
+def counted(number: int, thing: str) -> str:
+    """Given how many there are and what one is called, return `1 report` or `3 reports`: for words whose plural ends in s."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def ratio_text(plain: int, stored: int) -> str:
     """How much smaller the stored bytes are: `4.1 : 1`; `–` when nothing was stored."""
     return f"{plain / stored:.1f} : 1" if stored else "–"

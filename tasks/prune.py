@@ -15,6 +15,7 @@ from core.evidence import Finding
 from core.keys import MANIFEST, database_folder
 from core.retention import CLOCK_TOLERANCE, Plan, RetentionOutcome, plan_retention
 from core.signature import SigningKey
+from core.units import counted
 from tasks.catalogue import read_catalogue, read_owner, require_owner
 from tasks.object_store import Deletion, ObjectStore, Upload
 from tasks.trust import MOST_DISTRUSTED, Examiner, Trust, verify_protection
@@ -205,9 +206,10 @@ def _findings(
     for problem in trust.problems.values():
         yield Finding(severity="error", text=f"a backup does not count: {problem}")
     if outcome.failed:
-        yield Finding(severity="error", text=_told("could not be deleted", outcome.failed))
+        yield Finding(severity="error", text=_told("could not be deleted", "could not be deleted", outcome.failed))
     if outcome.locked:
-        yield Finding(severity="warning", text=_told("are locked and stay until the lock ends", outcome.locked))
+        one, many = "is locked and stays until the lock ends", "are locked and stay until the lock ends"
+        yield Finding(severity="warning", text=_told(one, many, outcome.locked))
     for pin in environment.retention.pins:
         if not any(entry.backup_id == pin for entry in catalogue.entries):
             yield Finding(severity="note", text=f"retention.pins: {pin} is no backup of this database")
@@ -215,10 +217,10 @@ def _findings(
         examples = ", ".join(catalogue.foreign_examples[:_EXAMPLES])
         yield Finding(
             severity="note",
-            text=f"{catalogue.foreign} objects in the folder are not nightshift's and are left alone ({examples})",
+            text=f"left alone: {counted(catalogue.foreign, 'object')} in the folder that nightshift did not write ({examples})",
         )
 
 
-def _told(what: str, objects: Mapping[str, str]) -> str:
+def _told(one: str, many: str, objects: Mapping[str, str]) -> str:
     examples = "; ".join(f"{key}: {why}" for key, why in list(objects.items())[:_EXAMPLES])
-    return f"{len(objects)} objects {what}: {examples}{' …' if len(objects) > _EXAMPLES else ''}"
+    return f"{counted(len(objects), 'object')} {one if len(objects) == 1 else many}: {examples}{' …' if len(objects) > _EXAMPLES else ''}"

@@ -13,25 +13,24 @@ from core.environment import Environment, Retention
 from core.keys import DECODED, PROVEN, backup_folder
 from core.manifest import (
     Archive,
-    Coverage,
-    DatabaseProperties,
     Decoded,
     LargeObjects,
     Manifest,
     Segment,
     Server,
-    Statistics,
     StoredPart,
     ToolVersions,
 )
+from core.retention import RetentionOutcome
 from core.signature import SigningKey, seal
-from tasks.catalogue import claim_folder, commit_manifest, read_manifest, write_decoded
+from tasks.catalogue import claim_folder, commit_manifest, read_catalogue, read_manifest, write_decoded
 from tasks.object_store import ObjectStore
+from tasks.prune import apply_retention
 from tests.fix_object_store import FaultProxy, S3Server, environment_for
+from tests.manifest_facts import NOTHING_ELSE, SOME_SHA256
 
 KEY = SigningKey("hmac-sha256", "the key that signs in these tests, long enough")
 STRANGE_KEY = SigningKey("hmac-sha256", "a key that nobody in these tests knows of")
-SHA = "0" * 64
 DATA = "dump/00000.zst"
 
 
@@ -45,11 +44,11 @@ def sample_manifest(backup_id: str, environment: str = "local", database: str = 
     time = snapshot_time_of(backup_id)
     part = StoredPart(
         name="dump.pgdump",
-        segments=(Segment(key=DATA, stored_bytes=4, stored_sha256=SHA),),
+        segments=(Segment(key=DATA, stored_bytes=4, stored_sha256=SOME_SHA256),),
         stored_bytes=4,
-        stored_sha256=SHA,
+        stored_sha256=SOME_SHA256,
         plain_bytes=16,
-        plain_sha256=SHA,
+        plain_sha256=SOME_SHA256,
     )
     return Manifest(
         backup_id=backup_id,
@@ -79,32 +78,8 @@ def sample_manifest(backup_id: str, environment: str = "local", database: str = 
             }
         ),
         tables=(),
-        sequences=(),
-        extensions=(),
-        collations=(),
         large_objects=LargeObjects(count=0, content_bytes=0, digest=None, digest_sql=None),
-        roles=(),
-        properties=DatabaseProperties(
-            owner="app",
-            encoding="UTF8",
-            collate="C",
-            ctype="C",
-            provider="libc",
-            locale=None,
-            icu_rules=None,
-            collation_version=None,
-            connection_limit=-1,
-            is_template=False,
-            allow_connections=True,
-            tablespace="pg_default",
-            acl=None,
-            comment=None,
-            settings=(),
-        ),
-        statistics=Statistics(stats_reset=None),
-        schema_fingerprint=SHA,
-        coverage=Coverage(expected=0, listed=0, missing=()),
-        not_in_backup=(),
+        **NOTHING_ELSE,
     )
 
 
@@ -203,4 +178,48 @@ def keeping(s3_server: S3Server, bucket: str) -> Keeping:
     return made
 
 
-__all__ = ["DATA", "DECODED", "KEY", "PROVEN", "STRANGE_KEY", "Keeping", "id_of", "keeping_at", "sample_manifest"]
+def prune(
+    keeping: Keeping, *, dry_run: bool = False, current: str | None = None, now: datetime | None = None
+) -> RetentionOutcome:
+    """Apply the retention; `current` is the backup of the run that prunes."""
+    return apply_retention(
+        keeping.store,
+        keeping.environment,
+        keeping.database,
+        keeping.keys,
+        now or datetime.now(UTC),
+        dry_run=dry_run,
+        current_backup_id=current,
+    )
+
+
+def fill(keeping: Keeping, ages: tuple[float, ...], state: str = "decoded") -> list[str]:
+    """Add a backup of each age, in days; return their ids."""
+    return [keeping.add(id_of(age, number), state) for number, age in enumerate(ages)]
+
+
+def ids_left(keeping: Keeping) -> list[str]:
+    """The ids of the backups that are there."""
+    return [entry.backup_id for entry in read_catalogue(keeping.store, keeping.environment, "app").backups]
+
+
+def texts(outcome: RetentionOutcome, severity: str) -> str:
+    """All findings of a severity."""
+    return " | ".join(finding.text for finding in outcome.findings if finding.severity == severity)
+
+
+__all__ = [
+    "DATA",
+    "DECODED",
+    "KEY",
+    "PROVEN",
+    "STRANGE_KEY",
+    "Keeping",
+    "fill",
+    "id_of",
+    "ids_left",
+    "keeping_at",
+    "prune",
+    "sample_manifest",
+    "texts",
+]

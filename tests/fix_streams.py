@@ -1,6 +1,5 @@
 """What tests of dumps and decodes share: a database with every kind of data that a COPY has to carry, and manifests made of what was stored."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -11,12 +10,9 @@ import pytest
 
 from core.manifest import (
     Archive,
-    Coverage,
-    DatabaseProperties,
     LargeObjects,
     Manifest,
     Server,
-    Statistics,
     StoredPart,
     Table,
     ToolVersions,
@@ -26,6 +22,7 @@ from tasks.dump_stream import Streamed, dump_to_store
 from tasks.object_store import ObjectStore
 from tests.fix_object_store import S3Server, environment_for
 from tests.fix_postgres import PostgresServer
+from tests.manifest_facts import NOTHING_ELSE
 
 FOLDER = "local/app/20260101T000000Z-aaaaaa/"
 GIB = 1024**3
@@ -217,32 +214,8 @@ def manifest_for(
             )
             for number, ((schema, name), count) in enumerate(rows.items(), 1)
         ),
-        sequences=(),
-        extensions=(),
-        collations=(),
         large_objects=LargeObjects(count=2, content_bytes=0, digest=None, digest_sql=None),
-        roles=(),
-        properties=DatabaseProperties(
-            owner="postgres",
-            encoding="UTF8",
-            collate="C",
-            ctype="C",
-            provider="c",
-            locale=None,
-            icu_rules=None,
-            collation_version=None,
-            connection_limit=-1,
-            is_template=False,
-            allow_connections=True,
-            tablespace="pg_default",
-            acl=None,
-            comment=None,
-            settings=(),
-        ),
-        statistics=Statistics(stats_reset=None),
-        schema_fingerprint=hashlib.sha256(b"").hexdigest(),
-        coverage=Coverage(expected=0, listed=0, missing=()),
-        not_in_backup=(),
+        **NOTHING_ELSE,
     )
 
 

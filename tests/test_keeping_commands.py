@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from core.backup_id import is_backup_id
+from core.errors import TemporaryError
 from core.keys import MANIFEST, evidence_key
 from core.signature import SigningKey
 from deployments.command.catalog import catalog_command
@@ -137,8 +138,24 @@ def test_an_unknown_database_is_named_with_those_there_are(local: Keeping):
     assert "It has: app" in str(result.exception)
 
 
+def test_s3_that_is_down_is_told_in_one_line_with_what_to_do(
+    local: Keeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tasks.s3_client.ATTEMPTS", 1)
+    (tmp_path / "local.toml").write_text(FILE.format(bucket="backups", endpoint="http://127.0.0.1:9"))
+    result = run("catalog", "local")
+    assert isinstance(result.exception, TemporaryError)
+    told = str(result.exception)
+    assert "http://127.0.0.1:9 did not answer (Connection refused). Look at store.endpoint_url" in told
+    # Neither the request nor how botocore calls it.
+    assert "list-type" not in told
+    assert "Could not connect" not in told
+
+
 def test_whole_evidence_is_told_with_its_number_of_reports(local: Keeping):
-    for _ in range(3):
+    append(local)
+    assert run("evidence", "verify", "local").stdout.endswith(": 1 report, whole\n")
+    for _ in range(2):
         append(local)
     result = run("evidence", "verify", "local")
     assert (result.exit_code, "3 reports, all whole" in result.stdout) == (0, True)
@@ -154,6 +171,7 @@ def test_tampered_evidence_ends_with_one_and_names_the_report(local: Keeping):
     result = run("evidence", "verify", "local")
     assert result.exit_code == 1
     assert key in result.output
+    assert "2 problems in 3 reports" in result.output
     told = run("evidence", "verify", "local", "--json")
     assert told.exit_code == 1
     assert document(told)["whole"] is False
@@ -163,6 +181,7 @@ def test_no_evidence_at_all_is_not_called_whole(local: Keeping):
     result = run("evidence", "verify", "local", "--json")
     assert result.exit_code == 1
     assert "there is no report" in document(result)["problems"][0]
+    assert run("evidence", "verify", "local").output.endswith(": 1 problem in 0 reports\n")
 
 
 def test_a_report_is_shown_by_number_or_the_newest(local: Keeping):

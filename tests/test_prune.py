@@ -1,51 +1,31 @@
 """Retention carried out on a real S3 API: what goes, what stays, in which order, and what it costs."""
 
 import json
-import tracemalloc
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
-from core.environment import Retention
 from core.errors import IntegrityError, PermanentError, TemporaryError
 from core.keys import MANIFEST, owner_key
-from core.retention import RetentionOutcome
 from core.segments import segment_key
-from tasks.catalogue import read_catalogue
 from tasks.object_store import Deletion
-from tasks.prune import apply_retention
 from tasks.trust import MOST_DISTRUSTED
-from tests.fix_keeping import DATA, DECODED, KEY, PROVEN, STRANGE_KEY, Keeping, id_of, keeping_at
+from tests.fix_keeping import (
+    DATA,
+    DECODED,
+    KEY,
+    PROVEN,
+    STRANGE_KEY,
+    Keeping,
+    fill,
+    id_of,
+    ids_left,
+    keeping_at,
+    prune,
+    texts,
+)
 from tests.fix_object_store import FaultProxy, S3Server
-
-
-def prune(
-    keeping: Keeping, *, dry_run: bool = False, current: str | None = None, now: datetime | None = None
-) -> RetentionOutcome:
-    return apply_retention(
-        keeping.store,
-        keeping.environment,
-        keeping.database,
-        keeping.keys,
-        now or datetime.now(UTC),
-        dry_run=dry_run,
-        current_backup_id=current,
-    )
-
-
-def ids_left(keeping: Keeping) -> list[str]:
-    return [entry.backup_id for entry in read_catalogue(keeping.store, keeping.environment, "app").backups]
-
-
-def texts(outcome: RetentionOutcome, severity: str) -> str:
-    return " | ".join(finding.text for finding in outcome.findings if finding.severity == severity)
-
-
-def fill(keeping: Keeping, ages: tuple[float, ...], state: str = "decoded") -> list[str]:
-    return [keeping.add(id_of(age, number), state) for number, age in enumerate(ages)]
 
 
 def test_old_backups_go_with_all_their_objects_and_the_others_stay(keeping: Keeping):
@@ -253,118 +233,6 @@ def test_too_many_forged_backups_stop_every_deletion_after_a_bounded_number_of_l
     keeping.close()
 
 
-def test_the_number_of_requests_depends_on_the_policy_not_on_the_number_of_backups(s3_faults: FaultProxy, bucket: str):
-    keeping = keeping_at(bucket, s3_faults)
-    keeping.claim()
-    seen = []
-    for number in (4, 16):
-        for age in range(number):
-            keeping.store.put(keeping.folder(id_of(100 + age, number)) + MANIFEST, b"never read")
-            keeping.store.put(keeping.folder(id_of(100 + age, number)) + DECODED, b"never read")
-        for age in (2, 1):
-            keeping.add(id_of(age, number))
-        s3_faults.requests.clear()
-        assert len(prune(keeping).deleted) == number
-        seen.append(len(s3_faults.requests))
-    # owner, clock, uploads, list, two backups of two objects each, two deletions
-    assert seen == [10, 10]
-    keeping.close()
-
-
-def test_remains_of_unfinished_backups_are_swept_when_they_are_old_enough(
-    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
-):
-    fill(keeping, (2, 1))
-    stale, fresh, current = id_of(3, 77), id_of(0.5, 77), id_of(0, 77)
-    for backup_id in (stale, fresh, current):
-        keeping.put_data(backup_id)
-    # Nothing is as old as its id says: the objects were written just now, so a run may still be at it.
-    assert prune(keeping).orphans == ()
-    aged(keeping, monkeypatch, hours=25)
-    outcome = prune(keeping)
-    assert outcome.orphans == (stale,)
-    assert outcome.deleted_objects == 2
-    left = keeping.keys_in_bucket()
-    assert keeping.folder(fresh) + DATA in left
-    assert keeping.folder(current) + DATA in left
-    assert keeping.folder(stale) + DATA not in left
-
-
-def aged(keeping: Keeping, monkeypatch: pytest.MonkeyPatch, *, hours: float) -> None:
-    """Have listings tell that everything was written so many hours before it was (S3 sets these times itself)."""
-    real_list, real_uploads = keeping.store.list, keeping.store.list_uploads
-    shift = timedelta(hours=hours)
-
-    def shifted_list(prefix: str, *, start_after: str = "") -> Iterator[Any]:
-        for item in real_list(prefix, start_after=start_after):
-            yield type(item)(item.key, item.size_bytes, item.modified - shift)
-
-    def shifted_uploads(prefix: str) -> list[Any]:
-        return [type(item)(item.key, item.upload_id, item.initiated - shift) for item in real_uploads(prefix)]
-
-    monkeypatch.setattr(keeping.store, "list", shifted_list)
-    monkeypatch.setattr(keeping.store, "list_uploads", shifted_uploads)
-
-
-def test_the_remains_of_a_pinned_or_the_current_backup_are_not_swept(keeping: Keeping, monkeypatch: pytest.MonkeyPatch):
-    fill(keeping, (5, 4))
-    pinned = id_of(3, 77)
-    keeping.put_data(pinned)
-    retention = Retention(minimum_keep=2, pins=(pinned, "20200101T000000Z-00000000"))
-    keeping.environment = keeping.environment.model_copy(update={"retention": retention})
-    aged(keeping, monkeypatch, hours=25)
-    outcome = prune(keeping)
-    assert outcome.orphans == ()
-    assert "20200101T000000Z-00000000 is no backup" in texts(outcome, "note")
-
-
-def begin_upload(keeping: Keeping, key: str) -> None:
-    keeping.store.client.create_multipart_upload(Bucket=keeping.store.bucket, Key=key)
-
-
-def test_unfinished_uploads_of_ours_are_aborted_and_no_others(keeping: Keeping, monkeypatch: pytest.MonkeyPatch):
-    current, before, later = id_of(0.2, 1), id_of(0.3, 2), id_of(0.1, 3)
-    keeping.add(current)
-    kept = [
-        keeping.folder(current) + DATA,
-        keeping.folder(later) + DATA,  # a run that began after this one may be at it
-        "local/app/somebody/elses.bin",
-        f"local-eu/app/{before}/{DATA}",
-        f"local/app-eu/{before}/{DATA}",
-    ]
-    for key in (*kept, keeping.folder(before) + DATA):
-        begin_upload(keeping, key)
-    assert prune(keeping, current=current, dry_run=True).aborted_uploads == 1
-    assert prune(keeping).aborted_uploads == 0  # not in a run, and all of them young
-    assert prune(keeping, current=current).aborted_uploads == 1
-    assert sorted(upload.key for upload in keeping.store.list_uploads("")) == sorted(kept)
-    aged(keeping, monkeypatch, hours=25)
-    assert prune(keeping).aborted_uploads == 0  # initiated long ago, but the snapshots are of today
-
-
-def test_an_upload_of_the_current_backup_is_left_however_long_the_backup_takes(
-    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
-):
-    current = keeping.add(id_of(2))
-    begin_upload(keeping, keeping.folder(current) + DATA)
-    aged(keeping, monkeypatch, hours=49)
-    assert prune(keeping, current=current).aborted_uploads == 0
-    assert prune(keeping).aborted_uploads == 1
-
-
-def test_what_is_not_ours_is_left_alone_and_counted(keeping: Keeping):
-    old = keeping.add(id_of(40))
-    fill(keeping, (2, 1))
-    foreign = {"local/app/readme.txt", "local/app/zzz/manifest.json", keeping.folder(old) + "notes.txt"}
-    for key in foreign:
-        keeping.store.put(key, b"mine")
-    outcome = prune(keeping)
-    assert outcome.deleted == (old,)
-    assert foreign <= keeping.keys_in_bucket()
-    assert outcome.foreign_objects == 3
-    assert "3 objects in the folder are not nightshift's" in texts(outcome, "note")
-
-
 NEIGHBOURS = ("prod-eu", "prod/eu", "prod/app", "prod/evidence", "pro", "prod/app/20260101T020000Z-7f3a91c2")
 
 
@@ -390,102 +258,7 @@ def test_two_environments_in_one_bucket_never_touch_each_other(s3_server: S3Serv
         keeping.close()
 
 
-@dataclass(frozen=True)
-class Listed:
-    key: str
-    size_bytes: int
-    modified: datetime
-
-
-class BigStore:
-    """The store's interface over a bucket of many backups, made up while listed; it counts what is asked."""
-
-    bucket = "big"
-
-    def __init__(self, real: Keeping, backups: int) -> None:
-        self.real, self.backups = real, backups
-        self.deleted_keys = 0
-
-    def list(self, prefix: str) -> Iterator[Listed]:
-        now = datetime.now(UTC)
-        for number in range(self.backups):
-            backup_id = id_of(400 - number / self.backups, number, now)
-            for suffix in (DATA, "globals/00000.zst", MANIFEST, DECODED):
-                yield Listed(f"{prefix}{backup_id}/{suffix}", 1, now)
-        yield from self.real.store.list(prefix)
-
-    def delete(self, keys: Iterator[str]) -> Deletion:
-        count = sum(1 for _ in keys)
-        self.deleted_keys += count
-        return Deletion(deleted=count)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.real.store, name)
-
-
-def peak_bytes(keeping: Keeping, backups: int) -> int:
-    store: Any = BigStore(keeping, backups)
-    tracemalloc.start()
-    try:
-        outcome = apply_retention(
-            store, keeping.environment, "app", (KEY,), datetime.now(UTC), dry_run=False, current_backup_id=None
-        )
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert len(outcome.deleted) == backups
-    assert store.deleted_keys == 4 * backups
-    return peak
-
-
-def test_memory_grows_by_less_than_450_bytes_a_backup(keeping: Keeping):
-    fill(keeping, (2, 1))
-    peak_bytes(keeping, 1)  # what is loaded once
-    assert (peak_bytes(keeping, 4000) - peak_bytes(keeping, 1000)) / 3000 <= 450
-
-
 def test_the_facts_of_a_report_can_be_signed(keeping: Keeping):
     facts = prune(keeping, dry_run=True).facts()
     assert json.loads(json.dumps(facts)) == facts
     assert all(isinstance(value, int) for value in facts.values())
-
-
-@pytest.mark.parametrize("state", ["decoded", "proven"])
-def test_a_sweep_days_later_leaves_the_data_of_a_backup_whose_manifest_somebody_removed(
-    keeping: Keeping, monkeypatch: pytest.MonkeyPatch, state: str
-):
-    robbed, unfinished = keeping.add(id_of(5, 1), state), id_of(5, 2)
-    keeping.put_data(unfinished)
-    keeping.store.delete([keeping.folder(robbed) + MANIFEST])
-    fill(keeping, (1, 0))
-    outcome = prune_later(keeping, monkeypatch, days=1.1)
-    # The sweep did come by: what never had a manifest went.
-    assert outcome.orphans == (unfinished,)
-    assert keeping.folder(robbed) + DATA in keeping.keys_in_bucket()
-    assert f"{robbed} was decoded once and has no manifest any more" in texts(outcome, "error")
-    # Past the retention it is what a retention that was killed may have left, and nothing that would be kept.
-    assert prune_later(keeping, monkeypatch, days=26).orphans == (robbed,)
-    assert not any(robbed in key for key in keeping.keys_in_bucket())
-
-
-def prune_later(keeping: Keeping, monkeypatch: pytest.MonkeyPatch, *, days: float) -> RetentionOutcome:
-    """Apply the retention so many days from now, by the worker's clock and by S3's."""
-    later = datetime.now(UTC) + timedelta(days=days)
-    monkeypatch.setattr(keeping.store, "server_time", lambda: later)
-    return prune(keeping, now=later)
-
-
-def test_a_backup_whose_data_is_gone_is_told_of_though_nothing_is_to_be_deleted(keeping: Keeping):
-    keeping.claim()
-    gutted, mine = keeping.add(id_of(2), "decoded"), keeping.add(id_of(0), "decoded")
-    keeping.store.delete([keeping.folder(gutted) + DATA])
-    outcome = apply_retention(
-        keeping.store,
-        keeping.environment,
-        "app",
-        keeping.keys,
-        datetime.now(UTC),
-        dry_run=False,
-        current_backup_id=mine,
-    )
-    assert any(finding.severity == "error" and gutted in finding.text for finding in outcome.findings)

@@ -15,7 +15,7 @@ from core.environment import Environment
 from core.errors import ConfigurationError
 from core.keys import database_folder
 from core.objectives import check_objectives
-from core.units import human_age, human_bytes, ratio_text
+from core.units import counted, human_age, human_bytes, ratio_text
 from deployments.command.terminal import EXIT_NOT_WELL, console, print_json
 from tasks.catalogue import read_catalogue
 from tasks.environments import load_environment
@@ -125,11 +125,11 @@ def show(view: DatabaseView, zone: ZoneInfo, now: datetime, limit: int) -> None:
     console.print(table)
     backups = len(view.catalogue.backups)
     if backups > limit:
-        console.print(f"  and {backups - limit} older ones (--limit {backups} shows all)")
+        console.print(f"  and {counted(backups - limit, 'older one')} (--limit {backups} shows all)")
     if view.catalogue.incomplete:
         console.print(f"  {len(view.catalogue.incomplete)} unfinished: being made, or remains that a later run sweeps")
     if view.catalogue.foreign:
-        console.print(f"  {view.catalogue.foreign} objects in the folder are not nightshift's")
+        console.print(f"  {counted(view.catalogue.foreign, 'object')} in the folder that nightshift did not write")
     for check in view.objectives:
         console.print(f"{_MARKS[check.state]} {escape(check.name)}: {escape(check.found)}")
         if check.state != "passed" and check.next_step:

@@ -11,6 +11,7 @@ from rich.text import Text
 from core.checks import Check, failed_checks
 from core.environment import Environment
 from core.errors import ConfigurationError
+from core.units import counted
 from deployments.command.prefect_api import find_server
 from deployments.command.probes import probes_of, run_probes
 from deployments.command.terminal import EXIT_NOT_WELL, EXIT_USAGE, console, fail, print_json
@@ -64,7 +65,7 @@ def show_checks(environment: Environment) -> list[Check]:
     failed = len(failed_checks(checks))
     warned = sum(check.state == "warning" for check in checks)
     result = f"{environment.name} is not ready: {failed} failed" if failed else f"{environment.name} is ready"
-    console.print(f"{result}, {_counted(warned, 'warning')}" if warned else result, markup=False)
+    console.print(f"{result}, {counted(warned, 'warning')}" if warned else result, markup=False)
     return checks
 
 
@@ -87,10 +88,6 @@ def as_document(environment: str, checks: list[Check]) -> dict[str, object]:
         "ready": not failed_checks(checks),
         "checks": [check.model_dump() for check in checks],
     }
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 @contextmanager

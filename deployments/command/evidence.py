@@ -8,6 +8,7 @@ from rich.markdown import Markdown
 from core.evidence_chain import ChainResult
 from core.keys import evidence_folder
 from core.report_text import render_report
+from core.units import counted
 from deployments.command.terminal import EXIT_NOT_WELL, console, print_json, tell_error
 from tasks.environments import load_environment
 from tasks.evidence import read_report, verify_chain
@@ -48,9 +49,10 @@ def verify_command(environment: _EnvironmentName, as_json: _Json = False) -> Non
     elif result.problems:
         for problem in result.problems:
             tell_error(problem)
-        tell_error(f"{folder}: {len(result.problems)} problems in {result.reports} reports")
+        tell_error(f"{folder}: {counted(len(result.problems), 'problem')} in {counted(result.reports, 'report')}")
     else:
-        console.print(f"✔ {folder}: {result.reports} reports, all whole", markup=False, soft_wrap=True)
+        whole = "all whole" if result.reports > 1 else "whole"
+        console.print(f"✔ {folder}: {counted(result.reports, 'report')}, {whole}", markup=False, soft_wrap=True)
     raise typer.Exit(EXIT_NOT_WELL if result.problems else 0)
 
 
