@@ -69,7 +69,8 @@ An environment is one file, `deployments/environments/NAME.toml`: its databases,
 and says what to do about each that fails. Everything else has a default or is off.
 
 - NAME has up to 40 lower-case letters, digits and `-`, and starts with a letter. So do the names of databases.
-- The files lie in `deployments/environments/`, or in the folder that the variable `NIGHTSHIFT_ENVIRONMENTS` names.
+- The files lie in `deployments/environments/`, or in the folder that the variable `NIGHTSHIFT_ENVIRONMENTS` names. A run reads the file where its worker
+  runs: set the variable (an absolute path) for the worker too (`make up` passes on what is set in its terminal), and have the same file there.
 - A wrong file fails before anything is touched. The message names the file, the key, what was found and what is allowed; an unknown key is a mistake.
 
 ## Secrets

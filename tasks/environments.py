@@ -63,11 +63,12 @@ def load_environment(name: str) -> Environment:
     file = environment_file(name)
     if not file.is_file():
         known = ", ".join(environment_names()) or "none"
+        elsewhere = f" or correct {FOLDER_VARIABLE}, which names this folder" if os.environ.get(FOLDER_VARIABLE) else ""
         raise ConfigurationError(
             f"read environment {name}",
             str(file),
             f"there is no such file; environments in this folder: {known}",
-            f"Make it with: nightshift init {name}",
+            f"Make it with: nightshift init {name}{elsewhere}",
         )
     mistakes = _variable_mistakes(name)
     if mistakes:

@@ -62,6 +62,15 @@ def test_the_environments_of_the_checkout_are_right(name: str, monkeypatch: pyte
     assert load_environment(name).name == name
 
 
+def test_a_file_that_is_missing_is_told_with_the_variable_that_led_there(
+    write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write()
+    assert "nightshift init production or correct NIGHTSHIFT_ENVIRONMENTS, which names this" in mistake_of("production")
+    monkeypatch.delenv("NIGHTSHIFT_ENVIRONMENTS")
+    assert "NIGHTSHIFT_ENVIRONMENTS" not in mistake_of("there-is-none")
+
+
 def test_the_smallest_file_has_nine_lines_and_defaults_for_the_rest(write: Callable[..., str]) -> None:
     environment = load_environment(write())
     assert environment.timezone == "UTC"
