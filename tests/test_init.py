@@ -23,6 +23,7 @@ from deployments.command.new_environment import (
     mistake_at,
     rendered,
 )
+from deployments.command.probes import SERVER_CHECK
 from tasks.environments import load_environment
 from tasks.secrets import resolve
 
@@ -204,6 +205,19 @@ def test_the_deployment_is_added_once_and_the_rest_of_the_file_stays(run: Callab
     assert file.read_text() == text
 
 
+def test_an_entry_of_another_flow_is_not_taken_for_the_backups(tmp_path: Path) -> None:
+    file = tmp_path / "prefect.yaml"
+    other = (
+        "  - name: mine\n    entrypoint: flows.app_state_backup.app_state_backup\n    parameters: {environment: mine}\n"
+    )
+    file.write_text((CHECKOUT / "prefect.yaml").read_text() + other)
+    assert add_deployment(file, "mine", "UTC")
+    assert [entry["entrypoint"].split(".")[-1] for entry in yaml.safe_load(file.read_text())["deployments"][-2:]] == [
+        "app_state_backup",
+        "nightly_backup",
+    ]
+
+
 def test_a_prefect_file_of_another_layout_is_left_alone_and_the_entry_shown(
     run: Callable[..., Result], home: Path
 ) -> None:
@@ -250,13 +264,42 @@ def test_a_mistake_is_told_for_its_own_key_alone() -> None:
 
 @pytest.mark.parametrize(("state", "code"), [("passed", 0), ("warning", 0), ("failed", 1)])
 def test_the_checks_result_is_the_commands(home: Path, monkeypatch: pytest.MonkeyPatch, state: Any, code: int) -> None:
-    monkeypatch.setattr(init, "show_checks", lambda _environment: [Check(name="bucket", state=state, found="x")])
+    result = run_with_checks(monkeypatch, Check(name="bucket", state=state, found="x"))
+    assert result.exit_code == code
+    assert not isinstance(result.exception, NightshiftError)
+
+
+@pytest.mark.parametrize(
+    ("server", "bucket", "steps"),
+    [
+        ("passed", "passed", ["nightshift backup mine"]),
+        ("warning", "passed", ["make up", "nightshift backup mine"]),
+        ("passed", "failed", ["nightshift check mine", "nightshift backup mine"]),
+    ],
+)
+def test_what_is_next_is_what_was_not_just_done(
+    home: Path, monkeypatch: pytest.MonkeyPatch, server: Any, bucket: Any, steps: list[str]
+) -> None:
+    checks = Check(name=SERVER_CHECK, state=server, found="x"), Check(name="bucket", state=bucket, found="x")
+    assert steps_in(run_with_checks(monkeypatch, *checks).output) == steps
+
+
+def test_without_checks_all_steps_are_next(run: Callable[..., Result]) -> None:
+    steps = steps_in(run(*GIVEN, "--yes").output)
+    assert steps == ["make up", "nightshift check mine", "nightshift backup mine"]
+
+
+def steps_in(output: str) -> list[str]:
+    """The commands that stand under "Next:"."""
+    lines = output.split("\nNext:\n")[1].splitlines()
+    return [line[2:].split("   ")[0] for line in lines if not line.startswith("   ")]
+
+
+def run_with_checks(monkeypatch: pytest.MonkeyPatch, *checks: Check) -> Result:
+    monkeypatch.setattr(init, "show_checks", lambda _environment: list(checks))
     app = typer.Typer()
     app.command()(init.init_command)
-    result = CliRunner().invoke(app, ["mine", *GIVEN, "--yes"])
-    assert result.exit_code == code
-    assert "nightshift backup mine" in result.output
-    assert not isinstance(result.exception, NightshiftError)
+    return CliRunner().invoke(app, ["mine", *GIVEN, "--yes"])
 
 
 def test_the_machines_time_zone_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

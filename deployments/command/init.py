@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 
 import typer
 
-from core.checks import failed_checks
+from core.checks import Check, failed_checks
 from core.environment_keys import Path as KeyPath
 from core.errors import ConfigurationError
 from core.redaction import register_secret
@@ -28,6 +28,7 @@ from deployments.command.new_environment import (
     write_environment,
     write_secret_file,
 )
+from deployments.command.probes import SERVER_CHECK
 from deployments.command.terminal import EXIT_NOT_WELL, console
 from tasks.environments import environment_file, load_environment
 from tasks.log_redaction import install_log_redaction
@@ -110,11 +111,10 @@ def init_command(  # noqa: PLR0917 - typer reads the options from the signature
     if mistakes:
         raise ConfigurationError(f"make environment {environment}", "the answers", "; ".join(mistakes))
     _write(answers, file, new_key=not signing_key)
-    if deployment:
-        _deploy(answers)
-    ready = not check or not failed_checks(_checked(environment))
-    _tell_what_is_next(environment)
-    raise typer.Exit(0 if ready else EXIT_NOT_WELL)
+    scheduled = deployment and _deploy(answers)
+    checks = _checked(environment) if check else None
+    _tell_what_is_next(environment, checks, scheduled=scheduled)
+    raise typer.Exit(EXIT_NOT_WELL if checks and failed_checks(checks) else 0)
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,8 @@ def _write(answers: Answers, file: Path, *, new_key: bool) -> None:
     console.print(f"wrote {file}", markup=False, soft_wrap=True)
 
 
-def _deploy(answers: Answers) -> None:
+def _deploy(answers: Answers) -> bool:
+    """Give the environment's nightly backup its entry in prefect.yaml, and return whether it has one now."""
     try:
         if add_deployment(PREFECT_FILE, answers.environment, answers.timezone):
             console.print(f"added nightly-backup/{answers.environment} to {PREFECT_FILE}", markup=False, soft_wrap=True)
@@ -302,20 +303,29 @@ def _deploy(answers: Answers) -> None:
             markup=False,
             soft_wrap=True,
         )
+        return False
+    return True
 
 
-def _checked(environment: str) -> list[Any]:
+def _checked(environment: str) -> list[Check]:
     console.print()
     return show_checks(load_environment(environment))
 
 
-def _tell_what_is_next(environment: str) -> None:
-    console.print(
-        "\nNext:\n"
-        "  make up                        a Prefect server and worker on this machine, in another terminal\n"
-        "                                 (or your own server: export PREFECT_API_URL=https://HOST/api)\n"
-        f"  nightshift check {environment}\n"
-        f"  nightshift backup {environment}",
-        markup=False,
-        soft_wrap=True,
-    )
+def _tell_what_is_next(environment: str, checks: list[Check] | None, *, scheduled: bool) -> None:
+    """Print what is left to do, nothing that was just done. `checks` is None when none were run, `scheduled` whether prefect.yaml has the environment."""
+    steps = []
+    if checks is None or not any(check.name == SERVER_CHECK and check.state == "passed" for check in checks):
+        steps += [
+            ("make up", "in another terminal: a Prefect server and a worker on this machine"),
+            ("", "(or your own server: export PREFECT_API_URL=https://HOST/api)"),
+        ]
+    if checks is None:
+        steps.append((f"nightshift check {environment}", "whether all that it names is there"))
+    elif failed_checks(checks):
+        steps.append((f"nightshift check {environment}", "once what failed above is mended"))
+    schedule = "; from then on the server has its nightly schedule" if scheduled else ""
+    steps.append((f"nightshift backup {environment}", f"the first backup{schedule}"))
+    width = max(len(command) for command, _ in steps)
+    lines = [f"  {command:{width}}   {what}" for command, what in steps]
+    console.print("\nNext:", *lines, sep="\n", markup=False, soft_wrap=True)

@@ -127,14 +127,14 @@ def add_deployment(prefect_file: Path, environment: str, timezone: str) -> bool:
     The text is added to, not written anew, so that comments and anchors stay. Raise ConfigurationError when it is not laid out as expected.
     """
     text = prefect_file.read_text(encoding="utf-8")
-    if any(_is_entry_of(entry, environment) for entry in yaml.safe_load(text).get("deployments", ())):
+    if any(_is_backup_of(entry, environment) for entry in yaml.safe_load(text).get("deployments", ())):
         return False
     longer = f"{text.rstrip()}\n\n{deployment_entry(environment, timezone)}"
     try:
         after = yaml.safe_load(longer)["deployments"][-1]
     except yaml.YAMLError:
         after = {}
-    if not _is_entry_of(after, environment) or not after.get("entrypoint"):
+    if not _is_backup_of(after, environment):
         raise ConfigurationError(
             f"add a deployment for {environment}",
             str(prefect_file),
@@ -156,8 +156,10 @@ def deployment_entry(environment: str, timezone: str) -> str:
     )
 
 
-def _is_entry_of(entry: dict[str, Any], environment: str) -> bool:
-    return entry.get("name") == environment and entry.get("parameters", {}).get("environment") == environment
+def _is_backup_of(entry: dict[str, Any], environment: str) -> bool:
+    # Other flows have entries of the same name: a deployment is FLOW/ENVIRONMENT.
+    same = entry.get("name") == environment and entry.get("parameters", {}).get("environment") == environment
+    return same and str(entry.get("entrypoint", "")).endswith(".nightly_backup")
 
 
 def _mistakes(environment: str, document: dict[str, Any]) -> tuple[str, ...]:
