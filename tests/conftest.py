@@ -15,4 +15,5 @@ pytest_plugins: list[str] = [
     "tests.fix_nightly",  # after those that it imports
     "tests.fix_proxy",
     "tests.fix_streams",
+    "tests.fix_swap",  # after fix_postgres and fix_keeping, which it imports
 ]
