@@ -39,7 +39,9 @@ _SET_AFTERWARDS = frozenset(
 )
 # AclItem letters (src/include/utils/acl.h) of a database.
 _PRIVILEGES = {"C": "CREATE", "T": "TEMPORARY", "c": "CONNECT"}
-_ACL_ITEM = re.compile(r"(?P<grantee>\"(?:[^\"]|\"\")*\"|[^\"=]*)=(?P<letters>[A-Za-z*]*)/(?P<grantor>\"(?:[^\"]|\"\")*\"|[^\"]+)")
+_ACL_ITEM = re.compile(
+    r"(?P<grantee>\"(?:[^\"]|\"\")*\"|[^\"=]*)=(?P<letters>[A-Za-z*]*)/(?P<grantor>\"(?:[^\"]|\"\")*\"|[^\"]+)"
+)
 
 
 class Marker(Record):
@@ -69,9 +71,7 @@ def marker_of(
     purpose: Literal["restore", "drill"], environment: str, restore_id: str, backup_id: str, begun: datetime
 ) -> Marker:
     """Return the marker of a copy that is made now."""
-    return Marker(
-        nightshift=purpose, environment=environment, restore_id=restore_id, backup_id=backup_id, begun=begun
-    )
+    return Marker(nightshift=purpose, environment=environment, restore_id=restore_id, backup_id=backup_id, begun=begun)
 
 
 def temporary_name(restore_id: str) -> str:
@@ -96,7 +96,7 @@ def name_problem(name: str) -> str | None:
 
 
 def create_database(name: str, properties: DatabaseProperties, *, server_major: int) -> str:
-    """Given a name, the source's properties and the server's major, return CREATE DATABASE. Raise ValueError for a locale provider that is not known, or not to this major.
+    """Given a name, the source's properties and the server's major, return CREATE DATABASE. Raise ValueError for a locale provider not known, or not to this major.
 
     The provider can be said from 15 on, ICU_RULES from 16, `builtin` from 17 (manual, CREATE DATABASE).
     """
@@ -168,7 +168,8 @@ def _parse_item(item: str) -> Grant:
     match = _ACL_ITEM.fullmatch(item)
     if match is None:
         raise ValueError(f"not a privilege as pg_database.datacl has them: {item!r}")
-    plain, grantable = [], []
+    plain: list[str] = []
+    grantable: list[str] = []
     for letter, star in re.findall(r"([A-Za-z])(\*?)", match["letters"]):
         if letter not in _PRIVILEGES:
             raise ValueError(f"a database has no privilege {letter!r}: {item!r}")

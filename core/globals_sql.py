@@ -84,7 +84,7 @@ class Globals(Record):
 
 
 def decode_globals(dumped: bytes) -> str:
-    """Given pg_dumpall's output as bytes, return it as text, by the encoding that it names. Raise ValueError when it names one that is not known here, or does not hold to it."""
+    """Given pg_dumpall's output as bytes, return it as text, by the encoding that it names. Raise ValueError when it does not hold to it, or it is not known."""
     match = _ENCODING.search(dumped)
     encoding = match[1].decode() if match else "SQL_ASCII"
     codec = _CODECS.get(encoding, "ascii")

@@ -1,7 +1,8 @@
 """Which entries of a dump are restored: the list file for `pg_restore -L`, and what is left out and why.
 
-Read from `pg_restore --list --verbose`, which also prints what each entry depends on (PrintTOCSummary, src/bin/pg_dump/pg_backup_archiver.c). A line of a list file counts by the
-number at its beginning alone (SortTocFromFile, there). Entries are matched by oid or by dependency; words, whose borders a blank in a name hides, only where nothing else tells.
+Read from `pg_restore --list --verbose`, which also prints what each entry depends on (PrintTOCSummary, src/bin/pg_dump/pg_backup_archiver.c). A line of a list
+file counts by the number at its beginning alone (SortTocFromFile, there). Entries are matched by oid or by dependency; words, whose borders a blank in a name
+hides, only where nothing else tells.
 """
 
 import re
@@ -16,7 +17,7 @@ _ENTRY = re.compile(r"(\d+); ")
 _DEPENDS = re.compile(r";\s+depends on:((?: \d+)+)\s*")
 # What pg_restore sees to itself, listed or not, or (DATABASE) only with --create.
 _NOT_LISTED = frozenset({"DATABASE", "DATABASE PROPERTIES", "ENCODING", "SEARCHPATH", "STDSTRINGS"})
-# Come after the data and belong to one table each (SECTION_POST_DATA, pg_dump.c). A view's rule has no TABLE among its dependencies and is kept.
+# Come after the data and belong to one table each (SECTION_POST_DATA, pg_dump.c); a rule may be a view's, and then is kept.
 _POST_DATA = frozenset(
     {
         "CHECK CONSTRAINT",
@@ -79,8 +80,9 @@ def choose_tables(
 ) -> Choice:
     """Given the contents, the manifest's tables, and `schema.table` or `schema.*`, return the choice of these tables alone.
 
-    All that comes before data is restored; the chosen tables' rows, their sequences (owned, of identity columns, or named in a default) and what comes after data on them and on the
-    other partitions of their partitioned table. Left out and named: foreign keys to tables whose rows are not here, materialized views over such.
+    All that comes before data is restored; the chosen tables' rows, their sequences (owned, of identity columns, or named in a default) and what comes after
+    data on them and on the other partitions of their partitioned table. Left out and named: foreign keys to tables whose rows are not here, materialized views
+    over such.
     Large objects are left out. Raise ValueError when a pattern chooses nothing, or when names with blanks make it ambiguous.
     """
     partial = _Partial(listed, tables, patterns)
@@ -232,13 +234,12 @@ class _Partial:
         wanted: set[int] = set()
         for entry in self._listed.entries:
             number = entry.dump_id
-            if entry.kind == "TABLE DATA" and entry.oid not in self.chosen_oids:
-                self.silent.add(number)
-            elif entry.kind == "SEQUENCE SET" and not sequences & {need.dump_id for need in self._needs(entry)}:
-                self.silent.add(number)
-            elif entry.kind in _LARGE_OBJECTS:
-                self.silent.add(number)
-            elif entry.kind in _POST_DATA and not self._wanted(entry):
+            if (
+                (entry.kind == "TABLE DATA" and entry.oid not in self.chosen_oids)
+                or (entry.kind == "SEQUENCE SET" and not sequences & {need.dump_id for need in self._needs(entry)})
+                or entry.kind in _LARGE_OBJECTS
+                or (entry.kind in _POST_DATA and not self._wanted(entry))
+            ):
                 self.silent.add(number)
             elif entry.kind == "MATERIALIZED VIEW DATA" and self._reaches_absent(entry):
                 self.skipped[number] = "rows of a table that it reads are not restored"
@@ -248,16 +249,17 @@ class _Partial:
         self._leave_out_attached()
 
     def _wanted(self, entry: Entry) -> bool:
-        own = {need.dump_id for need in self._tables_of(entry)}
-        if entry.kind != "FK CONSTRAINT":
-            return not own or bool(own & self._concerned)
-        begins = entry.words + " "
-        referencing = {number for number in own if begins.startswith(self._qualified(number))} or own
-        if not referencing & self._concerned:
+        tables = {need.dump_id for need in self._tables_of(entry)}
+        # A key, trigger, policy or rule may look at other tables than its own, which its words begin with.
+        own = {number for number in tables if entry.words.startswith(self._qualified(number))}
+        if not own and (not tables or entry.kind == "RULE"):
+            return True
+        own = own or tables
+        if not own & self._concerned:
             return False
         # A key to itself has one table only; rows of a partitioned table's other partitions may refer to rows that are not there.
-        referenced = own - referencing or own
-        if absent := sorted(referenced & self._absent):
+        absent = sorted((tables - own or own) & self._absent) if entry.kind == "FK CONSTRAINT" else []
+        if absent:
             name = self._qualified(absent[0]).strip().replace(" ", ".", 1)
             self.skipped[entry.dump_id] = f"rows of {name} are not restored"
         return True

@@ -44,7 +44,9 @@ def plan_roles(
         notes += _notes(role, purpose)
     if globals_.not_understood:
         shown = "; ".join(globals_.not_understood[:5])
-        notes.append(f"{len(globals_.not_understood)} statements of the globals were not understood and not used: {shown}")
+        notes.append(
+            f"{len(globals_.not_understood)} statements of the globals were not understood and not used: {shown}"
+        )
     memberships = [item for item in globals_.memberships if item.member in made]
     for item in memberships:
         if item.role not in made and item.role not in existing:

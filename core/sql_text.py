@@ -35,7 +35,7 @@ def setting_value(name: str, value: str) -> str:
 
 
 def split_list(value: str) -> tuple[str, ...]:
-    """Given a list of names as a setting holds it, return the names (SplitGUCList, src/bin/pg_dump/dumputils.c). Raise ValueError when its quotes or commas are not right."""
+    """Given a list of names as a setting holds it, return the names (SplitGUCList, src/bin/pg_dump/dumputils.c). Raise ValueError for a broken one."""
     if not value.strip():
         return ()
     return tuple(_items(value))

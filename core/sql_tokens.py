@@ -62,7 +62,9 @@ def _token(text: str, position: int) -> tuple[Token, int]:
     if text[position] in _SYMBOLS:
         return Token("symbol", text[position]), position + 1
     # Never the text itself: it may be the middle of a password.
-    raise ValueError(f"line {text.count(chr(10), 0, position) + 1}: a character that is not understood: {text[position]!r}")
+    raise ValueError(
+        f"line {text.count(chr(10), 0, position) + 1}: a character that is not understood: {text[position]!r}"
+    )
 
 
 class Cursor:

@@ -78,7 +78,9 @@ def fetch_archive(
     room = free(folder)
     if archive.format == "custom":
         if len(archive.parts) != 1:
-            raise IntegrityError("fetch the dump", source.where, f"a custom-format archive has {len(archive.parts)} parts")
+            raise IntegrityError(
+                "fetch the dump", source.where, f"a custom-format archive has {len(archive.parts)} parts"
+            )
         if room < needed:
             return Fetched(None, _parse(_list_head(source, archive.parts[0], clients), source))
         path = folder / "dump.pgdump"
@@ -101,8 +103,9 @@ def restore_fetched(restoring: Restoring, path: Path, jobs: int) -> None:
 
 
 def restore_streamed(restoring: Restoring, source: Source, part: StoredPart) -> None:
-    """Given a custom-format dump in S3, restore it from there with one job. Raise IntegrityError when a checksum differs, which is known only at the end: then the database is
-    not to be used. Raise as `restore_fetched` too.
+    """Given a custom-format dump in S3, restore it from there with one job. Raise as `restore_fetched`, and IntegrityError when a checksum differs.
+
+    That is known only at the end, with all restored: then the database is not to be used.
     """
     gave_up = False
 
@@ -165,7 +168,9 @@ def _fetch(source: Source, part: StoredPart, path: Path) -> None:
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             raise TemporaryError("spool the dump", str(path.parent), str(error.strerror)) from error
-        raise _no_room(path.parent, f"the disk was full before all {human_bytes(part.plain_bytes)} were there") from error
+        raise _no_room(
+            path.parent, f"the disk was full before all {human_bytes(part.plain_bytes)} were there"
+        ) from error
 
 
 def _write_all(descriptor: int, block: memoryview) -> None:

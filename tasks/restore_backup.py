@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -38,9 +37,9 @@ from tasks.restore_archive import (
     restore_streamed,
 )
 from tasks.restore_database import Created, complete_database, finish_database, make_database
+from tasks.restore_locks import hold_locks
 from tasks.restore_preparation import Prepared, prepare
 from tasks.restore_roles import MadeRoles, make_roles, read_globals
-from tasks.restore_locks import hold_locks
 from tasks.restore_target import drop_database
 from tasks.spool import free_bytes, spool_folder
 from tasks.stored_stream import Source
@@ -141,9 +140,9 @@ def restore_backup(
 ) -> Iterator[RestoredCopy]:
     """Given an order, restore the backup and yield the copy; the locks of the restore are held until the block ends.
 
-    `on_bytes` is told (plain, stored) bytes fetched so far, `on_phase` each phase as it begins; `clock` is in seconds. On an exception, here or in the block, the database is dropped
-    and the error goes on, unless it was finished. On a normal end nothing is dropped. Raise PermanentError (a refusal, or pg_restore's failure), IntegrityError (what was fetched is not
-    what was recorded), TemporaryError (S3 or the server does not answer).
+    `on_bytes` is told (plain, stored) bytes fetched so far, `on_phase` each phase as it begins; `clock` is in seconds. On an exception, here or in the block, the
+    database is dropped and the error goes on, unless it was finished. On a normal end nothing is dropped. Raise PermanentError (a refusal, or pg_restore's
+    failure), IntegrityError (what was fetched is not what was recorded), TemporaryError (S3 or the server does not answer).
     """
     phases = _Phases(on_phase, clock)
     with ExitStack() as stack:
@@ -158,7 +157,7 @@ def restore_backup(
                 purpose=order.purpose,
                 allow_missing_extensions=order.allow_missing_extensions,
             )
-        copy = _Restore(order, session, prepared, phases, on_bytes, free).run(now)
+        copy = _Restore(order, session, prepared, phases, on_bytes=on_bytes, free=free).run(now)
         try:
             yield copy
         except BaseException:
@@ -176,6 +175,7 @@ class _Restore:
         session: Connection,
         prepared: Prepared,
         phases: _Phases,
+        *,
         on_bytes: OnBytes | None,
         free: Callable[[Path], int],
     ) -> None:
@@ -223,9 +223,7 @@ class _Restore:
         if not self._order.tables:
             return choose_all(contents, missing_extensions=missing)
         try:
-            return choose_tables(
-                contents, self._order.manifest.tables, self._order.tables, missing_extensions=missing
-            )
+            return choose_tables(contents, self._order.manifest.tables, self._order.tables, missing_extensions=missing)
         except ValueError as error:
             raise ConfigurationError(
                 "choose the tables", self._source.where, str(error), "`tables` takes schema.table and schema.*"
@@ -305,4 +303,5 @@ def _drop_or_tell(session: Connection, login: Database, name: str) -> None:
     try:
         _drop(session, login, name)
     except (NightshiftError, psycopg.Error) as error:
-        logger.error("%s is left on %s:%s (%s); remove it: DROP DATABASE %s WITH (FORCE);", name, login.host, login.port, error, name)  # noqa: TRY400 - not its traceback, the other's
+        where = f"{login.host}:{login.port}"
+        logger.warning("%s is left on %s (%s); remove it: DROP DATABASE %s WITH (FORCE);", name, where, error, name)

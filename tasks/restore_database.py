@@ -85,7 +85,10 @@ def complete_database(
 def finish_database(
     session: Connection, login: Database, temporary: str, name: str, properties: DatabaseProperties
 ) -> None:
-    """Given the verified copy, give it the source's comment and its name, in one transaction. Raise ConfigurationError for a name that cannot be had, PermanentError when it is taken."""
+    """Given the verified copy, give it the source's comment and its name, in one transaction.
+
+    Raise ConfigurationError for a name that cannot be had, PermanentError when it is taken.
+    """
     if problem := name_problem(name):
         raise ConfigurationError("restore under the name", repr(name), problem, "Choose another name")
     on = f"{name} on {login.host}:{login.port}"

@@ -50,7 +50,10 @@ def hold_locks(login: Database, restore_id: str, target: str | None) -> Iterator
             )
             if not own(try_lock, connection, restore_key(restore_id)):
                 raise TemporaryError(
-                    "begin the restore", on, f"restore {restore_id} is running already", "Wait for its end, or cancel it"
+                    "begin the restore",
+                    on,
+                    f"restore {restore_id} is running already",
+                    "Wait for its end, or cancel it",
                 )
             if target is not None and not try_lock(connection, target_key(target)):
                 raise PermanentError(

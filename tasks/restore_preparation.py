@@ -50,15 +50,18 @@ def prepare(
 ) -> Prepared:
     """Given the session with the locks, refuse what cannot end well and drop what an earlier attempt of this restore left.
 
-    Raise ConfigurationError for a name that cannot be had, PermanentError when it is taken, the server is older than the dump's, a standby, behind a transaction pooler, lacks an
-    extension (unless these may be missing), or the role may not make databases; or when no pg_restore fits.
+    Raise ConfigurationError for a name that cannot be had, PermanentError when it is taken, the server is older than the dump's, a standby, behind a transaction
+    pooler, lacks an extension (unless these may be missing), or the role may not make databases; or when no pg_restore fits.
     """
     on = describe(login)
     if target is not None and (problem := name_problem(target)):
         raise ConfigurationError("restore under the name", repr(target), problem, "Choose another name")
     if pooler := find_pooler(login):
         raise PermanentError(
-            "restore through the server", on, f"a transaction pooler stands between: {pooler}", "Name the direct address in [servers]"
+            "restore through the server",
+            on,
+            f"a transaction pooler stands between: {pooler}",
+            "Name the direct address in [servers]",
         )
     identity = read_identity(session, login)
     with translated("prepare the restore", on):
@@ -122,8 +125,10 @@ def _missing_extensions(session: Connection, manifest: Manifest) -> tuple[str, .
 
 def _notes(version: str, manifest: Manifest) -> tuple[str, ...]:
     notes = []
-    if version.split(".")[0] != manifest.server.version.split(".")[0]:
+    if version.split(".", maxsplit=1)[0] != manifest.server.version.split(".")[0]:
         notes.append(f"across versions: dumped from PostgreSQL {manifest.server.version}, restored on {version}")
     if manifest.properties.tablespace != "pg_default":
-        notes.append(f"the source's tablespace {manifest.properties.tablespace} was not made: all is in the default one")
+        notes.append(
+            f"the source's tablespace {manifest.properties.tablespace} was not made: all is in the default one"
+        )
     return tuple(notes)

@@ -38,7 +38,13 @@ def read_globals(dumped: bytes, where: str) -> Globals:
 
 
 def make_roles(
-    connection: Connection, login: Database, globals_: Globals, manifest: Manifest, *, purpose: Purpose, server_major: int
+    connection: Connection,
+    login: Database,
+    globals_: Globals,
+    manifest: Manifest,
+    *,
+    purpose: Purpose,
+    server_major: int,
 ) -> MadeRoles:
     """Given a session on the maintenance database, make what is missing, and see that the restoring role may give objects to their owners.
 

@@ -123,9 +123,7 @@ def verify_copy(
             locks = session.execute(
                 "SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = %s", (holder,)
             ).fetchone()
-            relations = session.execute(
-                "SELECT count(*) FROM pg_catalog.pg_class WHERE oid >= 16384"
-            ).fetchone()
+            relations = session.execute("SELECT count(*) FROM pg_catalog.pg_class WHERE oid >= 16384").fetchone()
     problems = (
         (found.name != copy_login.name, f"its name there is {found.name}"),
         (found.database_oid != created_oid, f"its oid is {found.database_oid}, that of the new one {created_oid}"),
