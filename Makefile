@@ -32,11 +32,16 @@ up: .venv/installed  ## the same platform, left running until Ctrl-C
 	@$(BIN)/nightshift up --rows $(ROWS)
 
 test: .venv/installed  ## all tests that need nothing but this checkout
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not services" tests
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not services and not cluster" tests
 
 test-services: .venv/installed  ## tests against servers from Debian's packages (installs them when root)
 	@sh tests/services/install.sh
 	@$(BIN)/python -m pytest -q -m services tests
+
+# A cluster that nothing else of value lives in: the tests make and remove a namespace of their own, and Pods that a node can pull the image of.
+test-cluster: .venv/installed  ## tests against a disposable Kubernetes cluster (KUBECONFIG)
+	@[ -n "$$KUBECONFIG" ] || { echo "make: set KUBECONFIG to a disposable cluster's"; exit 1; }
+	@$(BIN)/python -m pytest -q -m cluster tests/cluster
 
 lint: .venv/installed  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
@@ -51,4 +56,4 @@ lock:  ## compile requirements.lock anew (needs uv)
 clean:  ## remove what the targets above made
 	rm -rf .venv .nightshift .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage *.egg-info
 
-.PHONY: help install demo up test test-services lint lock clean
+.PHONY: help install demo up test test-services test-cluster lint lock clean

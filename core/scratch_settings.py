@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 MIB = 1 << 20
 _SMALLEST_LOCKS = 64
+_NOT_IN_OWNERS = frozenset("\"$'\\")
 
 
 def base_settings(source_settings: Mapping[str, str]) -> dict[str, str]:
@@ -58,9 +59,9 @@ def bootstrap_superuser(superusers: tuple[str, ...], owner: str) -> str:
     """Given the superusers that the manifest names and the database's owner, return how to name the scratch cluster's first superuser.
 
     `postgres` where it is one of them or there is none, else the owner, else the first by name: then that role is there already and need not be made.
-    Names that begin with pg_ are refused by initdb.
+    initdb refuses names that begin with pg_, and those with characters that an extension's owner must not have (execute_extension_script in extension.c).
     """
-    usable = sorted(name for name in superusers if not name.startswith("pg_"))
+    usable = sorted(name for name in superusers if not name.startswith("pg_") and not set(name) & _NOT_IN_OWNERS)
     for name in ("postgres", owner, *usable):
         if name in usable:
             return name

@@ -27,6 +27,7 @@ class ServerPrograms:
     major: int
     version: str
 
+
 def find_server(dump_major: int) -> ServerPrograms:
     """Given a dump's server major, return the smallest installed server major that is at least as new. Raise PermanentError when there is none.
 

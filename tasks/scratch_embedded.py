@@ -96,7 +96,9 @@ def _prepare(folder: ScratchFolder, programs: ServerPrograms) -> tuple[Plan, Pat
     return plan, binaries
 
 
-def _make_cluster(plan: Plan, binaries: Path, folder: ScratchFolder, superuser: str, options: tuple[str, ...]) -> Isolation:
+def _make_cluster(
+    plan: Plan, binaries: Path, folder: ScratchFolder, superuser: str, options: tuple[str, ...]
+) -> Isolation:
     command = [
         str(binaries / "initdb"),
         f"--pgdata={folder.server / 'data'}",
@@ -118,7 +120,12 @@ def _running(
     plan: Plan, binaries: Path, folder: ScratchFolder, settings: dict[str, str], login: Database
 ) -> Iterator[None]:
     given = {**settings, "listen_addresses": "", "port": str(PORT), "unix_socket_directories": str(folder.socket)}
-    command = [str(binaries / "postgres"), "-D", str(folder.server / "data"), *(f"--{key}={value}" for key, value in given.items())]
+    command = [
+        str(binaries / "postgres"),
+        "-D",
+        str(folder.server / "data"),
+        *(f"--{key}={value}" for key, value in given.items()),
+    ]
     with GuardedProgram(command, plan) as server:
         _wait_until_it_answers(server, login)
         yield

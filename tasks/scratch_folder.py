@@ -44,11 +44,13 @@ def scratch_folder(parent: Path | None, environment: str, run_id: str) -> Iterat
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).resolve()
     except OSError as error:
         where = str(parent or tempfile.gettempdir())
-        raise ConfigurationError("make a scratch folder", where, str(error.strerror), "Correct restore.spool_directory") from error
+        raise ConfigurationError(
+            "make a scratch folder", where, str(error.strerror), "Correct restore.spool_directory"
+        ) from error
     socket = path / "server" / "socket"
     apart = len(os.fsencode(socket)) > LONGEST_SOCKET_FOLDER
     if apart:
-        socket = Path(tempfile.mkdtemp(prefix=SOCKET_PREFIX, dir="/tmp")).resolve()  # noqa: S108 - the shortest there is; 0700
+        socket = Path(tempfile.mkdtemp(prefix=SOCKET_PREFIX, dir="/tmp")).resolve()
     marker = {"environment": environment, "run_id": run_id, "socket": str(socket) if apart else ""}
     try:
         with (path / MARKER).open("w") as lock:

@@ -4,8 +4,8 @@ A script for `python -I -S`, not a module: it knows nothing of nightshift. Linux
 
     scratch_guard.py PARENT_PID PLAN COMMAND [ARGUMENT…]
 
-PLAN is JSON: `own` are the folders that the command may write to (it starts in the first), `show` the paths that it may read besides, `root` an empty folder that its file system is
-put together on, `user` and `group` the numbers of the OS user to become (null: stay who we are), `stop` the signal that asks the command to end.
+PLAN is JSON: `own` are the folders that the command may write to (it starts in the first), `show` the paths that it may read besides, `root` an empty
+folder that its file system is put together on, `user` and `group` the numbers of the OS user to become (null: stay who we are), `stop` the signal that asks the command to end.
 
 The first line of stdout is JSON: `obtained`, a list of what was, and `missing`, what was not and why. Keys: network, processes, files, memory, privileges, user.
 
@@ -26,10 +26,14 @@ NEW_MOUNTS, NEW_IPC, NEW_USER, NEW_PROCESSES, NEW_NETWORK = 0x20000, 0x8000000, 
 READ_ONLY, NO_SETUID, NO_DEVICES, NO_PROGRAMS = 1, 2, 4, 8
 REMOUNT, BIND, RECURSIVE, PRIVATE, DETACH = 32, 4096, 16384, 1 << 18, 2
 # statvfs(3) and mount(2) spell these alike, but for relatime.
-KEPT_FLAGS, STATVFS_RELATIME, MOUNT_RELATIME = READ_ONLY | NO_SETUID | NO_DEVICES | NO_PROGRAMS | 1024 | 2048, 4096, 1 << 21
+KEPT_FLAGS, STATVFS_RELATIME, MOUNT_RELATIME = (
+    READ_ONLY | NO_SETUID | NO_DEVICES | NO_PROGRAMS | 1024 | 2048,
+    4096,
+    1 << 21,
+)
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 NOT_STARTED = 127
-STOP_SECONDS = 8.0
+STOP_SECONDS = 4.0
 SIGNALS = {signal.SIGTERM, signal.SIGCHLD}
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
@@ -59,10 +63,17 @@ def enter_namespaces(missing: dict[str, str]) -> set[str]:
             write("/proc/self/uid_map", f"{user} {user} 1")
             write("/proc/self/gid_map", f"{group} {group} 1")
         except OSError as error:
-            missing.update(dict.fromkeys(("network", "processes", "files", "memory"), f"user namespace: {error.strerror}"))
+            missing.update(
+                dict.fromkeys(("network", "processes", "files", "memory"), f"user namespace: {error.strerror}")
+            )
             return set()
     got = set()
-    for name, flag in (("files", NEW_MOUNTS), ("network", NEW_NETWORK), ("processes", NEW_PROCESSES), ("memory", NEW_IPC)):
+    for name, flag in (
+        ("files", NEW_MOUNTS),
+        ("network", NEW_NETWORK),
+        ("processes", NEW_PROCESSES),
+        ("memory", NEW_IPC),
+    ):
         try:
             call("unshare", flag)
             got.add(name)
@@ -86,14 +97,14 @@ def build_root(plan: dict, got: set[str]) -> None:  # type: ignore[type-arg]
     mount("none", "/", None, RECURSIVE | PRIVATE)
     mount("tmpfs", root, "tmpfs", NO_SETUID | NO_DEVICES, "mode=0755,size=16m")
     try:
-        os.mkdir(f"{root}/tmp")  # noqa: PTH102 - pathlib would make each start slower
-        os.chmod(f"{root}/tmp", 0o1777)  # noqa: PTH101, S103 - as every system has it
+        os.mkdir(f"{root}/tmp")  # noqa: PTH102, S108 - pathlib would make each start slower
+        os.chmod(f"{root}/tmp", 0o1777)  # noqa: PTH101, S103, S108 - as every system has it
         os.mkdir(f"{root}/proc")  # noqa: PTH102
         # /proc of another process namespace would show the worker's environment: none is better.
         if "processes" in got:
             mount("proc", f"{root}/proc", "proc", NO_SETUID | NO_DEVICES | NO_PROGRAMS)
-        os.makedirs(f"{root}/dev/shm")  # noqa: PTH103
-        mount("tmpfs", f"{root}/dev/shm", "tmpfs", NO_SETUID | NO_DEVICES | NO_PROGRAMS, "mode=1777")
+        os.makedirs(f"{root}/dev/shm")  # noqa: PTH103, S108
+        mount("tmpfs", f"{root}/dev/shm", "tmpfs", NO_SETUID | NO_DEVICES | NO_PROGRAMS, "mode=1777")  # noqa: S108
         for name in DEVICES:
             show(f"/dev/{name}", root, NO_SETUID | NO_PROGRAMS)
         for path in plan["show"]:
@@ -190,15 +201,20 @@ def keep(plan: dict, command: list[str], got: set[str], missing: dict[str, str])
     child = os.fork()
     if child == 0:
         become(plan, command)
-    deadline = None
+    watch(child, plan["stop"], STOP_SECONDS)
+
+
+def watch(child: int, stop: int, seconds: float) -> None:
+    """Pass SIGTERM on as `stop`, kill the child when it has not ended so many seconds later, and end as it ended; never returns."""
+    told = False
     while True:
-        received = signal.sigtimedwait(SIGNALS, deadline if deadline is not None else 3600.0)
+        received = signal.sigtimedwait(SIGNALS, seconds if told else 3600.0)
         if received is None:
-            if deadline is not None:
+            if told:
                 os.kill(child, signal.SIGKILL)
         elif received.si_signo == signal.SIGTERM:
-            os.kill(child, plan["stop"])
-            deadline = STOP_SECONDS
+            os.kill(child, stop)
+            told = True
         elif (status := reap(child)) is not None:
             os._exit(exit_code(status))
 
@@ -239,19 +255,8 @@ def main() -> None:
         die_with_parent(signal.SIGTERM, lambda: not select.select([ours], [], [], 0)[0])
         keep(plan, command, got, missing)
     silence(1)
-    deadline = None
-    while True:
-        received = signal.sigtimedwait(SIGNALS, deadline if deadline is not None else 3600.0)
-        if received is None:
-            if deadline is not None:
-                os.kill(keeper, signal.SIGKILL)
-        elif received.si_signo == signal.SIGTERM:
-            os.kill(keeper, signal.SIGTERM)
-            deadline = STOP_SECONDS + 1
-        else:
-            ended, status = os.waitpid(keeper, os.WNOHANG)
-            if ended == keeper:
-                os._exit(exit_code(status))
+    # Longer than the keeper waits, which else could not say how the command ended.
+    watch(keeper, signal.SIGTERM, STOP_SECONDS + 1)
 
 
 if __name__ == "__main__":

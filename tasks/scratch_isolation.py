@@ -88,7 +88,9 @@ class Isolation:
     @property
     def lacks(self) -> tuple[str, ...]:
         """Of what keeps secrets in, that which was not obtained, in plain words."""
-        return tuple(f"{_LACKS[key]} ({self.missing.get(key, 'not obtained')})" for key in NEEDED if key not in self.obtained)
+        return tuple(
+            f"{_LACKS[key]} ({self.missing.get(key, 'not obtained')})" for key in NEEDED if key not in self.obtained
+        )
 
 
 class GuardedProgram:
@@ -114,7 +116,9 @@ class GuardedProgram:
             report = json.loads(self._first_line())
         except ValueError:
             self.child.close()
-            raise PermanentError(f"start {self.name} behind the guard", argv[0], self.found, "See what the guard said") from None
+            raise PermanentError(
+                f"start {self.name} behind the guard", argv[0], self.found, "See what the guard said"
+            ) from None
         self.isolation = Isolation(tuple(report["obtained"]), report["missing"])
 
     @property
@@ -158,8 +162,8 @@ class GuardedProgram:
 
 def _outermost(paths: Sequence[str]) -> list[str]:
     """Paths without those that lie below another one, each once: a folder is shown with all that is in it."""
-    kept: list[str] = []
-    for path in dict.fromkeys(paths):
-        if not any(path != other and Path(path).is_relative_to(other) for other in paths):
-            kept.append(path)
-    return kept
+    return [
+        path
+        for path in dict.fromkeys(paths)
+        if not any(path != other and Path(path).is_relative_to(other) for other in paths)
+    ]

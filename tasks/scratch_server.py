@@ -47,7 +47,9 @@ def server_scratch(environment: Environment, manifest: Manifest) -> Iterator[Scr
 def _refuse_sources(environment: Environment, manifest: Manifest, name: str, login: Database) -> None:
     ours = _identifier(login, "this server")
     if ours == UNKNOWN:
-        raise _refusal(name, f"cannot tell which server it is: {login.user} may not read its system identifier", login.user)
+        raise _refusal(
+            name, f"cannot tell which server it is: {login.user} may not read its system identifier", login.user
+        )
     sources = [(f"the source of backup {manifest.backup_id}", manifest.server.system_identifier, "the backup's role")]
     for key, database in environment.databases.items():
         whose = f"the server of database {key}"
@@ -61,9 +63,11 @@ def _refuse_sources(environment: Environment, manifest: Manifest, name: str, log
 
 def _identifier(database: Database, whose: str) -> str:
     try:
-        with connect(database, application_name="nightshift drill") as connection:
-            with translated("read the system identifier", describe(database)):
-                return read_server(connection, database).system_identifier
+        with (
+            connect(database, application_name="nightshift drill") as connection,
+            translated("read the system identifier", describe(database)),
+        ):
+            return read_server(connection, database).system_identifier
     except TemporaryError as error:
         found = f"cannot tell which server {whose} is: {error.found}"
         raise TemporaryError("use a server for drills", describe(database), found, error.next_step) from error
@@ -72,4 +76,6 @@ def _identifier(database: Database, whose: str) -> str:
 def _refusal(name: str, found: str, role: str = "") -> PermanentError:
     grant = f"GRANT EXECUTE ON FUNCTION pg_control_system() TO {role}, or " if role else ""
     next_step = f"{grant}name another server, or set drill.scratch = 'embedded'"
-    return PermanentError("use a server for drills", f"drill.server = {name}", found, next_step[0].upper() + next_step[1:])
+    return PermanentError(
+        "use a server for drills", f"drill.server = {name}", found, next_step[0].upper() + next_step[1:]
+    )

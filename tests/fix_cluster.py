@@ -1,0 +1,95 @@
+"""A disposable Kubernetes cluster, by KUBECONFIG, and an image with PostgreSQL's server programs that its node can start.
+
+The image: NIGHTSHIFT_TEST_SCRATCH_IMAGE when it is set (any that the cluster can pull), else one that is made with the lab's own image.sh, when the checkout
+lies beside it.
+"""
+
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.kubernetes_client import KubernetesClient
+from tasks.postgres_binaries import installed_servers, wheel_libraries
+from tests.fix_platform import CHECKOUT
+
+IMAGE_VARIABLE = "NIGHTSHIFT_TEST_SCRATCH_IMAGE"
+IMAGE = "nightshift-test-postgres:1"
+LAB = CHECKOUT.parent / "shared" / "kube-lab"
+
+
+@pytest.fixture
+def cluster() -> Iterator[KubernetesClient]:
+    """A client of the cluster."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG names no cluster")
+    with KubernetesClient.open(None) as client:
+        yield client
+
+
+@pytest.fixture
+def drill_namespace(cluster: KubernetesClient) -> Iterator[str]:
+    """A namespace of the test's own."""
+    name = f"nightshift-test-{secrets.token_hex(4)}"
+    made = cluster.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    cluster.delete(f"/api/v1/namespaces/{name}", uid=made["metadata"]["uid"])
+
+
+@pytest.fixture(scope="session")
+def postgres_image() -> str:
+    """The name of an image with initdb and postgres of some major."""
+    configured = os.environ.get(IMAGE_VARIABLE)
+    if configured:
+        return configured
+    if not (LAB / "image.sh").exists():
+        pytest.skip(f"no image: set {IMAGE_VARIABLE}")
+    # Debian's programs have what the wheel's lack, contrib above all.
+    programs = installed_servers()[0]
+    tree = programs.folder.parent
+    folders = [tree, *([Path("/usr/share/postgresql") / tree.name] if "pginstall" not in tree.name else [])]
+    libraries = wheel_libraries(programs.folder)
+    added = [f"{folder}:{folder}" for folder in (*folders, *([libraries] if libraries else [])) if folder.is_dir()]
+    # By /usr: /lib is a link in the base image, which a folder of that name would hide.
+    added += [
+        f"{library.resolve()}:{str(library).replace('/lib/', '/usr/lib/', 1) if library.is_relative_to('/lib') else library}"
+        for library in sorted(_needed(programs.folder))
+        if not library.is_relative_to(tree)
+    ]
+    options = [item for one in added for item in ("--add", one)]
+    path = f"{programs.folder}:/usr/local/bin:/usr/bin:/bin"
+    made = subprocess.run(
+        [LAB / "image.sh", IMAGE, "--from", "python", *options, "--env", f"PATH={path}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert made.returncode == 0, made.stderr
+    return f"localhost/{IMAGE}"
+
+
+def _needed(folder: Path) -> set[Path]:
+    """The libraries that the server's programs load, but for the C library's own, which every image has."""
+    found: set[Path] = set()
+    for program in ("postgres", "initdb"):
+        listed = subprocess.run(["ldd", folder / program], capture_output=True, text=True, check=True).stdout
+        found |= {Path(match) for match in re.findall(r"=> (/\S+)", listed)}
+    own = re.compile(r"/(libc|libm|libpthread|libdl|librt|ld-linux[^/]*)\.so")
+    return {path for path in found if not own.search(str(path))}
+
+
+def objects_of(cluster: KubernetesClient, namespace: str) -> list[dict[str, Any]]:
+    """The Pods, Secrets (but tokens) and NetworkPolicies of a namespace."""
+    paths = (
+        f"/api/v1/namespaces/{namespace}/pods",
+        f"/api/v1/namespaces/{namespace}/secrets",
+        f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
+    )
+    found = [item for path in paths for item in cluster.list(path)]
+    return [item for item in found if item.get("type") != "kubernetes.io/service-account-token"]
