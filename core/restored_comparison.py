@@ -1,0 +1,205 @@
+"""What a restored copy has against what the manifest recorded: tables, sequences and large objects, and what the whole comparison comes to.
+
+The database around them (properties, roles, extensions, collations) is compared in core.restored_surroundings, contents in core.digest_comparison.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from core.digest_comparison import Difference
+from core.manifest import LargeObjects, Manifest, Record, Size, Table
+from core.manifest import Sequence as SequenceState
+from core.restore_record import Restored
+
+Severity = Literal["mismatch", "environment", "note"]
+Kind = Literal[
+    "tables",
+    "large objects",
+    "sequences",
+    "properties",
+    "roles",
+    "extensions",
+    "collations",
+    "schema",
+    "coverage",
+    "indexes",
+    "constraints",
+    "not looked at",
+]
+Name = tuple[str, str]
+
+
+class ComparisonFinding(Record):
+    """Something that a restored copy was found to be or to lack.
+
+    `mismatch`: the copy is not what was backed up. `environment`: the server lacks or does something otherwise (a role's attributes, a version), explained.
+    `note`: to be known. The kind `not looked at` is something that the role may not read: no mismatch was seen, and none can be excluded.
+    """
+
+    kind: Kind
+    severity: Severity
+    text: str
+
+
+class Verification(Record):
+    """A restored copy compared with its manifest. `rows` is how many rows of the copy were counted; `differences` are tables whose rows or digest differ."""
+
+    tables_compared: Size
+    rows: Size
+    differences: tuple[Difference, ...] = ()
+    findings: tuple[ComparisonFinding, ...] = ()
+
+    @property
+    def matches(self) -> bool:
+        """Whether all that was to be compared was looked at and nothing differs. What is the environment's doing, and explained, does not count."""
+        return not self.differences and not any(
+            finding.severity == "mismatch" or finding.kind == "not looked at" for finding in self.findings
+        )
+
+
+class CopiedTable(Record):
+    """A plain table of the copy. `columns` are (name, type) of those that hold data; `of_extension`: a member of an extension."""
+
+    schema_name: str
+    name: str
+    owner: str
+    persistence: Literal["permanent", "unlogged"]
+    columns: tuple[tuple[str, str], ...]
+    of_extension: bool
+
+    @property
+    def qualified(self) -> str:
+        """Schema and name with a dot between, for people."""
+        return f"{self.schema_name}.{self.name}"
+
+
+def expected_tables(manifest: Manifest, restored: Restored, patterns: Sequence[str] = ()) -> tuple[Table, ...]:
+    """Given a manifest, what was restored of it and the tables asked for ("schema.table", "schema.*"; empty: all), return the tables that must be as recorded.
+
+    Left out are those whose data the restore skipped. Of a tree of partitions that is loaded through its root all or none are meant.
+    """
+    skipped = _Skipped(restored)
+    return tuple(
+        table
+        for table in manifest.tables
+        if not skipped.holds("TABLE DATA", table.schema_name, table.name, table.owner)
+        and not skipped.holds("TABLE", table.schema_name, table.name, table.owner)
+        and (not patterns or is_chosen(table, patterns))
+    )
+
+
+def is_chosen(table: Table, patterns: Sequence[str]) -> bool:
+    """Given a table and the tables asked for ("schema.table", "schema.*"), return whether it, or the table that its rows are loaded through, is one of them."""
+    names = [(table.schema_name, table.name), *([table.routed_through] if table.routed_through else [])]
+    return any(is_chosen_name(schema_name, name, patterns) for schema_name, name in names)
+
+
+def is_chosen_name(schema_name: str, name: str, patterns: Sequence[str]) -> bool:
+    """Given a relation's schema and name and the tables asked for, return whether it is one of them."""
+    return f"{schema_name}.{name}" in patterns or f"{schema_name}.*" in patterns
+
+
+def compare_tables(
+    tables: Iterable[Table], recorded: Iterable[Table], found: Iterable[CopiedTable], *, in_recovery: bool
+) -> tuple[ComparisonFinding, ...]:
+    """Given the tables that must be there, all that were recorded and the copy's, return what differs in names, owners, persistence and columns.
+
+    `in_recovery`: the dump was taken from a standby, which has no unlogged tables to record.
+    """
+    copies = {(copy.schema_name, copy.name): copy for copy in found}
+    findings = [text for table in tables for text in _table_differences(table, copies.get(_name(table)))]
+    known = {_name(table) for table in recorded}
+    findings += [
+        f"table {copy.qualified} is in the copy and was not in the snapshot"
+        for name, copy in copies.items()
+        if name not in known and not copy.of_extension and not (in_recovery and copy.persistence == "unlogged")
+    ]
+    return tuple(ComparisonFinding(kind="tables", severity="mismatch", text=text) for text in findings)
+
+
+def _name(table: Table) -> Name:
+    return table.schema_name, table.name
+
+
+def _table_differences(table: Table, copy: CopiedTable | None) -> Iterable[str]:
+    if copy is None:
+        yield f"table {table.qualified} is missing"
+        return
+    if copy.owner != table.owner:
+        yield f"table {table.qualified} is owned by {copy.owner}, not by {table.owner}"
+    if copy.persistence != table.persistence:
+        yield f"table {table.qualified} is {copy.persistence}, not {table.persistence}"
+    # In the table's own order, which is the manifest's but for tables that are loaded through their root.
+    expected = [(column.name, column.type) for column in table.columns]
+    if sorted(expected) != sorted(copy.columns):
+        changed = sorted({name for name, _type in set(expected) ^ set(copy.columns)})
+        yield f"table {table.qualified} has other columns: {', '.join(changed)}"
+
+
+def compare_sequences(
+    expected: Iterable[SequenceState], found: Mapping[Name, SequenceState], restored: Restored
+) -> tuple[ComparisonFinding, ...]:
+    """Given the sequences as recorded and as found by (schema, name), return those that are missing, count otherwise or are behind.
+
+    Sequences are not transactional: the dump may have read a later state than the snapshot's, so at or beyond is right, in the sequence's direction.
+    """
+    skipped, findings = _Skipped(restored), []
+    for sequence in expected:
+        name = f"sequence {sequence.schema_name}.{sequence.name}"
+        copy = found.get((sequence.schema_name, sequence.name))
+        if copy is None:
+            lost = skipped.holds("SEQUENCE", sequence.schema_name, sequence.name)
+            findings.append((lost, f"{name} is missing"))
+        elif copy.increment != sequence.increment:
+            findings.append((False, f"{name} counts by {copy.increment}, not by {sequence.increment}"))
+        elif is_behind(copy, sequence):
+            unset = skipped.holds("SEQUENCE SET", sequence.schema_name, sequence.name)
+            findings.append((unset, f"{name} is behind: at {_position(copy)}, the snapshot's at {_position(sequence)}"))
+    return tuple(
+        ComparisonFinding(
+            kind="sequences",
+            severity="environment" if explained else "mismatch",
+            text=f"{text} (its entry was skipped)" if explained else text,
+        )
+        for explained, text in findings
+    )
+
+
+def is_behind(found: SequenceState, expected: SequenceState) -> bool:
+    """Given a sequence as found and as recorded, return whether it would give a value again that was given already."""
+    if found.last_value == expected.last_value:
+        return expected.is_called and not found.is_called
+    return (found.last_value < expected.last_value) == (expected.increment > 0)
+
+
+def _position(sequence: SequenceState) -> str:
+    return f"{sequence.last_value}{'' if sequence.is_called else ' (not yet given)'}"
+
+
+def compare_large_objects(expected: LargeObjects, found: LargeObjects) -> tuple[ComparisonFinding, ...]:
+    """Given the large objects as recorded and as found, return what differs: count, bytes, and the digest if one was recorded."""
+    pairs = [
+        ("number", expected.count, found.count),
+        ("bytes", expected.content_bytes, found.content_bytes),
+        ("digest", expected.digest, found.digest if expected.digest is not None else None),
+    ]
+    return tuple(
+        ComparisonFinding(
+            kind="large objects", severity="mismatch", text=f"large objects: {what} is {copy}, {recorded} was recorded"
+        )
+        for what, recorded, copy in pairs
+        if recorded != copy
+    )
+
+
+class _Skipped:
+    """The entries that a restore left out, to be looked up by their words in `pg_restore --list`."""
+
+    def __init__(self, restored: Restored) -> None:
+        self._entries = [f" {skipped.entry.strip()}" for skipped in restored.skipped]
+
+    def holds(self, kind: str, schema_name: str, name: str, owner: str = "") -> bool:
+        """Whether an entry of this kind and name was left out. With its owner to the last word, so that `a` is not taken for `a b`."""
+        words = f" {kind} {schema_name} {name}"
+        ends = (words, f"{words} {owner}")
+        return any(entry.endswith(ends) if owner else f"{words} " in f"{entry} " for entry in self._entries)

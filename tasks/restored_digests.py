@@ -1,0 +1,123 @@
+"""Rows and digests of a restored copy's tables and large objects, counted by several sessions, each by the manifest's own SQL."""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+import psycopg
+
+from core.digest_comparison import Counted
+from core.environment import Database
+from core.errors import TemporaryError
+from core.manifest import LargeObjects, Table
+from core.restore_record import Restored
+from tasks.digests import digest_large_objects, digest_table
+from tasks.postgres import Connection, describe, translate
+from tasks.restored_session import open_copy
+
+LARGE_OBJECTS = "large objects"
+_CHECK_SECONDS = 0.2
+_CANCEL_SECONDS = 1.0
+
+
+@dataclass
+class CopyDigests:
+    """What was counted: tables by their oids in the manifest, and large objects (None: not asked for or not readable).
+
+    `unread` says of what could not be read why, by name.
+    """
+
+    tables: dict[int, Counted] = field(default_factory=dict)
+    large_objects: LargeObjects | None = None
+    unread: dict[str, str] = field(default_factory=dict)
+
+
+def digest_copy(
+    database: Database,
+    restored: Restored,
+    tables: Iterable[Table],
+    large_objects: LargeObjects | None,
+    *,
+    sessions: int,
+    on_table: Callable[[str], None],
+) -> CopyDigests:
+    """Given a copy, the tables to count and the large objects as recorded (None: leave them aside), count all, the largest first.
+
+    `on_table` is called, from a session's thread, with each table's name when it begins. What the role may not read, or the server cannot, is told in `unread`.
+    Raise TemporaryError when the server is lost. No thread outlives the call; an exception in the caller's thread cancels what runs.
+    """
+    waiting: deque[Table | LargeObjects] = deque([] if large_objects is None else [large_objects])
+    waiting.extend(sorted(tables, key=lambda table: (-table.size_bytes, table.oid)))
+    workers = [_Worker(database, restored, waiting, on_table) for _ in range(max(1, min(sessions, len(waiting))))]
+    with ThreadPoolExecutor(len(workers), thread_name_prefix="verify") as pool:
+        futures = [pool.submit(worker.run) for worker in workers]
+        try:
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()
+        finally:
+            _end(workers, futures)
+    result = CopyDigests()
+    for worker in workers:
+        result.tables |= worker.result.tables
+        result.unread |= worker.result.unread
+        result.large_objects = worker.result.large_objects or result.large_objects
+    return result
+
+
+def _end(workers: Iterable["_Worker"], futures: Iterable[Future[None]]) -> None:
+    """Make every thread end: a session that runs a query is asked to cancel it until it does."""
+    while pending := wait(futures, timeout=0).not_done:
+        for worker in workers:
+            worker.cancel()
+        wait(pending, timeout=_CHECK_SECONDS)
+
+
+class _Worker:
+    """One session, which takes the next of what waits until nothing does."""
+
+    def __init__(
+        self,
+        database: Database,
+        restored: Restored,
+        waiting: deque[Table | LargeObjects],
+        on_table: Callable[[str], None],
+    ) -> None:
+        self._database, self._restored, self._waiting, self._on_table = database, restored, waiting, on_table
+        self._connection: Connection | None = None
+        self._stopping = threading.Event()
+        self.result = CopyDigests()
+
+    def run(self) -> None:
+        with open_copy(self._database, self._restored, purpose="verify") as connection:
+            self._connection = connection
+            while not self._stopping.is_set():
+                try:
+                    item = self._waiting.popleft()
+                except IndexError:
+                    return
+                self._count(connection, item)
+
+    def _count(self, connection: Connection, item: Table | LargeObjects) -> None:
+        name = item.qualified if isinstance(item, Table) else LARGE_OBJECTS
+        self._on_table(name)
+        try:
+            if isinstance(item, Table):
+                self.result.tables[item.oid] = digest_table(connection, item)
+            else:
+                with connection.transaction():
+                    self.result.large_objects = digest_large_objects(connection, digest=item.digest is not None)
+        except psycopg.Error as error:
+            meaning = translate(error, f"compute the digest of {name}", describe(self._database))
+            if isinstance(meaning, TemporaryError):
+                raise meaning from error
+            self.result.unread[name] = meaning.found
+
+    def cancel(self) -> None:
+        """Ask the server to cancel the running query, and take nothing more."""
+        self._stopping.set()
+        if self._connection is not None and not self._connection.closed:
+            with contextlib.suppress(psycopg.Error):
+                self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
