@@ -28,13 +28,19 @@ class RolePlan(Record):
 
 
 def plan_roles(
-    globals_: Globals, needed: Iterable[str], existing: Collection[str], *, purpose: Purpose, server_major: int
+    globals_: Globals,
+    needed: Iterable[str],
+    existing: Collection[str],
+    *,
+    powerful: Collection[str] = (),
+    purpose: Purpose,
+    server_major: int,
 ) -> RolePlan:
     """Given the backup's globals, the roles that its objects need and those that the server has, return what to make.
 
     Restore: as the source's, without SUPERUSER, REPLICATION and BYPASSRLS; the password when the dump has it. Drill: as the source's, but NOLOGIN and without a password
-    (SUPERUSER too, since an event trigger's owner must be one; nobody can log in as it). Memberships and settings only for roles made here. `unknown` are needed,
-    not there, and not in the globals.
+    (SUPERUSER too, since an event trigger's owner must be one; nobody can log in as it). Memberships and settings only for roles made here; a restore makes nobody a
+    member of one of the `powerful`, existing roles that rule over more than a database. `unknown` are needed, not there, and not in the globals.
     """
     missing = [name for name in dict.fromkeys(needed) if name not in existing and not name.startswith(_PREDEFINED)]
     known = [role for name in missing if (role := globals_.role(name)) is not None]
@@ -47,21 +53,37 @@ def plan_roles(
         notes.append(
             f"{len(globals_.not_understood)} statements of the globals were not understood and not used: {shown}"
         )
-    memberships = [item for item in globals_.memberships if item.member in made]
-    for item in memberships:
-        if item.role not in made and item.role not in existing:
-            notes.append(f"role {item.member} is not made a member of {item.role}, which is not on the server")
+    memberships: list[Membership] = []
+    for item in globals_.memberships:
+        if item.member not in made:
+            continue
+        if why := _no_membership(item, made, existing, powerful if purpose == "restore" else ()):
+            notes.append(f"role {item.member} was not made a member of {item.role}, {why}")
+        else:
+            memberships.append(item)
     return RolePlan(
         names=tuple(role.name for role in known),
         create=tuple(_create(role, purpose) for role in known),
         configure=(
-            *(_grant(item, server_major) for item in memberships if item.role in made or item.role in existing),
+            *(_grant(item, server_major) for item in memberships),
             *_settings(globals_, made),
             *(f"COMMENT ON ROLE {quoted(role.name)} IS {literal(role.comment)}" for role in known if role.comment),
         ),
         unknown=tuple(name for name in missing if name not in made),
         notes=tuple(notes),
     )
+
+
+def _no_membership(
+    item: Membership, made: Collection[str], existing: Collection[str], powerful: Collection[str]
+) -> str:
+    if item.role in made:
+        return ""
+    if item.role not in existing:
+        return "which is not on the server"
+    if item.role in powerful:
+        return f"which rules over more than this database: GRANT {quoted(item.role)} TO {quoted(item.member)}"
+    return ""
 
 
 def _create(role: GlobalRole, purpose: Purpose) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -15,6 +16,14 @@ from core.role_statements import Purpose, RolePlan, plan_roles
 from tasks.postgres import Connection, describe, translated
 
 _NAMED_AT_MOST = 10
+# Roles with power over the whole server, PostgreSQL's own (pg_read_all_data, pg_execute_server_program, …), and whoever may become one of them.
+_POWERFUL: LiteralString = """
+    WITH RECURSIVE powerful (oid) AS (
+        SELECT r.oid FROM pg_catalog.pg_roles AS r
+        WHERE r.rolsuper OR r.rolreplication OR r.rolbypassrls OR r.rolcreaterole OR r.rolname ~ '^pg_'
+        UNION SELECT m.member FROM pg_catalog.pg_auth_members AS m JOIN powerful ON m.roleid = powerful.oid)
+    SELECT r.rolname FROM pg_catalog.pg_roles AS r JOIN powerful ON powerful.oid = r.oid
+"""
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,8 @@ def make_roles(
     with translated("make the roles of the backup", on):
         existing = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
         needed = [role.name for role in manifest.roles]
-        plan = plan_roles(globals_, needed, existing, purpose=purpose, server_major=server_major)
+        powerful = {name for (name,) in connection.execute(_POWERFUL).fetchall()}
+        plan = plan_roles(globals_, needed, existing, powerful=powerful, purpose=purpose, server_major=server_major)
         if plan.unknown:
             found = f"neither on the server nor in the backup's globals: {', '.join(plan.unknown[:_NAMED_AT_MOST])}"
             raise PermanentError("make the roles of the backup", on, found, "Make them (CREATE ROLE) and restore again")

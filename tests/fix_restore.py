@@ -24,6 +24,7 @@ ROLES = (
     f'CREATE ROLE "{READER.replace(chr(34), chr(34) * 2)}" NOINHERIT',
     f"CREATE ROLE {GROUP}",
     f"GRANT {GROUP} TO {OWNER} WITH ADMIN OPTION",
+    f"GRANT pg_monitor TO {OWNER}",
     f"ALTER ROLE {OWNER} SET work_mem TO '5MB'",
     f"COMMENT ON ROLE {OWNER} IS E'it''s \\\\ the owner'",
 )

@@ -166,9 +166,22 @@ def test_memberships_are_for_new_roles_alone_and_never_given_to_others() -> None
     plan = plan_roles(found, ["new", "old", "pg_monitor"], {"old"}, purpose="drill", server_major=16)
     assert plan.create == ('CREATE ROLE "new" WITH INHERIT',)
     assert plan.configure == ('GRANT "old" TO "new" WITH INHERIT FALSE, SET FALSE',)
-    assert plan.notes == ("role new is not made a member of other, which is not on the server",)
+    assert plan.notes == ("role new was not made a member of other, which is not on the server",)
     older = plan_roles(found, ["new"], {"old"}, purpose="drill", server_major=15)
     assert older.configure == ('GRANT "old" TO "new"',)
+
+
+def test_a_restore_makes_nobody_a_member_of_those_who_rule_the_server() -> None:
+    found = parse_globals("CREATE ROLE new; GRANT postgres TO new; GRANT pg_monitor TO new; GRANT staff TO new;")
+    given = {
+        "existing": {"postgres", "pg_monitor", "staff"},
+        "powerful": {"postgres", "pg_monitor"},
+        "server_major": 16,
+    }
+    plan = plan_roles(found, ["new"], purpose="restore", **given)  # type: ignore[arg-type]
+    assert plan.configure == ('GRANT "staff" TO "new"',)
+    assert plan.notes[-1].endswith('than this database: GRANT "pg_monitor" TO "new"')
+    assert len(plan_roles(found, ["new"], purpose="drill", **given).configure) == 3  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ def test_a_newer_major_gets_the_roles_that_it_lacks(
         )
     assert roles == {OWNER: "(t,t,t,7,{work_mem=5MB})", READER: "(f,f,f,-1,)"}
     assert any(f"{GROUP}, which is not on the server" in note for note in copy.restored.notes)
+    assert any("pg_monitor, which rules over more" in note for note in copy.restored.notes)
 
 
 def test_a_directory_is_restored_from_its_files(
