@@ -39,8 +39,14 @@ class Rehearsal:
 
 
 def find_kinds(client: KubernetesClient) -> tuple[ListedKind, ...]:
-    """Every namespaced kind that can be listed, each once, in the version that the API server prefers. A group whose server is away is passed over."""
-    return tuple(_kinds(client))
+    """Every namespaced kind that can be listed, each once, in the preferred version of its group or else the first that has it.
+
+    Not every version of a group has all of its kinds: Kubernetes 1.20 prefers batch/v1, which has no CronJob yet. A group whose server is away is passed over.
+    """
+    found: dict[str, ListedKind] = {}
+    for kind in _kinds(client):
+        found.setdefault(kind.name, kind)
+    return tuple(found.values())
 
 
 def plan_rehearsal(
@@ -52,8 +58,7 @@ def plan_rehearsal(
     for kind in kinds:
         why = why_left_out(kind.name, excluded)
         if kind.name == "services" and not why:
-            reaching = services_that_reach_out(client.list(kind.path(namespace)))
-            why = f"a copy of {', '.join(reaching)} would get a load balancer or a DNS name" if reaching else ""
+            why = _why_no_services(client, kind.path(namespace))
         if not why:
             restored.append(kind)
         elif number := _number(client, kind, namespace):
@@ -78,6 +83,14 @@ def take_inventory(client: KubernetesClient, namespace: str, kinds: Iterable[Lis
     return Inventory(namespace=namespace, listed=tuple(listed), unreadable=unreadable)
 
 
+def _why_no_services(client: KubernetesClient, path: str) -> str:
+    try:
+        reaching = services_that_reach_out(client.list(path))
+    except ForbiddenError:
+        return "they may not be listed, and one could have a load balancer"
+    return f"a copy of {', '.join(reaching)} would get a load balancer or a DNS name" if reaching else ""
+
+
 def _metadata(client: KubernetesClient, kind: ListedKind, namespace: str) -> Iterator[Document]:
     selector = {"fieldSelector": _TOKENS_LEFT_OUT} if kind.name == "secrets" else {}
     return client.list(kind.path(namespace), metadata_only=True, **selector)
@@ -94,12 +107,14 @@ def _number(client: KubernetesClient, kind: ListedKind, namespace: str) -> int:
 def _kinds(client: KubernetesClient) -> Iterator[ListedKind]:
     yield from _resources(client, "/api/v1", "v1", "")
     for group in client.get("/apis").get("groups") or ():
-        version = group["preferredVersion"]["groupVersion"]
-        try:
-            yield from _resources(client, f"/apis/{version}", version, group["name"])
-        except NightshiftError as error:
-            # An aggregated API (metrics, say) whose own server is down; nothing that is rehearsed comes from one.
-            logger.info("the kinds of %s are passed over: %s", version, error)
+        preferred = group["preferredVersion"]["groupVersion"]
+        others = [version["groupVersion"] for version in group.get("versions") or ()]
+        for version in dict.fromkeys((preferred, *others)):
+            try:
+                yield from _resources(client, f"/apis/{version}", version, group["name"])
+            except NightshiftError as error:
+                # An aggregated API (metrics, say) whose own server is down; nothing that is rehearsed comes from one.
+                logger.info("the kinds of %s are passed over: %s", version, error)
 
 
 def _resources(client: KubernetesClient, path: str, group_version: str, group: str) -> Iterator[ListedKind]:

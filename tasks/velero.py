@@ -1,6 +1,6 @@
 """Velero through the Kubernetes API: is it ready, make a Backup or Restore once, wait for it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from core.checks import Check
@@ -20,10 +20,10 @@ from tasks.kubernetes_watch import NotInTimeError, wait_for_object
 
 # Velero looks at each location every minute unless told otherwise; one not looked at for an hour means that nobody looks.
 _VALIDATION_AGE = timedelta(hours=1)
-# What the flow itself needs, as (verb, group, resource, in the Velero namespace); the rehearsal's rights beside it.
-_RIGHTS = (("create", "velero.io", "backups"), ("list", "velero.io", "backups"), ("watch", "velero.io", "backups"))
-_DRILL_RIGHTS = (("create", "velero.io", "restores"), ("list", "velero.io", "restores"), ("watch", "velero.io", "restores"))  # fmt: skip
-_DRILL_CLUSTER_RIGHTS = (("create", "", "namespaces"), ("delete", "", "namespaces"), ("create", "", "resourcequotas"))
+# What the flow needs in Velero's namespace, as (verb, resource); for a rehearsal the second, and the third in the whole cluster (namespaces by name).
+_RIGHTS = (("get", "backupstoragelocations"), ("create", "backups"), ("get", "backups"), ("list", "backups"), ("watch", "backups"))  # fmt: skip
+_DRILL_RIGHTS = (("create", "restores"), ("get", "restores"), ("list", "restores"), ("watch", "restores"))
+_SCRATCH_RIGHTS = (("create", ""), ("get", "drill"), ("list", "drill"), ("watch", "drill"), ("delete", "drill"))
 
 KINDS = {"backups": "Backup", "restores": "Restore"}
 OnChange = Callable[[VeleroRun], None]
@@ -36,9 +36,12 @@ def collection(settings: AppState, plural: str, name: str = "") -> str:
 
 
 def check_velero(client: KubernetesClient, settings: AppState, now: datetime, *, drill: bool) -> tuple[Check, ...]:
-    """Given the settings, check all that a Backup needs: our rights, Velero's kinds, the storage location, the namespaces. Nothing is written."""
+    """Given the settings, check all that a Backup needs: our rights, and with them the storage location and the namespaces. Nothing is written."""
+    rights = check_rights(client, settings, drill=drill)
+    if rights.state == "failed":
+        return (rights,)
     return (
-        *_check_rights(client, settings, drill=drill),
+        rights,
         check_location(client, settings, now),
         *(_check_namespace(client, namespace) for namespace in settings.namespaces),
     )
@@ -187,32 +190,45 @@ def _check_namespace(client: KubernetesClient, namespace: str) -> Check:
     return Check(name=name, state="passed", found="there")
 
 
-def _check_rights(client: KubernetesClient, settings: AppState, *, drill: bool) -> Iterable[Check]:
-    """One check: the rights that our account lacks, as the API server's SelfSubjectAccessReview says. Rights to read kinds show when they are listed."""
-    wanted = [(*right, settings.velero_namespace) for right in (*_RIGHTS, *(_DRILL_RIGHTS if drill else ()))]
-    wanted += [(*right, "") for right in (_DRILL_CLUSTER_RIGHTS if drill else ())]
-    lacking = [
-        f"{verb} {resource}{f'.{group}' if group else ''}{f' in {namespace}' if namespace else ''}"
-        for verb, group, resource, namespace in wanted
-        if not _allowed(client, verb, group, resource, namespace)
-    ]
+def check_rights(client: KubernetesClient, settings: AppState, *, drill: bool) -> Check:
+    """The rights that our account lacks, as the API server's SelfSubjectAccessReview says. Rights to list kinds show when they are listed."""
+    wanted = [_right(verb, resource, "velero.io", settings.velero_namespace) for verb, resource in _RIGHTS]
+    wanted += [_right("get", "namespaces", name=namespace) for namespace in settings.namespaces]
+    if drill:
+        wanted += [_right(verb, resource, "velero.io", settings.velero_namespace) for verb, resource in _DRILL_RIGHTS]
+        wanted += [
+            _right(verb, "namespaces", name=which and settings.drill_namespace) for verb, which in _SCRATCH_RIGHTS
+        ]
+        wanted.append(_right("create", "resourcequotas", namespace=settings.drill_namespace))
+    lacking = [_in_words(right) for right in wanted if not _allowed(client, right)]
     if lacking:
-        yield Check(
+        return Check(
             name="rights",
             state="failed",
             found=f"our account may not {', '.join(lacking)}",
             next_step="Apply the role in docs/app-state.md",
         )
-    else:
-        yield Check(name="rights", state="passed", found=f"all {len(wanted)}")
+    return Check(name="rights", state="passed", found=f"all {len(wanted)}")
 
 
-def _allowed(client: KubernetesClient, verb: str, group: str, resource: str, namespace: str) -> bool:
-    attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
+def _right(verb: str, resource: str, group: str = "", namespace: str = "", name: str = "") -> dict[str, str]:
+    return {"verb": verb, "group": group, "resource": resource, "namespace": namespace, "name": name}
+
+
+def _in_words(right: dict[str, str]) -> str:
+    what = f"{right['verb']} {right['resource']}{'.' if right['group'] else ''}{right['group']}"
+    return (
+        what
+        + (f" {right['name']}" if right["name"] else "")
+        + (f" in {right['namespace']}" if right["namespace"] else "")
+    )
+
+
+def _allowed(client: KubernetesClient, right: dict[str, str]) -> bool:
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": attributes},
+        "spec": {"resourceAttributes": right},
     }
     answer = client.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
     return bool((answer.get("status") or {}).get("allowed"))

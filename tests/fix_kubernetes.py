@@ -36,6 +36,9 @@ KINDS: dict[str, dict[str, tuple[str, bool]]] = {
         "events": ("Event", True),
     },
     "apps/v1": {"deployments": ("Deployment", True), "replicasets": ("ReplicaSet", True)},
+    # As in Kubernetes 1.20: the preferred version of a group need not have all of its kinds.
+    "batch/v1": {"jobs": ("Job", True)},
+    "batch/v1beta1": {"cronjobs": ("CronJob", True)},
     "networking.k8s.io/v1": {"ingresses": ("Ingress", True)},
     "velero.io/v1": {
         "backups": ("Backup", True),
@@ -235,6 +238,8 @@ class KubernetesApi:
 class _Handler(BaseHTTPRequestHandler):
     api: KubernetesApi
     protocol_version = "HTTP/1.1"
+    # Without it each answer waits 40 ms for the acknowledgement of its headers.
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         self._answer("GET")
@@ -374,8 +379,13 @@ def _parts(path: str) -> tuple[str, str, str, str]:
 
 def _discovery(path: str) -> Document | None:
     if path == "/apis":
-        groups = [version for version in KINDS if "/" in version]
-        return {"groups": [{"name": each.split("/")[0], "preferredVersion": {"groupVersion": each}} for each in groups]}
+        groups: dict[str, list[dict[str, str]]] = {}
+        for version in KINDS:
+            if "/" in version:
+                groups.setdefault(version.split("/")[0], []).append({"groupVersion": version})
+        return {
+            "groups": [{"name": name, "versions": each, "preferredVersion": each[0]} for name, each in groups.items()]
+        }
     version = path.removeprefix("/apis/").removeprefix("/api/")
     if version not in KINDS:
         return None

@@ -38,6 +38,8 @@ class Velero:
     invents: list[str] = field(default_factory=list)
     # Called when a Backup is in progress, before anything is copied.
     meanwhile: Callable[[], object] = lambda: None
+    # Called when a Restore has made all its objects, before it ends.
+    afterwards: Callable[[], object] = lambda: None
     copies: dict[str, list[tuple[str, Document]]] = field(default_factory=dict)
     failed: BaseException | None = None
 
@@ -98,6 +100,7 @@ class Velero:
         (target,) = spec["namespaceMapping"].values()
         for extra in self.invents:
             self._make({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": extra}}, target)
+        self.afterwards()
         self._tell("restores", name, **self.restores_end)
 
     def _make(self, document: Document, namespace: str) -> None:

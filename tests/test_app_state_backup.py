@@ -73,6 +73,7 @@ def cluster(  # noqa: PLR0917 - fixtures
         ("v1", "Service", "api-server"),
         ("v1", "ConfigMap", "settings"),
         ("v1", "Secret", "credentials"),
+        ("batch/v1beta1", "CronJob", "nightly"),
         ("v1", "Pod", "api-server-1"),
         ("networking.k8s.io/v1", "Ingress", "public"),
     ):
@@ -125,12 +126,13 @@ def test_a_rehearsal_restores_beside_compares_and_removes(cluster: Cluster) -> N
         "secrets": 1,
         "services": 1,
         "deployments.apps": 1,
+        "cronjobs.batch": 1,
     }
     assert all(row["same"] for row in compared.values())
     left_out = {row["kind"]: row["why"] for row in cluster.step("compare").facts["left_out"]}
     assert left_out.keys() == {"pods", "ingresses.networking.k8s.io"}
     assert SCRATCH not in cluster.namespaces
-    assert "4 objects restored beside and compared" in str(state.message)
+    assert "5 objects restored beside and compared" in str(state.message)
 
 
 @pytest.mark.parametrize("harm", ["lost", "invented"])

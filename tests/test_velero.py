@@ -293,4 +293,7 @@ def test_rights_that_are_lacking_are_listed_and_those_of_a_rehearsal_only_for_on
 ) -> None:
     kubernetes.denied = {("create", "backups"), ("delete", "namespaces")}
     assert "our account may not create backups.velero.io in velero " in failed(client)[0]
-    assert "create backups.velero.io in velero, delete namespaces " in failed(client, drill=True)[0]
+    assert (
+        "create backups.velero.io in velero, delete namespaces nightshift-app-state-drill "
+        in failed(client, drill=True)[0]
+    )
