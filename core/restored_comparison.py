@@ -3,7 +3,7 @@
 The database around them (properties, roles, extensions, collations) is compared in core.restored_surroundings, contents in core.digest_comparison.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from core.digest_comparison import Difference
@@ -73,30 +73,26 @@ class CopiedTable(Record):
         return f"{self.schema_name}.{self.name}"
 
 
-def expected_tables(manifest: Manifest, restored: Restored, patterns: Sequence[str] = ()) -> tuple[Table, ...]:
-    """Given a manifest, what was restored of it and the tables asked for ("schema.table", "schema.*"; empty: all), return the tables that must be as recorded.
+def expected_tables(
+    manifest: Manifest, restored: Restored, chosen: Collection[Name] | None = None
+) -> tuple[Table, ...]:
+    """Given a manifest, what was restored of it and the tables chosen as (schema, name) (None: all), return the tables that must be as recorded.
 
-    Left out are those whose data the restore skipped. Of a tree of partitions that is loaded through its root all or none are meant.
+    Left out are those whose data the restore skipped. Tables that are loaded through one root come together: all are meant when one is.
     """
     skipped = _Skipped(restored)
+    routes = {table.routed_through for table in manifest.tables if chosen is not None and _name(table) in chosen}
     return tuple(
         table
         for table in manifest.tables
-        if not skipped.holds("TABLE DATA", table.schema_name, table.name, table.owner)
+        if (
+            chosen is None
+            or _name(table) in chosen
+            or (table.routed_through is not None and table.routed_through in routes)
+        )
+        and not skipped.holds("TABLE DATA", table.schema_name, table.name, table.owner)
         and not skipped.holds("TABLE", table.schema_name, table.name, table.owner)
-        and (not patterns or is_chosen(table, patterns))
     )
-
-
-def is_chosen(table: Table, patterns: Sequence[str]) -> bool:
-    """Given a table and the tables asked for ("schema.table", "schema.*"), return whether it, or the table that its rows are loaded through, is one of them."""
-    names = [(table.schema_name, table.name), *([table.routed_through] if table.routed_through else [])]
-    return any(is_chosen_name(schema_name, name, patterns) for schema_name, name in names)
-
-
-def is_chosen_name(schema_name: str, name: str, patterns: Sequence[str]) -> bool:
-    """Given a relation's schema and name and the tables asked for, return whether it is one of them."""
-    return f"{schema_name}.{name}" in patterns or f"{schema_name}.*" in patterns
 
 
 def compare_tables(

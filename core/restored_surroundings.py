@@ -1,14 +1,13 @@
 """A restored database's surroundings against what the manifest recorded: its properties, roles, extensions, collations, and how its definitions stand."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from core.database_statements import read_marker
 from core.manifest import Collation, DatabaseProperties, Extension, Role
 from core.restore_record import Restored
 from core.restored_comparison import ComparisonFinding, Kind, Severity
 
-# While a restore works, the database's comment is its marker: canonical JSON with this key. The source's comment takes its place at the end.
-_MARKER = re.compile(r'\{.*"nightshift":')
 _PLAIN_ROLE_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 # Compared as they are. What is not here: collation_version, acl, comment, settings and tablespace are looked at one by one, locale by its normal form.
@@ -20,7 +19,6 @@ _EQUAL_PROPERTIES = (
     "provider",
     "icu_rules",
     "connection_limit",
-    "is_template",
     "allow_connections",
 )
 
@@ -29,24 +27,32 @@ def _findings(kind: Kind, severity: Severity, texts: Iterable[str]) -> tuple[Com
     return tuple(ComparisonFinding(kind=kind, severity=severity, text=text) for text in texts)
 
 
-def compare_properties(expected: DatabaseProperties, found: DatabaseProperties) -> tuple[ComparisonFinding, ...]:
-    """Given the database's properties as recorded and as found, return what differs.
+def compare_properties(
+    expected: DatabaseProperties, found: DatabaseProperties, parameters: Collection[str]
+) -> tuple[ComparisonFinding, ...]:
+    """Given the database's properties as recorded and as found, and those of the recorded settings' names that this server has, return what differs.
 
     A collation's version is its library's, so the environment's; the restore built every index anew with the version that is there. Objects are restored into the
-    default tablespace. The comment is not looked at while it is the restore's own marker.
+    default tablespace. While the comment is a restore's marker, the source's comment and its being a template are still to come.
     """
+    names = _EQUAL_PROPERTIES if read_marker(found.comment) else (*_EQUAL_PROPERTIES, "is_template")
     differing = [
         f"property {name} is {getattr(found, name)!r}, {getattr(expected, name)!r} was recorded"
-        for name in _EQUAL_PROPERTIES
+        for name in names
         if getattr(found, name) != getattr(expected, name)
     ]
     if _normal_locale(expected.locale) != _normal_locale(found.locale):
         differing.append(f"property locale is {found.locale!r}, {expected.locale!r} was recorded")
-    if not _MARKER.match(found.comment or "") and found.comment != expected.comment:
+    if not read_marker(found.comment) and found.comment != expected.comment:
         differing.append("the database's comment is another one")
     differing += _privilege_differences(expected, found)
-    differing += _setting_differences(expected, found)
+    unknown = {one.name for one in expected.settings if "." not in one.name and one.name not in parameters}
+    differing += _setting_differences(expected, found, unknown)
     result = [*_findings("properties", "mismatch", differing)]
+    # A parameter that another major has dropped, or a library that is not loaded here brings along.
+    result += _findings(
+        "properties", "environment", [f"this server has no parameter {name}" for name in sorted(unknown)]
+    )
     if expected.collation_version != found.collation_version:
         text = (
             f"the default collation's version is {found.collation_version}, {expected.collation_version} was recorded: another library sorts here;"
@@ -81,8 +87,12 @@ def _privileges(properties: DatabaseProperties) -> set[str]:
     return {f"=Tc/{name}", f"{name}=CTc/{name}"}
 
 
-def _setting_differences(expected: DatabaseProperties, found: DatabaseProperties) -> Iterable[str]:
-    recorded = {(setting.role, setting.name): setting.value for setting in expected.settings}
+def _setting_differences(
+    expected: DatabaseProperties, found: DatabaseProperties, unknown: Collection[str]
+) -> Iterable[str]:
+    recorded = {
+        (setting.role, setting.name): setting.value for setting in expected.settings if setting.name not in unknown
+    }
     present = {(setting.role, setting.name): setting.value for setting in found.settings}
     for role, name in sorted(recorded.keys() | present.keys()):
         whose = f"setting {name} of role {role}" if role else f"setting {name}"

@@ -38,6 +38,38 @@ def read_tables(connection: Connection, exclude: Sequence[str]) -> tuple[CopiedT
     return tuple(CopiedTable(**{**row, "columns": [tuple(column) for column in row["columns"]]}) for row in rows)
 
 
+# Of a partitioned table its partitions too; its sequences are those that it or a default of its draws from.
+_CHOSEN: LiteralString = """
+    WITH RECURSIVE wanted (oid) AS (
+        SELECT c.oid FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'S') AND (n.nspname || '.' || c.relname = ANY (%(patterns)s) OR n.nspname || '.*' = ANY (%(patterns)s))
+        UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN wanted ON wanted.oid = i.inhparent JOIN pg_class AS c ON c.oid = i.inhrelid AND c.relispartition),
+    drawn (oid) AS (
+        SELECT d.objid FROM pg_depend AS d JOIN wanted ON wanted.oid = d.refobjid
+        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+        UNION SELECT d.refobjid FROM pg_attrdef AS a JOIN wanted ON wanted.oid = a.adrelid
+        JOIN pg_depend AS d ON d.classid = 'pg_attrdef'::regclass AND d.objid = a.oid AND d.refclassid = 'pg_class'::regclass)
+    SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid IN (SELECT oid FROM wanted) OR (c.relkind = 'S' AND c.oid IN (SELECT oid FROM drawn))
+"""
+
+
+def read_chosen(connection: Connection, patterns: Sequence[str]) -> frozenset[Name]:
+    """Given a session and what a restore was asked for ("schema.table", "schema.*"), return the tables, their partitions and sequences. Raise psycopg.Error."""
+    return frozenset(
+        (schema_name, name) for schema_name, name in connection.execute(_CHOSEN, {"patterns": list(patterns)})
+    )
+
+
+def read_parameters(connection: Connection, names: Iterable[str]) -> frozenset[str]:
+    """Given a session and parameters' names, return those that the server has. Raise psycopg.Error."""
+    rows = connection.execute(
+        "SELECT name FROM pg_settings WHERE lower(name) = ANY (%s)", ([n.lower() for n in names],)
+    )
+    known = {row[0].lower() for row in rows}
+    return frozenset(name for name in names if name.lower() in known)
+
+
 _SEQUENCES: LiteralString = """
     SELECT n.nspname, c.relname, s.seqincrement, has_sequence_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_sequence AS s ON s.seqrelid = c.oid

@@ -49,8 +49,9 @@ def digest_copy(
     `on_table` is called, from a session's thread, with each table's name when it begins. What the role may not read, or the server cannot, is told in `unread`.
     Raise TemporaryError when the server is lost. No thread outlives the call; an exception in the caller's thread cancels what runs.
     """
-    waiting: deque[Table | LargeObjects] = deque([] if large_objects is None else [large_objects])
-    waiting.extend(sorted(tables, key=lambda table: (-table.size_bytes, table.oid)))
+    first: list[Table | LargeObjects] = [] if large_objects is None else [large_objects]
+    by_size = sorted(tables, key=lambda table: (-table.size_bytes, table.oid))
+    waiting = deque([*first, *by_size])
     workers = [_Worker(database, restored, waiting, on_table) for _ in range(max(1, min(sessions, len(waiting))))]
     with ThreadPoolExecutor(len(workers), thread_name_prefix="verify") as pool:
         futures = [pool.submit(worker.run) for worker in workers]

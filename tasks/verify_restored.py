@@ -4,16 +4,17 @@ from collections.abc import Callable, Sequence
 
 from core import digest_comparison
 from core.environment import Database
+from core.errors import PermanentError
 from core.manifest import Manifest
 from core.restore_record import Restored
 from core.restored_comparison import (
     ComparisonFinding,
+    Name,
     Verification,
     compare_large_objects,
     compare_sequences,
     compare_tables,
     expected_tables,
-    is_chosen_name,
 )
 from core.restored_definitions import compare_definitions
 from core.restored_surroundings import compare_collations, compare_extensions, compare_properties, compare_roles
@@ -21,9 +22,11 @@ from tasks.database_properties import read_properties
 from tasks.index_check import check_indexes
 from tasks.postgres import Connection, describe, translated
 from tasks.restored_catalogue import (
+    read_chosen,
     read_collations,
     read_definitions,
     read_extensions,
+    read_parameters,
     read_roles,
     read_sequences,
     read_tables,
@@ -56,15 +59,16 @@ def verify_restored(
         sessions: that count tables side by side.
         on_table: called with each table's name when it begins, from a session's thread.
         exclude_schemas: schemas of the copy's server that are none of the dump's, besides those that the manifest says were left out.
-        tables: what a partial restore was asked for ("schema.table", "schema.*"). Empty: all that the restore did not skip.
+        tables: what a partial restore was asked for ("schema.table", "schema.*"), and only then.
         amcheck: check b-trees too; for scratch copies, as superuser.
 
-    Raise PermanentError when the login leads elsewhere, TemporaryError when the server is lost.
+    Raise PermanentError when the login leads elsewhere or it is not said what a partial restore was asked for, TemporaryError when the server is lost.
     """
-    expected = expected_tables(manifest, restored, tables)
+    on = describe(database)
+    chosen = _chosen(database, restored, tables)
+    expected = expected_tables(manifest, restored, chosen)
     large_objects = None if restored.partial else manifest.large_objects
     counted = digest_copy(database, restored, expected, large_objects, sessions=sessions, on_table=on_table)
-    on = describe(database)
     with (
         open_copy(database, restored, purpose="verify") as connection,
         translated("look at the restored copy", on),
@@ -73,7 +77,7 @@ def verify_restored(
         # Errors in here are nobody's to pass over: catalogues can be read by every role.
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            found = _compare_catalogues(connection, manifest, restored, exclude, tables)
+            found = _compare_catalogues(connection, manifest, restored, exclude, chosen)
         if amcheck:
             found += check_indexes(connection, exclude, on)
     return Verification(
@@ -82,6 +86,24 @@ def verify_restored(
         differences=digest_comparison.differences(expected, counted.tables),
         findings=(*_compare_contents(manifest, restored, counted), *found),
     )
+
+
+def _chosen(database: Database, restored: Restored, tables: Sequence[str]) -> frozenset[Name] | None:
+    """What was asked for, by name; None for all."""
+    if not restored.partial:
+        return None
+    if not tables:
+        raise PermanentError(
+            "compare the copy with its manifest",
+            describe(database),
+            "only some tables were restored, and it is not said which",
+            "Give `tables` as the restore got them.",
+        )
+    with (
+        open_copy(database, restored, purpose="verify") as connection,
+        translated("look at the restored copy", describe(database)),
+    ):
+        return read_chosen(connection, tables)
 
 
 def _schemas_left_aside(manifest: Manifest, more: Sequence[str]) -> tuple[str, ...]:
@@ -105,15 +127,18 @@ def _compare_contents(manifest: Manifest, restored: Restored, counted: CopyDiges
 
 
 def _compare_catalogues(
-    connection: Connection, manifest: Manifest, restored: Restored, exclude: Sequence[str], chosen: Sequence[str]
+    connection: Connection,
+    manifest: Manifest,
+    restored: Restored,
+    exclude: Sequence[str],
+    chosen: frozenset[Name] | None,
 ) -> tuple[ComparisonFinding, ...]:
-    sequences = [
-        one for one in manifest.sequences if not restored.partial or is_chosen_name(one.schema_name, one.name, chosen)
-    ]
+    sequences = [one for one in manifest.sequences if chosen is None or (one.schema_name, one.name) in chosen]
+    parameters = read_parameters(connection, [setting.name for setting in manifest.properties.settings])
     states, unread = read_sequences(connection, sequences)
     return (
         *compare_tables(
-            expected_tables(manifest, restored, ()),
+            expected_tables(manifest, restored),
             manifest.tables,
             read_tables(connection, exclude),
             in_recovery=manifest.server.in_recovery,
@@ -123,7 +148,7 @@ def _compare_catalogues(
             ComparisonFinding(kind="not looked at", severity="environment", text=f"sequence {name} may not be read")
             for name in unread
         ),
-        *compare_properties(manifest.properties, read_properties(connection)),
+        *compare_properties(manifest.properties, read_properties(connection), parameters),
         *compare_roles(
             manifest.roles, read_roles(connection, [role.name for role in manifest.roles]), restored.roles_created
         ),

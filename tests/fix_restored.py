@@ -71,6 +71,12 @@ SCHEMA = (
     "GRANT UPDATE ON LARGE OBJECT 770001 TO pg_monitor",
 )
 
+# The comment of a database that a restore is still making.
+MARKER = (
+    '{"backup_id":"20260101T000000Z-aaaaaa","begun":"2026-01-01T00:00:00Z","environment":"night",'
+    '"nightshift":"drill","restore_id":"0123abcd"}'
+)
+
 
 def a_part(name: str, key: str) -> StoredPart:
     """A part that nothing stores: a manifest must have one."""

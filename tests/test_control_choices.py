@@ -44,7 +44,7 @@ def place(name: str = "t", columns: int = 3, **more: object) -> Place:
         "size_bytes": 8192,
         "writable": tuple(column.name for column in table.columns),
     }
-    return Place(**(fields | more))  # type: ignore[arg-type]
+    return Place.model_validate(fields | more)
 
 
 rows_of_three = st.lists(st.tuples(*[st.sampled_from("ab")] * 3), max_size=5).map(

@@ -17,7 +17,7 @@ from core.restored_comparison import (
 )
 from core.restored_definitions import Definitions, InvalidIndex, compare_definitions
 from core.restored_surroundings import compare_collations, compare_extensions, compare_properties, compare_roles
-from tests.fix_restored import a_part
+from tests.fix_restored import MARKER, a_part
 from tests.fix_streams import manifest_for
 
 RESTORED = Restored(
@@ -107,30 +107,37 @@ def test_a_sequence_in_other_steps_or_gone_is_a_mismatch() -> None:
 )
 def test_each_property_that_differs_is_a_mismatch(name: str, value: object) -> None:
     found = PROPERTIES.model_copy(update={name: value})
-    assert set(severities(compare_properties(PROPERTIES, found))) == {"mismatch"}
+    assert set(severities(compare_properties(PROPERTIES, found, {"work_mem"}))) == {"mismatch"}
 
 
 def test_what_means_the_same_is_no_difference() -> None:
-    assert compare_properties(PROPERTIES, PROPERTIES) == ()
+    assert compare_properties(PROPERTIES, PROPERTIES, {"work_mem"}) == ()
     found = PROPERTIES.model_copy(
         update={
             "locale": "en-US",
             "acl": ('"app owner"=CTc/"app owner"', '=Tc/"app owner"'),
-            "comment": '{"begun":"x","nightshift":"drill"}',
+            "comment": MARKER,
+            "is_template": True,
         }
     )
-    assert compare_properties(PROPERTIES, found) == ()
+    assert compare_properties(PROPERTIES, found, {"work_mem"}) == ()
+
+
+def test_a_parameter_that_this_server_lacks_is_the_environments() -> None:
+    found = PROPERTIES.model_copy(update={"settings": ()})
+    (finding,) = compare_properties(PROPERTIES, found, ())
+    assert (finding.severity, finding.text) == ("environment", "this server has no parameter work_mem")
 
 
 def test_a_settings_value_is_not_told() -> None:
     found = PROPERTIES.model_copy(update={"settings": (DatabaseSetting(role="", name="work_mem", value="hidden"),)})
-    (finding,) = compare_properties(PROPERTIES, found)
+    (finding,) = compare_properties(PROPERTIES, found, {"work_mem"})
     assert finding.text == "setting work_mem has another value"
 
 
 def test_versions_and_places_are_the_servers() -> None:
     found = PROPERTIES.model_copy(update={"collation_version": "2", "tablespace": "fast"})
-    assert severities(compare_properties(PROPERTIES, found)) == ["environment", "note"]
+    assert severities(compare_properties(PROPERTIES, found, {"work_mem"})) == ["environment", "note"]
     recorded = Extension(name="vector", version="0.7", schema_name="public")
     newer = recorded.model_copy(update={"version": "0.8"})
     assert severities(compare_extensions([recorded], {"vector": newer}, RESTORED)) == ["environment"]
@@ -181,7 +188,7 @@ def definitions(**more: object) -> Definitions:
         "invalid_indexes": (),
         "not_validated": (),
     }
-    return Definitions(**(fields | more))  # type: ignore[arg-type]
+    return Definitions.model_validate(fields | more)
 
 
 def test_definitions_must_be_the_same_on_the_same_major() -> None:

@@ -14,7 +14,7 @@ from core.restored_comparison import Verification
 from tasks.postgres import connect, pin_session
 from tasks.schema_fingerprint import schema_lines
 from tasks.verify_restored import verify_restored
-from tests.fix_restored import Copy
+from tests.fix_restored import MARKER, Copy
 
 
 def verify(copy: Copy, **more: object) -> Verification:
@@ -141,7 +141,7 @@ def test_sequences_ahead_and_the_restores_own_marker_are_right(restored_copy: Co
     restored_copy.run(
         "SELECT setval('payment_id_seq', 91)",
         "SELECT nextval('down')",
-        f"""COMMENT ON DATABASE {restored_copy.name} IS '{{"begun":"x","nightshift":"drill"}}'""",
+        f"COMMENT ON DATABASE {restored_copy.name} IS '{MARKER}'",
     )
     assert verify(restored_copy).matches
 
@@ -242,18 +242,24 @@ def test_an_owner_who_may_not_see_all_names_what_it_could_not_look_at(
 def test_only_what_was_chosen_is_compared_of_a_part(restored_copy: Copy) -> None:
     restored_copy.run("DELETE FROM payment", "SELECT lo_unlink(770001)", "SELECT setval('payment_id_seq', 1)")
     part = restored_copy.restored.model_copy(update={"partial": True})
-    verification = verify(restored_copy, restored=part, tables=("public.account", "public.changed"))
+    verification = verify(restored_copy, restored=part, tables=("public.account", "public.changed", "public.event"))
     assert verification.matches
-    assert verification.tables_compared == 3
+    assert verification.tables_compared == 5
+    # A table brings its sequence.
+    missing = verify(restored_copy, restored=part, tables=("public.payment",))
+    assert [difference.name for difference in missing.differences] == ["public.payment"]
+    assert [finding.kind for finding in missing.findings if finding.severity == "mismatch"] == ["sequences"]
     assert not verify(restored_copy, restored=part, tables=("public.*",)).matches
+    with pytest.raises(PermanentError, match="it is not said which"):
+        verify(restored_copy, restored=part)
 
 
 def test_what_the_restore_skipped_is_not_compared(restored_copy: Copy) -> None:
     restored_copy.run("DELETE FROM payment")
-    skipped = (Skipped(entry="3456; 0 16400 TABLE DATA public payment postgres", why="asked for"),)
+    skipped = (Skipped(entry="TABLE DATA public payment postgres", why="asked for"),)
     verification = verify(restored_copy, restored=restored_copy.restored.model_copy(update={"skipped": skipped}))
     assert verification.matches
-    longer = (Skipped(entry="3456; 0 16400 TABLE DATA public payment old postgres", why="another table"),)
+    longer = (Skipped(entry="TABLE DATA public payment old postgres", why="another table"),)
     assert not verify(restored_copy, restored=restored_copy.restored.model_copy(update={"skipped": longer})).matches
 
 
