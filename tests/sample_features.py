@@ -98,7 +98,8 @@ FEATURES: dict[str, str] = {
     "column grants": "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'app.api_keys'::regclass AND attacl IS NOT NULL)",
     "REVOKE from PUBLIC and from the owner": "SELECT NOT has_table_privilege('platform_owner', 'app.sealed', 'TRUNCATE') AND NOT has_function_privilege('platform_reader', 'code.organization_of(uuid)', 'EXECUTE')",
     "default privileges": "SELECT count(*) >= 4 FROM pg_default_acl",
-    "grant on a function of pg_catalog": "SELECT has_function_privilege('platform_reporting', 'pg_catalog.pg_ls_waldir()', 'EXECUTE') AND NOT has_function_privilege('platform_api', 'pg_database_size(name)', 'EXECUTE') IS NULL",
+    "grant on a function of pg_catalog": """SELECT has_function_privilege('platform_reporting', 'pg_catalog.pg_ls_waldir()', 'EXECUTE') AND has_function_privilege('platform_reader', 'pg_database_size(name)', 'EXECUTE')
+        AND NOT has_function_privilege('platform_owner', 'pg_database_size(name)', 'EXECUTE')""",
     "publications": "SELECT count(*) >= 3 AND bool_or(puballtables) FROM pg_publication",
     "comments": "SELECT count(DISTINCT d.classoid) >= 14 FROM pg_description AS d WHERE d.objoid >= 16384",
     "publication with columns, a row filter and a schema": "SELECT EXISTS (SELECT FROM pg_publication_rel WHERE prqual IS NOT NULL AND prattrs IS NOT NULL) AND EXISTS (SELECT FROM pg_publication_namespace)",
