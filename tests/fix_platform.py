@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
@@ -104,3 +106,19 @@ def start_nightshift(*arguments: str, **variables: str) -> "subprocess.Popen[str
         text=True,
         env={**inherited, "COLUMNS": "100", **variables},
     )
+
+
+def below(process_id: int) -> list[psutil.Process]:
+    """Every process below one, as they are now; each remembers when it was started, so that a reused number is not taken for it."""
+    return psutil.Process(process_id).children(recursive=True)
+
+
+def wait_until_gone(processes: list[psutil.Process], seconds: float) -> list[str]:
+    """Wait for processes to end, and return the commands of those that did not. A zombie that nobody waits for has ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        alive = [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        if not alive:
+            return []
+        time.sleep(0.1)
+    return [" ".join(process.cmdline()) for process in alive]
