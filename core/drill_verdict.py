@@ -40,7 +40,9 @@ def judge_drill(
     damage = [
         *(_error(f"mismatch: {one.text}") for one in verification.findings if one.severity == "mismatch"),
         *(
-            _error(f"mismatch: {one.name}: expected {one.expected_rows} rows, digest {one.expected_digest}; found {one.found_rows}, {one.found_digest}")
+            _error(
+                f"mismatch: {one.name}: expected {one.expected_rows} rows, digest {one.expected_digest}; found {one.found_rows}, {one.found_digest}"
+            )
             for one in verification.differences
         ),
     ]
@@ -48,11 +50,20 @@ def judge_drill(
         damage.append(_error("mismatch: the copy is not what was backed up"))
     blind = list(blind_spots(controls))
     environment = [
-        *(Finding(severity="warning", text=f"environment: {one.text}") for one in verification.findings if one.severity == "environment"),
-        *(Finding(severity="warning", text=f"environment: not restored: {one.entry}: {one.why}") for one in restored.skipped),
+        *(
+            Finding(severity="warning", text=f"environment: {one.text}")
+            for one in verification.findings
+            if one.severity == "environment"
+        ),
+        *(
+            Finding(severity="warning", text=f"environment: not restored: {one.entry}: {one.why}")
+            for one in restored.skipped
+        ),
     ]
     rules = [
-        _error(f"invariant {check.name}: {check.found}") if check.state == "failed" else Finding(severity="warning", text=f"invariant {check.name}: {check.found}")
+        _error(f"invariant {check.name}: {check.found}")
+        if check.state == "failed"
+        else Finding(severity="warning", text=f"invariant {check.name}: {check.found}")
         for check in invariants
         if check.state != "passed"
     ]
@@ -69,7 +80,9 @@ def blind_spots(controls: Iterable[Control]) -> Iterable[Finding]:
     controls = tuple(controls)
     for control in controls:
         if not control.detected:
-            yield _error(f"this drill cannot see damage: {control.name} on {control.on} was not detected ({control.how})")
+            yield _error(
+                f"this drill cannot see damage: {control.name} on {control.on} was not detected ({control.how})"
+            )
     for name in sorted(EXPECTED_CONTROLS - {control.name for control in controls}):
         yield _error(f"this drill cannot see damage: the control {name!r} was not tried")
 

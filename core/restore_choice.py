@@ -67,7 +67,8 @@ def choose_for_drill(catalogue: Catalogue) -> CatalogueEntry | None:
     """Given a database's catalogue (verified), return the newest decoded backup that no drill has proven yet, else the newest one; None when none is decoded."""
     usable = [entry for entry in catalogue.entries if entry.state in USABLE]
     unproven = [entry for entry in usable if entry.state == "decoded"]
-    return (unproven or usable or [None])[-1]
+    candidates = unproven or usable
+    return candidates[-1] if candidates else None
 
 
 def _find(catalogue: Catalogue, wanted: str, now: datetime) -> CatalogueEntry:
@@ -90,13 +91,19 @@ def parse_time(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigurationError("choose a backup", repr(text[:60]), "it is no ISO 8601 time", f"Allowed: {ALLOWED}") from error
+        raise ConfigurationError(
+            "choose a backup", repr(text[:60]), "it is no ISO 8601 time", f"Allowed: {ALLOWED}"
+        ) from error
     if moment.tzinfo is None:
-        raise ConfigurationError("choose a backup", text, "the time has no zone", f"Say {text}Z for UTC, or {text}+02:00")
+        raise ConfigurationError(
+            "choose a backup", text, "the time has no zone", f"Say {text}Z for UTC, or {text}+02:00"
+        )
     return moment.astimezone(UTC)
 
 
-def _require(entry: CatalogueEntry | None, why: str, wanted: str, catalogue: Catalogue, now: datetime) -> CatalogueEntry:
+def _require(
+    entry: CatalogueEntry | None, why: str, wanted: str, catalogue: Catalogue, now: datetime
+) -> CatalogueEntry:
     if entry is None:
         raise ConfigurationError("choose a backup", wanted, why, _others(catalogue, now))
     return entry
@@ -106,7 +113,9 @@ def _others(catalogue: Catalogue, now: datetime) -> str:
     there = options(catalogue, now)
     if not there:
         return "There is no decoded backup at all"
-    return "There are " + " and ".join(f"{one.choice} ({one.backup_id}, {human_age(now - one.snapshot_time)} old)" for one in there)
+    return "There are " + " and ".join(
+        f"{one.choice} ({one.backup_id}, {human_age(now - one.snapshot_time)} old)" for one in there
+    )
 
 
 def lost_since(entry: CatalogueEntry, now: datetime) -> timedelta:

@@ -29,9 +29,7 @@ def restored_facts(restored: Restored, manifest: Manifest, verification: Verific
 
 def control_rows(controls: tuple[Control, ...]) -> list[dict[str, Any]]:
     """Given the negative controls, return a table for people."""
-    return [
-        {"damage": one.name, "on": one.on, "detected": one.detected, "how": one.how} for one in controls
-    ]
+    return [{"damage": one.name, "on": one.on, "detected": one.detected, "how": one.how} for one in controls]
 
 
 def plan_rows(
@@ -47,11 +45,17 @@ def plan_rows(
             "what": "spool",
             "value": f"needs {human_bytes(manifest.plain_bytes)}"
             + ("" if free_bytes is None else f", {human_bytes(free_bytes)} are free")
-            + ("; not enough: streamed with one job" if free_bytes is not None and free_bytes < manifest.plain_bytes else ""),
+            + (
+                "; not enough: streamed with one job"
+                if free_bytes is not None and free_bytes < manifest.plain_bytes
+                else ""
+            ),
         },
         {
             "what": "expected time",
-            "value": "unknown: no drill was run yet" if expected_ms is None else f"about {human_duration(expected_ms)}, from past drills",
+            "value": "unknown: no drill was run yet"
+            if expected_ms is None
+            else f"about {human_duration(expected_ms)}, from past drills",
         },
         {"what": "overwritten", "value": "nothing"},
     ]

@@ -95,7 +95,9 @@ def drill_one(
 
     with record.step("start the scratch server") as notes:
         scratch = start_scratch(stack, drill)
-        notes.add(facts=scratch_facts(scratch), findings=[Finding(severity="note", text=text) for text in scratch.notes])
+        notes.add(
+            facts=scratch_facts(scratch), findings=[Finding(severity="note", text=text) for text in scratch.notes]
+        )
     with record.step("restore"):
         copy = restore_into(stack, drill, scratch)
     with record.step("compare"):
@@ -116,17 +118,32 @@ def drill_one(
             restore_minutes=run.environment.objectives.restore_minutes,
             indicative=scratch.indicative,
         )
-        point = drill_point(run, record.name, drill, restored, indicative=scratch.indicative, proven=verdict.proven, failed=verdict.failed)
+        point = drill_point(
+            run,
+            record.name,
+            drill,
+            restored,
+            indicative=scratch.indicative,
+            proven=verdict.proven,
+            failed=verdict.failed,
+        )
         points.append(point)
-        notes.add(facts={**restored_facts(restored, manifest, verification), FACTS: point_facts(point)}, findings=verdict.findings)
+        notes.add(
+            facts={**restored_facts(restored, manifest, verification), FACTS: point_facts(point)},
+            findings=verdict.findings,
+        )
     if verdict.failed:
         return
     if verdict.proven:
         with record.step("mark proven"):
-            mark_proven(run.environment.name, record.name, proven_record(drill, scratch, restored, verification, controls))
+            mark_proven(
+                run.environment.name, record.name, proven_record(drill, scratch, restored, verification, controls)
+            )
     took = human_duration(restored.ms)
     state = "proven" if verdict.proven else "not proven: the environment lacks something"
-    record.finish(f"{manifest.backup_id} is {state}; {human_bytes(manifest.plain_bytes)} restored and verified in {took}")
+    record.finish(
+        f"{manifest.backup_id} is {state}; {human_bytes(manifest.plain_bytes)} restored and verified in {took}"
+    )
 
 
 def scratch_facts(scratch: Any) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from core.errors import ConfigurationError, NightshiftError
-from core.restore_facts import restored_facts
 from core.restore_record import WaitingCopy
 from core.section import NAME_PATTERN
 from core.units import human_duration
@@ -26,6 +25,7 @@ from tasks.report_steps import begin_run, write_report
 from tasks.restore_steps import (
     RestoreRequest,
     check_swap,
+    check_swap_early,
     choose_backup,
     complete_request,
     find_record,
@@ -34,6 +34,7 @@ from tasks.restore_steps import (
     show_options,
     show_plan,
     swap,
+    swap_facts,
     verify_again,
 )
 
@@ -56,7 +57,7 @@ class SwapApproval(RunInput):
 
 
 @flow(name="restore", flow_run_name="restore {environment}/{database}", persist_result=False)
-def restore(
+def restore(  # noqa: PLR0917 - a form has as many fields as it has
     environment: EnvironmentName,
     database: str,
     backup: str = "",
@@ -86,7 +87,14 @@ def restore(
     """
     run = begin_run(environment, flow="restore", run_id=str(flow_run.id), run_name=str(flow_run.name))
     record = Record(database)
-    inputs = {"database": database, "backup": backup, "target": target, "tables": tables, "swap_live": swap_live, "dry_run": dry_run}
+    inputs = {
+        "database": database,
+        "backup": backup,
+        "target": target,
+        "tables": tables,
+        "swap_live": swap_live,
+        "dry_run": dry_run,
+    }
     request = complete_request(
         run.environment,
         database,
@@ -99,13 +107,14 @@ def restore(
         allow_missing_extensions=allow_missing_extensions,
     )
     refuse_swap_of_less(request, swap_live=swap_live)
+    live = run.environment.databases[database].name
 
     with children_of_this_run():
         waiting = find_record(environment, request.restore_id)
         if waiting is None:
             wanted = backup or ask_which_backup(request)
             try:
-                waiting = restore_beside(record, request, wanted, dry_run=dry_run)
+                waiting = restore_beside(record, request, wanted, live=live if swap_live else None, dry_run=dry_run)
             except NightshiftError:
                 write_report(run, [record], inputs)
                 return Failed(message=outcome_sentence([record]))
@@ -114,7 +123,9 @@ def restore(
             write_report(run, [record], inputs)
         if swap_live and waiting.swapped_at is None:
             return swap_when_approved(run, Record(database), request, waiting, inputs)
-    return Completed(message=f"{waiting.restored.name} on {waiting.restored.server} is {waiting.restored.backup_id}, verified")
+    return Completed(
+        message=f"{waiting.restored.name} on {waiting.restored.server} is {waiting.restored.backup_id}, verified"
+    )
 
 
 def refuse_swap_of_less(request: RestoreRequest, *, swap_live: bool) -> None:
@@ -139,19 +150,26 @@ def ask_which_backup(request: RestoreRequest) -> str:
     return answer.backup
 
 
-def restore_beside(record: Record, request: RestoreRequest, wanted: str, *, dry_run: bool) -> WaitingCopy | None:
-    """Choose, plan, restore, verify; return the record of the copy, None of a dry run. Errors are in the report's record."""
+def restore_beside(
+    record: Record, request: RestoreRequest, wanted: str, *, live: str | None, dry_run: bool
+) -> WaitingCopy | None:
+    """Choose, plan, restore, verify; return the record of the copy, None of a dry run. `live`: the database that it is to replace. Errors are in the report's record."""
+    if live is not None:
+        with record.step("check the swap"):
+            check_swap_early(request, live)
     with record.step("choose the backup") as notes:
         chosen = choose_backup(request.environment, request.database, wanted)
         notes.add(facts={"backup_id": chosen.backup_id, "state": chosen.state, "asked_for": wanted})
     with record.step("plan") as notes:
         notes.add(facts={"plan": show_plan(request, chosen.backup_id)})
     if dry_run:
-        record.finish(f"dry run: {chosen.backup_id} would become {request.target} on {request.server}; nothing was changed")
+        record.finish(
+            f"dry run: {chosen.backup_id} would become {request.target} on {request.server}; nothing was changed"
+        )
         return None
     with record.step("restore and verify") as notes:
         copy = restore_and_verify(request, chosen.backup_id)
-        notes.add(facts=restored_facts(copy.restored, manifest_of(request, chosen.backup_id), copy.verification), findings=copy.findings)
+        notes.add(facts=copy.facts, findings=copy.findings)
     with record.step("keep the record"):
         keep_record(request, copy.restored)
     took = human_duration(copy.restored.ms)
@@ -172,10 +190,12 @@ def swap_when_approved(
             verify_again(waiting)
         with record.step("swap") as notes:
             done = swap(waiting, live)
-            notes.add(facts=done.facts())
+            notes.add(facts=swap_facts(done))
         with record.step("keep the record"):
             keep_record(request, waiting.restored, swap=done)
-        record.finish(f"{live} is {waiting.restored.backup_id} now; outage {human_duration(done.outage_ms)}; before: {done.old_name}")
+        record.finish(
+            f"{live} is {waiting.restored.backup_id} now; outage {human_duration(done.outage_ms)}; before: {done.old_name}"
+        )
     except NightshiftError:
         write_report(run, [record], inputs)
         return Failed(message=outcome_sentence([record]))

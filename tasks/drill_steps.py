@@ -27,7 +27,7 @@ from tasks.negative_controls import database_controls, stream_controls
 from tasks.object_store import ObjectStore
 from tasks.progress import Progress, shown_progress
 from tasks.recording import utc_now
-from tasks.restore_backup import RestoredCopy, RestoreOrder, restore_backup
+from tasks.restore_backup import RestoredCopy, RestoreOrder, drop_copy, restore_backup
 from tasks.restore_steps import with_phase
 from tasks.restore_target import sweep_drills
 from tasks.retrying import step
@@ -123,9 +123,11 @@ def restore_into(stack: ExitStack, drill: Drill, scratch: Scratch) -> RestoredCo
         allow_missing_extensions=True,
     )
     with shown_progress(f"drill-{drill.database}", progress, logger):
-        return stack.enter_context(
+        copy = stack.enter_context(
             restore_backup(order, on_bytes=progress.on_bytes, on_phase=lambda phase: logger.info("%s", phase))
         )
+    stack.callback(drop_copy, copy)
+    return copy
 
 
 @step("compare {drill.manifest.backup_id}")

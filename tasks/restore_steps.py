@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -13,12 +14,14 @@ from prefect.artifacts import create_table_artifact
 from core.drill_trend import expected_ms
 from core.environment import Environment
 from core.errors import ConfigurationError, IntegrityError, PermanentError
+from core.evidence import Finding
 from core.keys import restore_key
-from core.manifest import Record
+from core.manifest import Manifest, Record
 from core.restore_choice import options_text
-from core.restore_facts import plan_rows
+from core.restore_facts import plan_rows, restored_facts
 from core.restore_record import Phase, Restored, WaitingCopy
 from core.restored_comparison import Verification
+from core.swap_plan import Session, SwapOutcome, SwapPlan
 from tasks.catalogue import read_manifest
 from tasks.chosen_backup import ChosenBackup, find_backup, restore_options
 from tasks.drill_history import past_drills
@@ -33,7 +36,7 @@ from tasks.retrying import step
 from tasks.sealed import open_sealed, read_record, sealed_bytes
 from tasks.secrets import signing_keys
 from tasks.spool import free_bytes
-from tasks.swap import SwapOutcome, plan_swap, swap_databases
+from tasks.swap import plan_swap, preview_swap, swap_databases, undo_swap
 from tasks.verify_restored import verify_restored
 
 MIB = 1024 * 1024
@@ -55,10 +58,23 @@ class RestoreRequest(Record):
 
 
 class VerifiedCopy(Record):
-    """A copy that was restored and compared, under the name that was asked for."""
+    """A copy that was restored and compared, under the name that was asked for. `plain_bytes` and the like are the manifest's."""
 
     restored: Restored
     verification: Verification
+    facts: dict[str, Any]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """For the report: what is to be known of the copy, and what the environment does otherwise."""
+        severities: dict[str, Literal["warning", "note"]] = {"environment": "warning"}
+        found = [
+            Finding(severity=severities.get(one.severity, "note"), text=one.text) for one in self.verification.findings
+        ]
+        found += [
+            Finding(severity="warning", text=f"not restored: {one.entry}: {one.why}") for one in self.restored.skipped
+        ]
+        return (*found, *(Finding(severity="note", text=text) for text in self.restored.notes))
 
 
 def complete_request(
@@ -70,16 +86,25 @@ def complete_request(
         raise ConfigurationError("restore", f"{environment.name}/{database}", "no such database", f"It has {known}")
     if not environment.servers:
         raise ConfigurationError(
-            "restore", environment.name, "no server to restore to is configured", "Add a table [servers.NAME]; docs/restore.md"
+            "restore",
+            environment.name,
+            "no server to restore to is configured",
+            "Add a table [servers.NAME]; docs/restore.md",
         )
     if not server and len(environment.servers) > 1:
-        raise ConfigurationError("choose a server", environment.name, "there are several", ", ".join(environment.servers))
+        raise ConfigurationError(
+            "choose a server", environment.name, "there are several", ", ".join(environment.servers)
+        )
     name = server or next(iter(environment.servers))
     if name not in environment.servers:
-        raise ConfigurationError("choose a server", name, "no such server", f"There are {', '.join(environment.servers)}")
+        raise ConfigurationError(
+            "choose a server", name, "no such server", f"There are {', '.join(environment.servers)}"
+        )
     masking = more.get("masking", "")
     if masking and not Path(masking).is_file():
-        raise ConfigurationError("mask the copy", masking, "the worker has no such file", "Give a path that the worker can read")
+        raise ConfigurationError(
+            "mask the copy", masking, "the worker has no such file", "Give a path that the worker can read"
+        )
     restore_id = flow_run_id.replace("-", "")[:8]
     return RestoreRequest(
         environment=environment.name,
@@ -126,7 +151,9 @@ def show_plan(request: RestoreRequest, backup_id: str) -> list[dict[str, str]]:
         expected_ms=took,
         free_bytes=max(0, free_bytes(spool) - environment.restore.spool_reserve_mib * MIB),
     )
-    create_table_artifact(rows, key=f"restore-plan-{request.environment}-{request.database}", description="What this restore does")
+    create_table_artifact(
+        rows, key=f"restore-plan-{request.environment}-{request.database}", description="What this restore does"
+    )
     return rows
 
 
@@ -166,14 +193,19 @@ def restore_and_verify(request: RestoreRequest, backup_id: str) -> VerifiedCopy:
             copy.restored,
             on_table=progress.on_digest,
             exclude_schemas=environment.databases[request.database].exclude_schemas,
+            tables=request.tables,
         )
         require_match(verification, f"{request.server}/{request.target}")
         restored = with_phase(copy.restored, "verify", started)
         if request.masking:
-            mask_copy(copy.database, Path(request.masking))
+            masked = mask_copy(copy.database, Path(request.masking))
+            logger.info("masked: %d statements, %d rows", masked.statements, masked.rows)
             restored = restored.model_copy(update={"masked": True})
         copy.finish(request.target)
-    return VerifiedCopy(restored=restored.model_copy(update={"name": request.target}), verification=verification)
+    restored = restored.model_copy(update={"name": request.target})
+    return VerifiedCopy(
+        restored=restored, verification=verification, facts=restored_facts(restored, manifest, verification)
+    )
 
 
 def with_phase(restored: Restored, name: Any, started: float) -> Restored:
@@ -190,7 +222,10 @@ def require_match(verification: Verification, on: str) -> None:
     found += [one.text for one in verification.findings if one.severity == "mismatch"]
     more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
     raise IntegrityError(
-        "compare the copy with its manifest", on, "; ".join(found[:10]) + more, "The copy was dropped; do not rely on this backup"
+        "compare the copy with its manifest",
+        on,
+        "; ".join(found[:10]) + more,
+        "The copy was dropped; do not rely on this backup",
     )
 
 
@@ -236,7 +271,9 @@ def verify_again(record: WaitingCopy) -> Verification:
     """Compare a copy that waited for its approval with its manifest once more: somebody may have written to it. Raise IntegrityError when it differs."""
     environment = load_environment(record.environment)
     store = ObjectStore.open(environment)
-    manifest, _ = read_manifest(store, environment, record.database, record.restored.backup_id, signing_keys(environment))
+    manifest, _ = read_manifest(
+        store, environment, record.database, record.restored.backup_id, signing_keys(environment)
+    )
     verification = verify_restored(
         login_of(environment.servers[record.restored.server], record.restored.name),
         manifest,
@@ -250,9 +287,14 @@ def verify_again(record: WaitingCopy) -> Verification:
 def require_unchanged(verification: Verification, name: str) -> None:
     """Raise PermanentError when the copy differs from what was verified before; it is kept, since somebody wrote to it."""
     if not verification.matches:
-        found = [one.name for one in verification.differences] + [one.text for one in verification.findings if one.severity == "mismatch"]
+        found = [one.name for one in verification.differences] + [
+            one.text for one in verification.findings if one.severity == "mismatch"
+        ]
         raise PermanentError(
-            "swap", name, f"it was changed since it was verified: {'; '.join(found[:5])}", "It was kept. Restore again for a swap"
+            "swap",
+            name,
+            f"it was changed since it was verified: {'; '.join(found[:5])}",
+            "It was kept. Restore again for a swap",
         )
 
 
@@ -261,9 +303,15 @@ def check_swap(record: WaitingCopy, live: str) -> str:
     """Return what the swap would do, as Markdown for the approval's form. Raise PermanentError with the reasons when it must not be done."""
     environment = load_environment(record.environment)
     store = ObjectStore.open(environment)
-    manifest, _ = read_manifest(store, environment, record.database, record.restored.backup_id, signing_keys(environment))
-    plan = plan_swap(_maintenance(environment, record), live, record.restored.name, record.restore_id, manifest)
-    return plan.text
+    manifest, _ = read_manifest(
+        store, environment, record.database, record.restored.backup_id, signing_keys(environment)
+    )
+    plan = _plan(environment, record, live, manifest)
+    if plan.refusals:
+        raise PermanentError(
+            "swap the databases", f"{live} and {record.restored.name}", "; ".join(plan.refusals), "The copy is kept"
+        )
+    return swap_text(plan)
 
 
 @step("swap {record.restored.name} for {live}")
@@ -271,16 +319,84 @@ def swap(record: WaitingCopy, live: str) -> SwapOutcome:
     """Let the copy take the live database's name. Raise PermanentError when it must not or could not be done: the live one then serves as before."""
     environment = load_environment(record.environment)
     store = ObjectStore.open(environment)
-    manifest, _ = read_manifest(store, environment, record.database, record.restored.backup_id, signing_keys(environment))
-    login, logger = _maintenance(environment, record), get_run_logger()
-    plan = plan_swap(login, live, record.restored.name, record.restore_id, manifest)
+    manifest, _ = read_manifest(
+        store, environment, record.database, record.restored.backup_id, signing_keys(environment)
+    )
     return swap_databases(
-        login, plan, drain_seconds=environment.restore.drain_seconds, on_wait=lambda text: logger.info("%s", text)
+        _maintenance(environment, record),
+        _plan(environment, record, live, manifest),
+        drain_seconds=environment.restore.drain_seconds,
+        on_wait=_tell_who_is_there(),
+    )
+
+
+@step("swap {record.old_name} back for {live}")
+def swap_back(record: WaitingCopy, live: str) -> SwapOutcome:
+    """Let the database that served before a swap take its name back. Raise PermanentError when it is gone or cannot: then nothing was changed."""
+    environment = load_environment(record.environment)
+    return undo_swap(
+        _maintenance(environment, record),
+        live,
+        record.old_name or "",
+        record.restore_id,
+        drain_seconds=environment.restore.drain_seconds,
+        on_wait=_tell_who_is_there(),
+    )
+
+
+@step("look whether {request.database} can be swapped at all")
+def check_swap_early(request: RestoreRequest, live: str) -> None:
+    """Raise PermanentError with the reasons that forbid a swap whatever the copy is: before hours of restoring."""
+    environment = load_environment(request.environment)
+    server = environment.servers[request.server]
+    if refusals := preview_swap(login_of(server, server.maintenance_database), live, request.restore_id):
+        raise PermanentError(
+            "swap the databases", live, "; ".join(refusals), "Nothing was restored; leave out the swap, or mend this"
+        )
+
+
+def swap_facts(outcome: SwapOutcome) -> dict[str, Any]:
+    """What the report says of a swap."""
+    return {
+        "live": outcome.live,
+        "old_name": outcome.old_name,
+        "outage_ms": outcome.outage_ms,
+        "drain_ms": outcome.drain_ms,
+        "sessions": [str(session) for session in outcome.sessions],
+        "terminated": [str(session) for session in outcome.terminated],
+        "notes": list(outcome.notes),
+    }
+
+
+def swap_text(plan: SwapPlan) -> str:
+    """Given a plan, return it as Markdown for the approval's form."""
+    lines = [f"- **{plan.live}** is kept as **{plan.old_name}**; **{plan.copy_name}** becomes **{plan.live}**"]
+    lines += [f"- {difference}" for difference in plan.differences]
+    lines += [f"- session to be drained: {session}" for session in plan.sessions]
+    lines += [f"- {note}" for note in plan.notes]
+    return "\n".join(lines)
+
+
+def _tell_who_is_there() -> Callable[[tuple[Session, ...]], None]:
+    logger = get_run_logger()
+
+    def tell(sessions: tuple[Session, ...]) -> None:
+        logger.info("waiting for %d sessions: %s", len(sessions), "; ".join(str(session) for session in sessions[:10]))
+
+    return tell
+
+
+def _plan(environment: Environment, record: WaitingCopy, live: str, manifest: Manifest) -> SwapPlan:
+    return plan_swap(
+        _maintenance(environment, record),
+        live,
+        record.restored.name,
+        record.restore_id,
+        manifest,
+        restored=record.restored,
     )
 
 
 def _maintenance(environment: Environment, record: WaitingCopy) -> Any:
     server = environment.servers[record.restored.server]
     return login_of(server, server.maintenance_database)
-
-

@@ -11,7 +11,9 @@ from prefect.client.schemas.objects import State
 
 from core.environment import Environment
 from core.evidence import Report
+from flows.dr_drill import dr_drill
 from flows.nightly_backup import nightly_backup
+from flows.restore import restore
 from tasks.backup_steps import check_before, commit, dump_and_digest, read_back_and_decode
 from tasks.environments import load_environment
 from tasks.evidence import read_report
@@ -46,6 +48,16 @@ class Night:
         self.write()
         return nightly_backup("night", **parameters, return_state=True)
 
+    def drill(self, **parameters: Any) -> State[Any]:
+        """Run the drill in this process and return its final state."""
+        self.write()
+        return dr_drill("night", **parameters, return_state=True)
+
+    def restore(self, database: str = "first", **parameters: Any) -> State[Any]:
+        """Run a restore in this process and return its final state."""
+        self.write()
+        return restore("night", database, **parameters, return_state=True)
+
     @property
     def environment(self) -> Environment:
         return load_environment("night")
@@ -79,6 +91,11 @@ class Night:
         return report
 
 
+def _server(server: PostgresServer) -> dict[str, Any]:
+    login = server.database("postgres").model_dump(exclude_defaults=True)
+    return {key: value for key, value in login.items() if key != "name"}
+
+
 @pytest.fixture
 def night(  # noqa: PLR0917 - fixtures
     tmp_path: Path,
@@ -105,6 +122,8 @@ def night(  # noqa: PLR0917 - fixtures
         "databases": {
             name: postgres_16.database(dbname).model_dump(exclude_defaults=True) for name, dbname in names.items()
         },
+        "servers": {"primary": _server(postgres_16)},
+        "restore": {"spool_reserve_mib": 16, "spool_directory": str(tmp_path)},
     }
     for step in (check_before, dump_and_digest, commit, read_back_and_decode):
         monkeypatch.setattr(step, "retry_delay_seconds", [0.0, 0.0, 0.0])

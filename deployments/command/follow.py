@@ -26,6 +26,7 @@ from prefect.exceptions import ObjectNotFound
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from core.errors import PermanentError
+from deployments.command.prefect_api import prefect_command
 
 # A server that restarts is back within this; the run itself goes on meanwhile.
 PATIENCE_SECONDS = 300
@@ -72,6 +73,11 @@ class RunView:
         return self.state_type in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
     @property
+    def waits(self) -> bool:
+        """Whether the run is suspended until a person answers its form in the UI."""
+        return self.state_type == "PAUSED"
+
+    @property
     def well(self) -> bool:
         """Whether the run completed."""
         return self.state_type == "COMPLETED"
@@ -100,7 +106,7 @@ def start_deployment(
             f"start {name}",
             str(client.api_url),
             "the server knows no such deployment",
-            "prefect --no-prompt deploy --all",
+            f"Put all of them there: {prefect_command('--no-prompt deploy --all')}",
         ) from error
     key = idempotency_key or f"nightshift-{uuid.uuid4()}"
     run = _patiently(
@@ -117,11 +123,11 @@ def follow_run(
     every_seconds: float = _EVERY_SECONDS,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Iterator[RunView]:
-    """Given a run's id, yield how it stands, until and including its end. A server that does not answer is waited for, for as long as patience says."""
+    """Given a run's id, yield how it stands, until and including its end, or until it waits for a person. A server that does not answer is waited for, for as long as patience says."""
     while True:
         view = _patiently(lambda: _view(client, run_id), patience_seconds)
         yield view
-        if view.finished:
+        if view.finished or view.waits:
             return
         time.sleep(every_seconds)
 

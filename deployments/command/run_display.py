@@ -88,6 +88,6 @@ def _in_lines(views: Iterator[RunView], *, quiet: bool) -> RunView:
         if view.waited_seconds > _PATIENCE_SECONDS and not hinted:
             hinted = True
             error_console.print(_NOBODY, markup=False)
-        if view.finished:
+        if view.finished or view.waits:
             return view
         view = next(views)

@@ -88,6 +88,11 @@ class EmbeddedPostgres:
         )
 
     @property
+    def admin_password(self) -> str:
+        """The superuser's password."""
+        return self._password
+
+    @property
     def _data(self) -> Path:
         return self._folder / "data"
 

@@ -1,0 +1,92 @@
+"""`nightshift restore ENV DATABASE` and `nightshift undo-swap ENV RESTORE_ID`: restores beside the live database, and the way back."""
+
+from typing import Annotated
+
+import typer
+from rich.markdown import Markdown
+
+from core.restore_choice import Option, options_text
+from deployments.command.prefect_api import find_server
+from deployments.command.run_flow import end_command, run_flow
+from deployments.command.terminal import console
+from tasks.chosen_backup import restore_options
+from tasks.environments import load_environment
+from tasks.object_store import ObjectStore
+from tasks.secrets import signing_keys
+
+_Environment = Annotated[str, typer.Argument(metavar="ENV", help="Environment: the name of its file, without .toml.")]
+_Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of the display.")]
+
+
+def restore_command(  # noqa: PLR0917 - a command has as many options as it has
+    environment: _Environment,
+    database: Annotated[str, typer.Argument(metavar="DATABASE", help="Its name in the environment's file.")],
+    backup: Annotated[
+        str,
+        typer.Option(
+            "--backup", help="A backup's id, newest-proven, newest-decoded, or before:TIME. Left out: you are asked."
+        ),
+    ] = "",
+    target: Annotated[
+        str, typer.Option("--target", help="Name of the new database. Left out: DATABASE_restored_ID.")
+    ] = "",
+    server: Annotated[
+        str, typer.Option("--server", help="A name of [servers.NAME]. Left out: the only one there is.")
+    ] = "",
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table", help="Only this table (schema.table) or schema (schema.*); may be given several times."
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=0, help="pg_restore's jobs. 0: as the environment says.")] = 0,
+    allow_missing_extensions: Annotated[
+        bool, typer.Option("--allow-missing-extensions", help="Leave out what the server lacks, and say so.")
+    ] = False,
+    masking: Annotated[str, typer.Option("--masking", help="SQL file on the worker, run on the verified copy.")] = "",
+    swap: Annotated[
+        bool, typer.Option("--swap", help="Then ask for approval, and let the copy take the live database's name.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Restore a backup into a new database beside the live one, and prove it. Nothing is overwritten."""
+    if not backup:
+        backup = _ask(environment, database)
+    prefect = find_server(environment)
+    parameters = {
+        "environment": environment,
+        "database": database,
+        "backup": backup,
+        "target": target,
+        "server": server,
+        "tables": list(table or ()),
+        "jobs": jobs,
+        "allow_missing_extensions": allow_missing_extensions,
+        "masking": masking,
+        "swap_live": swap,
+        "dry_run": dry_run,
+    }
+    view = run_flow(prefect, "restore", environment, parameters, quiet=as_json)
+    end_command(prefect, environment, view, as_json=as_json)
+
+
+def undo_swap_command(
+    environment: _Environment,
+    restore_id: Annotated[str, typer.Argument(metavar="RESTORE_ID", help="As the swap's report tells it.")],
+    as_json: _Json = False,
+) -> None:
+    """Give the name back to the database that served before a swap; asks for an approval as the swap did."""
+    prefect = find_server(environment)
+    parameters = {"environment": environment, "restore_id": restore_id}
+    view = run_flow(prefect, "undo-swap", environment, parameters, quiet=as_json)
+    end_command(prefect, environment, view, as_json=as_json)
+
+
+def _ask(environment: str, database: str) -> str:
+    loaded = load_environment(environment)
+    store = ObjectStore.open(loaded)
+    choices: tuple[Option, ...] = restore_options(store, loaded, database, signing_keys(loaded))
+    console.print(Markdown(options_text(choices, database)))
+    answer: str = typer.prompt("Which backup")
+    return answer
