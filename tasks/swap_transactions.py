@@ -169,6 +169,10 @@ def reopen(connection: Connection, marker: Marker) -> State:
         if read_marker(comments[marker.live_oid], marker.live_oid) != marker:
             return "untouched"
         connection.execute(_allow(marker.live, allowed=True))
+        # Only now, since the statement before has waited for renames whose commit was on its way; the name may be the copy's by now.
+        facts = read_database_facts(connection, marker.live)
+        if isinstance(facts, str) or facts.oid != marker.live_oid:
+            return "swapped"
         connection.execute(_comment(marker.live, marker.comment))
         if marker.copied_oid in names:
             connection.execute(_allow(names[marker.copied_oid], allowed=True))

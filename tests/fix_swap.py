@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,15 +24,14 @@ COMMENT = 'the "live" one\'s own comment \\ with all sorts of quotes'
 
 @dataclass
 class Pair:
-    """The two databases; `user` owns both. `login` is the superuser's, on the maintenance database."""
+    """The two databases. `oids` are theirs by their first names; `login` is the superuser's, on the maintenance database."""
 
     server: PostgresServer
     live: str
     copied: str
     restore_id: str
     login: Database
-    user: str = "postgres"
-    more: dict[str, Any] = field(default_factory=dict)
+    oids: dict[str, int] = field(default_factory=dict)
 
     @property
     def old(self) -> str:
@@ -66,6 +66,38 @@ class Pair:
             ).fetchone()
         assert row is not None, f"there is no database {name}"
         return row
+
+    def reset(self) -> None:
+        """Give both their first names again; nothing else is left behind by a swap."""
+        with self.server.connect() as connection:
+            names = dict(
+                connection.execute(
+                    "SELECT oid, datname FROM pg_database WHERE oid = ANY (%s)", (list(self.oids.values()),)
+                ).fetchall()
+            )
+            moved = {first: names[oid] for first, oid in self.oids.items() if names[oid] != first}
+            # By way of a third name, since each may have the other's.
+            for before, after in (
+                *((name, f"{first}_moving") for first, name in moved.items()),
+                *((f"{first}_moving", first) for first in moved),
+            ):
+                connection.execute(
+                    sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(before), sql.Identifier(after))
+                )
+
+    @contextmanager
+    def owned_by(self, role: str) -> Iterator[None]:
+        """Both databases belong to a role, and to the superuser again afterwards, whatever they are called then."""
+        for owner in (role, "postgres"):
+            with self.server.connect() as connection:
+                for (name,) in connection.execute(
+                    "SELECT datname FROM pg_database WHERE oid = ANY (%s)", (list(self.oids.values()),)
+                ).fetchall():
+                    connection.execute(
+                        sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(owner))
+                    )
+            if owner == role:
+                yield
 
     def manifest(self) -> Manifest:
         with self.server.connect(self.live) as connection:
@@ -104,14 +136,14 @@ class Pair:
         )
 
 
-def make_pair(server: PostgresServer, user: str = "postgres") -> Pair:
-    """Given a server and a role that is there, make the two databases, owned by that role. The caller drops them with `drop_pair`."""
+def make_pair(server: PostgresServer) -> Pair:
+    """Given a server, make the two databases, the superuser's. The caller drops them with `drop_pair`."""
     number = secrets.token_hex(4)
-    pair = Pair(server, f"live_{number}", f"copy_{number}", number, server.database("postgres"), user)
+    pair = Pair(server, f"live_{number}", f"copy_{number}", number, server.database("postgres"))
     for name, who in ((pair.live, "old"), (pair.copied, "new")):
         server.execute(
             "postgres",
-            f"CREATE DATABASE {name} TEMPLATE template0 OWNER {user}",
+            f"CREATE DATABASE {name} TEMPLATE template0",
             f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC",
             f"ALTER DATABASE {name} SET work_mem = '8MB'",
         )
@@ -120,6 +152,10 @@ def make_pair(server: PostgresServer, user: str = "postgres") -> Pair:
         connection.execute(
             sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(pair.live), sql.Literal(COMMENT))
         )
+        rows = connection.execute(
+            "SELECT datname, oid FROM pg_database WHERE datname IN (%s, %s)", (pair.live, pair.copied)
+        )
+        pair.oids.update(rows.fetchall())
     return pair
 
 
@@ -131,12 +167,12 @@ def drop_pair(pair: Pair) -> None:
 
 
 @pytest.fixture
-def new_pair() -> Iterator[Callable[..., Pair]]:
-    """A factory: given a server and perhaps a role that is to own them, return a pair of databases, dropped after the test."""
+def new_pair() -> Iterator[Callable[[PostgresServer], Pair]]:
+    """A factory: given a server, return a pair of databases of the test's own, dropped after it."""
     made: list[Pair] = []
 
-    def create(server: PostgresServer, user: str = "postgres") -> Pair:
-        pair = make_pair(server, user)
+    def create(server: PostgresServer) -> Pair:
+        pair = make_pair(server)
         made.append(pair)
         return pair
 
@@ -145,11 +181,33 @@ def new_pair() -> Iterator[Callable[..., Pair]]:
         drop_pair(pair)
 
 
+@pytest.fixture(scope="session")
+def pair_of_15(postgres_15: PostgresServer) -> Iterator[Pair]:
+    pair = make_pair(postgres_15)
+    yield pair
+    drop_pair(pair)
+
+
+@pytest.fixture(scope="session")
+def pair_of_18(postgres_18: PostgresServer) -> Iterator[Pair]:
+    pair = make_pair(postgres_18)
+    yield pair
+    drop_pair(pair)
+
+
+@pytest.fixture
+def pair_15(pair_of_15: Pair) -> Iterator[Pair]:
+    """A pair on PostgreSQL 15. Databases are dear to make, so all tests share it, and each finds the names as they were at first."""
+    yield pair_of_15
+    pair_of_15.reset()
+
+
 @pytest.fixture(params=[15, 18], ids=lambda major: f"pg{major}")
-def swap_server(request: pytest.FixtureRequest) -> PostgresServer:
-    """The oldest and the newest server that is here."""
-    server: PostgresServer = request.getfixturevalue(f"postgres_{request.param}")
-    return server
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """As pair_15, on the oldest and on the newest server that is here."""
+    found: Pair = request.getfixturevalue(f"pair_of_{request.param}")
+    yield found
+    found.reset()
 
 
 def refused(server: PostgresServer, name: str) -> bool:

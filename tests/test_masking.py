@@ -1,6 +1,7 @@
 """Masking files on real servers: all of it or nothing, and what does not belong into one transaction is refused by its line."""
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,25 @@ NewDatabase = Callable[..., str]
 def server(request: pytest.FixtureRequest) -> PostgresServer:
     found: PostgresServer = request.getfixturevalue(f"postgres_{request.param}")
     return found
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[dict[int, tuple[PostgresServer, str]]]:
+    databases: dict[int, tuple[PostgresServer, str]] = {}
+    yield databases
+    for server, name in databases.values():
+        server.execute("postgres", f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def unmasked(server: PostgresServer, made: dict[int, tuple[PostgresServer, str]]) -> str:
+    """A database that all tests share which leave it as it is."""
+    if server.major not in made:
+        name = f"unmasked_{secrets.token_hex(4)}"
+        server.execute("postgres", f"CREATE DATABASE {name} TEMPLATE template0")
+        server.execute(name, *PEOPLE)
+        made[server.major] = (server, name)
+    return made[server.major][1]
 
 
 def emails(server: PostgresServer, name: str) -> list[str]:
@@ -89,15 +109,14 @@ def test_a_file_is_run_in_the_databases_own_search_path_and_then_analyzed(
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
 def test_a_statement_that_fails_is_named_by_its_line_and_nothing_is_committed(
-    rest: str, line: int, message: str, server: PostgresServer, fresh_database: NewDatabase
+    rest: str, line: int, message: str, server: PostgresServer, unmasked: str
 ) -> None:
-    name = fresh_database(server, *PEOPLE)
     with pytest.raises(PermanentError) as caught:
-        mask_copy(server.database(name), f"UPDATE app.people SET email = upper(email);\nSELECT 1;\n{rest}\n")  # noqa: S608
+        mask_copy(server.database(unmasked), f"UPDATE app.people SET email = upper(email);\nSELECT 1;\n{rest}\n")  # noqa: S608
     assert f"line {line}: " in str(caught.value)
     assert message in str(caught.value)
     assert "@" not in str(caught.value).replace("@ ", ""), "no value of the data stands in the message"
-    assert emails(server, name) == UNMASKED
+    assert emails(server, unmasked) == UNMASKED
 
 
 @pytest.mark.parametrize(
@@ -110,12 +129,11 @@ def test_a_statement_that_fails_is_named_by_its_line_and_nothing_is_committed(
     ],
 )
 def test_what_cannot_be_part_of_one_transaction_is_refused_before_anything_runs(
-    rest: str, message: str, postgres_15: PostgresServer, fresh_database: NewDatabase
+    rest: str, message: str, server: PostgresServer, unmasked: str
 ) -> None:
-    name = fresh_database(postgres_15, *PEOPLE)
     with pytest.raises(ConfigurationError, match=message):
-        mask_copy(postgres_15.database(name), f"UPDATE app.people SET email = 'x' || id;\n\n{rest}")  # noqa: S608
-    assert emails(postgres_15, name) == UNMASKED
+        mask_copy(server.database(unmasked), f"UPDATE app.people SET email = 'x' || id;\n\n{rest}")  # noqa: S608
+    assert emails(server, unmasked) == UNMASKED
 
 
 def test_a_statement_that_ends_the_transaction_unseen_is_found_out(
@@ -135,13 +153,12 @@ def test_a_statement_that_ends_the_transaction_unseen_is_found_out(
 
 
 def test_one_message_carries_one_statement_even_if_the_file_was_split_wrongly(
-    server: PostgresServer, fresh_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+    server: PostgresServer, unmasked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = fresh_database(server, *PEOPLE)
     both = Statement(text="UPDATE app.people SET pin = 1; COMMIT", line=1, words=("update",))
     monkeypatch.setattr("tasks.masking.fit_statements", lambda _script: (both,))
     with pytest.raises(PermanentError, match="cannot insert multiple commands into a prepared statement"):
-        mask_copy(server.database(name), "whatever")
+        mask_copy(server.database(unmasked), "whatever")
 
 
 def test_rows_that_row_security_would_hide_are_not_passed_over(

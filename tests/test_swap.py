@@ -74,10 +74,7 @@ def clients() -> Iterator[Callable[[Pair, int], list[Client]]]:
         client.stop()
 
 
-def test_a_swap_exchanges_the_names_and_keeps_all_that_belongs_to_each(
-    swap_server: PostgresServer, new_pair: NewPair
-) -> None:
-    pair = new_pair(swap_server)
+def test_a_swap_exchanges_the_names_and_keeps_all_that_belongs_to_each(pair: Pair) -> None:
     plan = pair.plan()
     assert (plan.refusals, plan.unaccepted()) == ((), ())
     assert [difference.topic for difference in plan.differences] == ["comment"]
@@ -92,9 +89,8 @@ def test_a_swap_exchanges_the_names_and_keeps_all_that_belongs_to_each(
 
 
 def test_clients_that_come_back_in_a_loop_are_without_their_database_for_less_than_two_seconds(
-    swap_server: PostgresServer, new_pair: NewPair, clients: Callable[[Pair, int], list[Client]]
+    pair: Pair, clients: Callable[[Pair, int], list[Client]]
 ) -> None:
-    pair = new_pair(swap_server)
     plan = pair.plan()
     started = clients(pair, 3)
     outcome = swap_databases(pair.login, plan, drain_seconds=2)
@@ -110,11 +106,10 @@ def test_clients_that_come_back_in_a_loop_are_without_their_database_for_less_th
     assert outcome.outage_ms < 2000
 
 
-def test_who_does_not_leave_in_time_is_told_of_and_then_ended(swap_server: PostgresServer, new_pair: NewPair) -> None:
-    pair = new_pair(swap_server)
+def test_who_does_not_leave_in_time_is_told_of_and_then_ended(pair: Pair) -> None:
     plan = pair.plan()
     told: list[tuple[Session, ...]] = []
-    leaves, stays, on_copy = (swap_server.connect(name) for name in (pair.live, pair.live, pair.copied))
+    leaves, stays, on_copy = (pair.server.connect(name) for name in (pair.live, pair.live, pair.copied))
     with closing(stays), closing(on_copy):
         stays.execute("SET application_name = 'worker 7'")
         stays.execute("BEGIN")
@@ -139,55 +134,45 @@ def test_who_does_not_leave_in_time_is_told_of_and_then_ended(swap_server: Postg
     assert pair.names() == {pair.live: "new", pair.old: "old"}
 
 
-def test_an_undo_gives_the_old_one_back_and_keeps_what_was_written_since(
-    swap_server: PostgresServer, new_pair: NewPair
-) -> None:
-    pair = new_pair(swap_server)
+def test_an_undo_gives_the_old_one_back_and_keeps_what_was_written_since(pair: Pair) -> None:
     swap_databases(pair.login, pair.plan(), drain_seconds=1)
-    swap_server.execute(pair.live, "CREATE TABLE public.written_since ()")
+    pair.server.execute(pair.live, "CREATE TABLE public.written_since ()")
     assert plan_undo(pair.login, pair.live, pair.old, pair.restore_id).refusals == ()
     outcome = undo_swap(pair.login, pair.live, pair.old, pair.restore_id, drain_seconds=1)
     assert pair.names() == {pair.live: "old", pair.undone: "new"}
     assert (outcome.live, outcome.old_name) == (pair.live, pair.undone)
     assert outcome.outage_ms < 2000
     assert pair.catalogue(pair.live)[:2] == (True, COMMENT)
-    swap_server.execute(pair.undone, "TABLE public.written_since")
+    pair.server.execute(pair.undone, "TABLE public.written_since", "DROP TABLE public.written_since")
     with pytest.raises(PermanentError, match=f"the old database {pair.old} is gone: it was dropped or renamed"):
         undo_swap(pair.login, pair.live, pair.old, pair.restore_id, drain_seconds=1)
     assert pair.names() == {pair.live: "old", pair.undone: "new"}
 
 
-def test_an_owner_with_createdb_may_swap_and_others_are_told_what_they_lack(
-    swap_server: PostgresServer, new_pair: NewPair, fresh_role: NewRole
-) -> None:
-    stranger, strangers_password = fresh_role(swap_server)
-    owner, password = fresh_role(swap_server)
-    pair = new_pair(swap_server, owner)
-    plan = pair.plan(swap_server.database("postgres", user=stranger, password=strangers_password))
-    assert plan.refusals == (
-        f"the role {stranger} has no CREATEDB, which a rename needs: ALTER ROLE … CREATEDB",
-        f"the role {stranger} may not rename {pair.live}: it belongs to {owner}, of which {stranger} is no member",
-        f"the role {stranger} may not rename {pair.copied}: it belongs to {owner}, of which {stranger} is no member",
-    )
-    with pytest.raises(PermanentError, match="has no CREATEDB"):
-        swap_databases(pair.login, plan, drain_seconds=1)
-    swap_server.execute("postgres", f"ALTER ROLE {owner} CREATEDB")
-    login = swap_server.database("postgres", user=owner, password=password)
-    plan = pair.plan(login)
-    assert plan.refusals == ()
-    swap_databases(login, plan, drain_seconds=1)
-    assert pair.names() == {pair.live: "new", pair.old: "old"}
-    swap_server.execute(
-        "postgres", f"ALTER DATABASE {pair.live} OWNER TO postgres", f"ALTER DATABASE {pair.old} OWNER TO postgres"
-    )
+def test_an_owner_with_createdb_may_swap_and_others_are_told_what_they_lack(pair: Pair, fresh_role: NewRole) -> None:
+    stranger, strangers_password = fresh_role(pair.server)
+    owner, password = fresh_role(pair.server)
+    with pair.owned_by(owner):
+        plan = pair.plan(pair.server.database("postgres", user=stranger, password=strangers_password))
+        assert plan.refusals == (
+            f"the role {stranger} has no CREATEDB, which a rename needs: ALTER ROLE … CREATEDB",
+            f"the role {stranger} may not rename {pair.live}: it belongs to {owner}, of which {stranger} is no member",
+            f"the role {stranger} may not rename {pair.copied}: it belongs to {owner}, of which {stranger} is no member",
+        )
+        with pytest.raises(PermanentError, match="has no CREATEDB"):
+            swap_databases(pair.login, plan, drain_seconds=1)
+        pair.server.execute("postgres", f"ALTER ROLE {owner} CREATEDB")
+        login = pair.server.database("postgres", user=owner, password=password)
+        plan = pair.plan(login)
+        assert plan.refusals == ()
+        swap_databases(login, plan, drain_seconds=1)
+        assert pair.names() == {pair.live: "new", pair.old: "old"}
 
 
-def test_a_difference_stops_the_swap_until_it_is_accepted_by_name(
-    postgres_15: PostgresServer, new_pair: NewPair
-) -> None:
-    pair = new_pair(postgres_15)
+def test_a_difference_stops_the_swap_until_it_is_accepted_by_name(pair_15: Pair) -> None:
+    pair = pair_15
     calm = pair.plan()
-    postgres_15.execute(
+    pair.server.execute(
         "postgres",
         f"GRANT CONNECT ON DATABASE {pair.live} TO pg_monitor",
         f"ALTER ROLE postgres IN DATABASE {pair.copied} SET work_mem = '1MB'",
@@ -204,10 +189,15 @@ def test_a_difference_stops_the_swap_until_it_is_accepted_by_name(
     assert pair.names() == {pair.live: "old", pair.copied: "new"}
     swap_databases(pair.login, plan, drain_seconds=1, accepted=topics)
     assert pair.names() == {pair.live: "new", pair.old: "old"}
+    pair.server.execute(
+        "postgres",
+        f"REVOKE CONNECT ON DATABASE {pair.old} FROM pg_monitor",
+        f"ALTER ROLE postgres IN DATABASE {pair.live} RESET work_mem",
+    )
 
 
-def test_a_masked_partial_or_other_copy_is_refused(postgres_15: PostgresServer, new_pair: NewPair) -> None:
-    pair = new_pair(postgres_15)
+def test_a_masked_partial_or_other_copy_is_refused(pair_15: Pair) -> None:
+    pair = pair_15
     assert "the copy is masked" in pair.plan(masked=True).refusals[0]
     assert "the copy is partial" in pair.plan(partial=True).refusals[0]
     assert "is not the database that was restored and verified" in pair.plan(oid=1).refusals[0]
@@ -238,10 +228,10 @@ def test_a_copy_that_was_replaced_after_the_plan_is_not_swapped(postgres_15: Pos
 
 
 def test_managed_names_are_refused_and_on_supabase_with_the_reason(
-    postgres_15: PostgresServer, new_pair: NewPair, fresh_database: Callable[..., str]
+    pair_15: Pair, fresh_database: Callable[..., str]
 ) -> None:
-    pair = new_pair(postgres_15)
-    login = postgres_15.database(fresh_database(postgres_15))
+    pair = pair_15
+    login = pair.server.database(fresh_database(pair.server))
     manifest = pair.manifest()
 
     def plan_of_postgres() -> tuple[str, ...]:
@@ -252,13 +242,13 @@ def test_managed_names_are_refused_and_on_supabase_with_the_reason(
     assert plan_of_postgres() == (
         "postgres is one of the server's own databases, which programs expect under that name",
     )
-    postgres_15.execute("postgres", "CREATE ROLE supabase_admin")
+    pair.server.execute("postgres", "CREATE ROLE supabase_admin")
     try:
         assert plan_of_postgres()[0].startswith("postgres is managed by Supabase: its services (auth, storage")
         assert preview_swap(login, "postgres", pair.restore_id) == plan_of_postgres()
         assert preview_swap(login, pair.live, pair.restore_id) == ()
     finally:
-        postgres_15.execute("postgres", "DROP ROLE supabase_admin")
+        pair.server.execute("postgres", "DROP ROLE supabase_admin")
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +259,7 @@ def replicating() -> Iterator[PostgresServer]:
     end_server(server)
 
 
+@pytest.mark.services
 def test_prepared_transactions_slots_and_subscriptions_forbid_it(replicating: PostgresServer) -> None:
     pair = make_pair(replicating)
     plan = pair.plan()

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from multiprocessing.connection import Connection as Pipe
 
@@ -16,11 +16,9 @@ import pytest
 from core.errors import PermanentError, TemporaryError
 from core.swap_plan import SwapPlan
 from tasks.swap import recover_swap, swap_databases, undo_swap
-from tests.fix_postgres import PostgresServer
 from tests.fix_proxy import BLOCK_BYTES, TcpProxy
-from tests.fix_swap import COMMENT, Pair, drop_pair, make_pair, refused
+from tests.fix_swap import COMMENT, Pair, refused
 
-NewPair = Callable[..., Pair]
 NewRole = Callable[..., tuple[str, str]]
 STEPS = ("begun", "marked", "refusing", "drained", "renamed", "swapped")
 CLOSED = {"refusing", "drained", "renamed"}
@@ -50,20 +48,11 @@ def kill_at(step: str, pair: Pair, plan: SwapPlan) -> None:
     assert child.exitcode == -signal.SIGKILL
 
 
-@pytest.fixture(scope="module", params=[15, 18], ids=lambda major: f"pg{major}")
-def steady(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    """A pair that all tests share which leave it as it was."""
-    pair = make_pair(request.getfixturevalue(f"postgres_{request.param}"))
-    yield pair
-    drop_pair(pair)
-
-
-# The last step is the only one that leaves the pair swapped, so it is undone.
 @pytest.mark.parametrize("step", STEPS)
 def test_after_a_kill_the_live_database_is_the_old_or_the_new_one_and_the_next_call_opens_it(
-    step: str, steady: Pair
+    step: str, pair: Pair
 ) -> None:
-    pair, plan = steady, steady.plan()
+    plan = pair.plan()
     kill_at(step, pair, plan)
     assert refused(pair.server, pair.live) == (step in CLOSED)
     if step in CLOSED:
@@ -74,8 +63,7 @@ def test_after_a_kill_the_live_database_is_the_old_or_the_new_one_and_the_next_c
     assert recovered.reopened == (step in CLOSED)
     if step == "swapped":
         assert pair.names() == {pair.live: "new", pair.old: "old"}
-        undo_swap(pair.login, pair.live, pair.old, pair.restore_id, drain_seconds=1)
-        pair.server.execute("postgres", f"ALTER DATABASE {pair.undone} RENAME TO {pair.copied}")
+        return
     assert pair.names() == {pair.live: "old", pair.copied: "new"}
     assert pair.catalogue(pair.live)[:2] == (True, COMMENT)
     assert pair.catalogue(pair.copied)[:2] == (True, None)
@@ -89,8 +77,8 @@ def _plan_now(pair: Pair, plan: SwapPlan) -> SwapPlan:
     return plan_undo(pair.login, plan.live, plan.copy_name, plan.restore_id)
 
 
-def test_the_next_swap_recovers_by_itself(postgres_15: PostgresServer, new_pair: NewPair) -> None:
-    pair = new_pair(postgres_15)
+def test_the_next_swap_recovers_by_itself(pair_15: Pair) -> None:
+    pair = pair_15
     plan = pair.plan()
     kill_at("drained", pair, plan)
     assert swap_databases(pair.login, plan, drain_seconds=1).old_name == pair.old
@@ -98,8 +86,8 @@ def test_the_next_swap_recovers_by_itself(postgres_15: PostgresServer, new_pair:
     assert pair.catalogue(pair.old)[:2] == (True, COMMENT)
 
 
-def test_an_undo_recovers_by_itself(postgres_15: PostgresServer, new_pair: NewPair) -> None:
-    pair = new_pair(postgres_15)
+def test_an_undo_recovers_by_itself(pair_15: Pair) -> None:
+    pair = pair_15
     swap_databases(pair.login, pair.plan(), drain_seconds=1)
 
     def die(point: str) -> None:
@@ -117,20 +105,19 @@ def test_an_undo_recovers_by_itself(postgres_15: PostgresServer, new_pair: NewPa
     assert ours.poll(30)
     child.kill()
     child.join(20)
-    assert refused(postgres_15, pair.live)
+    assert refused(pair.server, pair.live)
     undo_swap(pair.login, pair.live, pair.old, pair.restore_id, drain_seconds=1)
     assert pair.names() == {pair.live: "old", pair.undone: "new"}
 
 
 def test_a_session_that_will_not_leave_ends_the_swap_and_the_live_one_serves_on(
-    swap_server: PostgresServer, new_pair: NewPair, fresh_role: NewRole
+    pair: Pair, fresh_role: NewRole
 ) -> None:
-    owner, password = fresh_role(swap_server, "CREATEDB")
-    pair = new_pair(swap_server, owner)
-    login = swap_server.database("postgres", user=owner, password=password)
+    owner, password = fresh_role(pair.server, "CREATEDB")
+    login = pair.server.database("postgres", user=owner, password=password)
     # The clock runs fast, so that nobody waits for the whole grace.
     begun = time.monotonic()
-    with swap_server.connect(pair.live) as stubborn:
+    with pair.owned_by(owner), pair.server.connect(pair.live) as stubborn:
         stubborn.execute("SET application_name = 'cron of the platform'")
         plan = pair.plan(login)
         assert "the swap is given up unless these leave by themselves" in plan.notes[0]
@@ -141,19 +128,21 @@ def test_a_session_that_will_not_leave_ends_the_swap_and_the_live_one_serves_on(
         assert "which our role may not end" in message
         assert "The live database serves as before" in message
         assert stubborn.execute("SELECT who FROM public.identity").fetchone() == ("old",)
-    assert pair.names() == {pair.live: "old", pair.copied: "new"}
-    assert pair.catalogue(pair.live)[:2] == (True, COMMENT)
-    swap_databases(login, plan, drain_seconds=2)
-    assert pair.names() == {pair.live: "new", pair.old: "old"}
-    swap_server.execute(
-        "postgres", f"ALTER DATABASE {pair.live} OWNER TO postgres", f"ALTER DATABASE {pair.old} OWNER TO postgres"
-    )
+        assert pair.names() == {pair.live: "old", pair.copied: "new"}
+        assert pair.catalogue(pair.live)[:2] == (True, COMMENT)
+        stubborn.close()
+        swap_databases(login, plan, drain_seconds=2)
+        assert pair.names() == {pair.live: "new", pair.old: "old"}
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-@pytest.mark.parametrize("step", ["marked", "refusing", "drained", "renamed"])
-def test_any_error_between_opens_the_live_database_at_once(step: str, error: type[BaseException], steady: Pair) -> None:
-    pair = steady
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [("marked", ValueError), ("refusing", KeyboardInterrupt), ("drained", ValueError), ("renamed", KeyboardInterrupt)],
+)
+def test_any_error_between_opens_the_live_database_at_once(
+    step: str, error: type[BaseException], pair_15: Pair
+) -> None:
+    pair = pair_15
 
     def pause(point: str) -> None:
         if point == step:
@@ -167,8 +156,8 @@ def test_any_error_between_opens_the_live_database_at_once(step: str, error: typ
 
 
 @pytest.mark.parametrize("step", ["refusing", "drained", "renamed"])
-def test_a_lost_connection_opens_the_live_database_through_a_new_one(step: str, steady: Pair) -> None:
-    pair = steady
+def test_a_lost_connection_opens_the_live_database_through_a_new_one(step: str, pair_15: Pair) -> None:
+    pair = pair_15
 
     def pause(point: str) -> None:
         if point == step:
@@ -200,10 +189,10 @@ class SwallowingProxy(TcpProxy):
             connection.close()
 
 
-def test_renames_whose_answer_was_lost_are_seen_to_be_done(postgres_15: PostgresServer, new_pair: NewPair) -> None:
-    pair = new_pair(postgres_15)
+def test_renames_whose_answer_was_lost_are_seen_to_be_done(pair_15: Pair) -> None:
+    pair = pair_15
     plan = pair.plan()
-    proxy = SwallowingProxy(postgres_15.port)
+    proxy = SwallowingProxy(pair.server.port)
     login = pair.login.model_copy(update={"port": proxy.port})
 
     def pause(point: str) -> None:
@@ -219,12 +208,12 @@ def test_renames_whose_answer_was_lost_are_seen_to_be_done(postgres_15: Postgres
 
 
 def test_a_lock_that_somebody_else_holds_ends_the_swap_and_the_live_one_serves_on(
-    postgres_15: PostgresServer, new_pair: NewPair, monkeypatch: pytest.MonkeyPatch
+    pair_15: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.swap_session._LOCK_SECONDS", 0.3)
-    pair = new_pair(postgres_15)
+    pair = pair_15
     plan = pair.plan()
-    holder = postgres_15.connect(autocommit=False)
+    holder = pair.server.connect(autocommit=False)
     # This holds up the way back too, which is tried until it succeeds.
     let_go = threading.Timer(1, holder.rollback)
 
@@ -241,12 +230,12 @@ def test_a_lock_that_somebody_else_holds_ends_the_swap_and_the_live_one_serves_o
 
 
 def test_two_swaps_of_one_database_do_not_meet(
-    postgres_15: PostgresServer, new_pair: NewPair, monkeypatch: pytest.MonkeyPatch, fresh_database: Callable[..., str]
+    pair_15: Pair, monkeypatch: pytest.MonkeyPatch, fresh_database: Callable[..., str]
 ) -> None:
     monkeypatch.setattr("tasks.swap_session._TURN_SECONDS", 0.2)
-    pair = new_pair(postgres_15)
+    pair = pair_15
     plan = pair.plan()
-    elsewhere = postgres_15.database(fresh_database(postgres_15))
+    elsewhere = pair.server.database(fresh_database(pair.server))
 
     def pause(point: str) -> None:
         if point in {"begun", "drained"}:
@@ -265,20 +254,19 @@ def test_two_swaps_of_one_database_do_not_meet(
     assert pair.names() == {pair.live: "new", pair.old: "old"}
 
 
-def test_a_database_that_is_closed_for_another_reason_stays_closed(
-    postgres_15: PostgresServer, new_pair: NewPair
-) -> None:
-    pair = new_pair(postgres_15)
-    postgres_15.execute("postgres", f"ALTER DATABASE {pair.live} ALLOW_CONNECTIONS false")
+def test_a_database_that_is_closed_for_another_reason_stays_closed(pair_15: Pair) -> None:
+    pair = pair_15
+    pair.server.execute("postgres", f"ALTER DATABASE {pair.live} ALLOW_CONNECTIONS false")
     with pytest.raises(PermanentError, match="no swap says that it did that"):
         recover_swap(pair.login, pair.live)
-    assert refused(postgres_15, pair.live)
+    assert refused(pair.server, pair.live)
+    pair.server.execute("postgres", f"ALTER DATABASE {pair.live} ALLOW_CONNECTIONS true")
     assert recover_swap(pair.login, "not_there").found == "there is no database not_there"
 
 
-def test_a_late_session_is_drained_like_the_others(postgres_15: PostgresServer, new_pair: NewPair) -> None:
+def test_a_late_session_is_drained_like_the_others(pair_15: Pair) -> None:
     """A session that had begun to connect before connections were refused: after the drain the gate is opened for it on purpose."""
-    pair = new_pair(postgres_15)
+    pair = pair_15
     plan = pair.plan()
     late: list[psycopg.Connection[tuple[object, ...]]] = []
     lock = threading.Lock()
@@ -286,9 +274,9 @@ def test_a_late_session_is_drained_like_the_others(postgres_15: PostgresServer, 
     def pause(point: str) -> None:
         with lock:
             if point == "drained" and not late:
-                postgres_15.execute("postgres", f"ALTER DATABASE {pair.live} ALLOW_CONNECTIONS true")
-                late.append(postgres_15.connect(pair.live))
-                postgres_15.execute("postgres", f"ALTER DATABASE {pair.live} ALLOW_CONNECTIONS false")
+                pair.server.execute("postgres", f"ALTER DATABASE {pair.live} ALLOW_CONNECTIONS true")
+                late.append(pair.server.connect(pair.live))
+                pair.server.execute("postgres", f"ALTER DATABASE {pair.live} ALLOW_CONNECTIONS false")
 
     outcome = swap_databases(pair.login, plan, drain_seconds=1, pause=pause)
     assert [session.pid for session in outcome.terminated] == [late[0].info.backend_pid]
