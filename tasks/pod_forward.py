@@ -5,7 +5,11 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from core.errors import ConfigurationError, TemporaryError
 
@@ -13,8 +17,18 @@ logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 256 * 1024
 _JOIN_SECONDS = 5.0
+_HANG_UP_SECONDS = 1.0
 
-Dial = Callable[[], socket.socket]
+
+@dataclass(frozen=True)
+class Line:
+    """A connection to the Pod: the socket to read and write, and what ends it for good once the socket is closed."""
+
+    socket: socket.socket
+    hang_up: Callable[[], None] = lambda: None
+
+
+Dial = Callable[[], Line]
 
 
 @contextmanager
@@ -65,26 +79,27 @@ class Forwarder:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            pod = self._dial()
+            line = self._dial()
         except Exception as error:  # noqa: BLE001 - whatever the client library raises, the client must see its connection end
             self.last_error = f"{type(error).__name__}: {error}"
             logger.warning("could not reach the Pod: %s", self.last_error)
             client.close()
             return
+        pod = line.socket
         with self._lock:
-            if self._closed:
-                client.close()
-                pod.close()
-                return
-            self._open |= {client, pod}
-        back = threading.Thread(target=_pump, args=(pod, client), name="pod-forward back", daemon=True)
-        back.start()
-        _pump(client, pod)
-        back.join()
+            go_on = not self._closed
+            if go_on:
+                self._open |= {client, pod}
+        if go_on:
+            back = threading.Thread(target=_pump, args=(pod, client), name="pod-forward back", daemon=True)
+            back.start()
+            _pump(client, pod)
+            back.join()
         with self._lock:
             self._open -= {client, pod}
         client.close()
         pod.close()
+        line.hang_up()
 
     def _start(self, run: Callable[[], None], what: str) -> None:
         thread = threading.Thread(target=run, name=f"pod-forward {what}", daemon=True)
@@ -114,18 +129,18 @@ def pod_dialer(context: str | None, namespace: str, pod: str, port: int) -> Dial
     TemporaryError when the API server refuses the connection.
     """
 
-    def dial() -> socket.socket:
-        # Imported here: it takes a second and 50 MiB, which drills without Pods need not spend.
-        from kubernetes import client, config, stream  # noqa: PLC0415
+    # Imported here: it takes seconds and 50 MiB, which drills without Pods need not spend; and not in `dial`, whose caller has a time-out.
+    from kubernetes import client, config, stream  # noqa: PLC0415
 
+    def dial() -> Line:
         try:
-            api = client.CoreV1Api(config.new_client_from_config(context=context))
+            api = client.CoreV1Api(config.new_client_from_config(context=context))  # type: ignore[no-untyped-call]
         except config.ConfigException:
             if context is not None:
                 raise ConfigurationError("reach the Pod", pod, f"the kubeconfig has no context {context}") from None
             try:
                 settings = client.Configuration()
-                config.load_incluster_config(client_configuration=settings)
+                config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
             except config.ConfigException as error:
                 raise ConfigurationError("reach the Pod", pod, str(error), "Set KUBECONFIG for the worker") from error
             api = client.CoreV1Api(client.ApiClient(settings))
@@ -135,6 +150,19 @@ def pod_dialer(context: str | None, namespace: str, pod: str, port: int) -> Dial
             raise TemporaryError("forward a port", f"Pod {namespace}/{pod}", str(error.reason), "") from error
         end = forward.socket(port)
         # The library's own wrapper only intercepts an option that we do not set.
-        return end._socket if hasattr(end, "_socket") else end  # type: ignore[no-any-return]
+        return Line(getattr(end, "_socket", end), lambda: _hang_up(forward))
 
     return dial
+
+
+def _hang_up(forward: Any) -> None:
+    """End the library's connection when its own thread did not, as when the Pod went first; the thread is given a moment, since it may be sending."""
+    wait = Retrying(
+        retry=retry_if_result(bool),
+        stop=stop_after_delay(_HANG_UP_SECONDS),
+        wait=wait_fixed(0.05),
+        retry_error_callback=lambda _: None,
+    )
+    wait(lambda: forward.connected)
+    with suppress(Exception):
+        forward.websocket.shutdown()

@@ -5,7 +5,8 @@ A script for `python -I -S`, not a module: it knows nothing of nightshift. Linux
     scratch_guard.py PARENT_PID PLAN COMMAND [ARGUMENT…]
 
 PLAN is JSON: `own` are the folders that the command may write to (it starts in the first), `show` the paths that it may read besides, `root` an empty
-folder that its file system is put together on, `user` and `group` the numbers of the OS user to become (null: stay who we are), `stop` the signal that asks the command to end.
+folder that its file system is put together on, `user` and `group` the numbers of the OS user to become (null: stay who we are), `stop` the signal that
+asks the command to end.
 
 The first line of stdout is JSON: `obtained`, a list of what was, and `missing`, what was not and why. Keys: network, processes, files, memory, privileges, user.
 

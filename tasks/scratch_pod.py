@@ -36,7 +36,7 @@ from core.scratch_settings import base_settings, bootstrap_superuser, checksum_o
 from core.velero import RUN_LABEL, is_made_by, owner_labels
 from tasks.kubernetes_client import Document, ExistsError, KubernetesClient, MissingError
 from tasks.kubernetes_watch import NotInTimeError, wait_for_object
-from tasks.pod_forward import Forwarder, forwarded_socket, pod_dialer
+from tasks.pod_forward import Dial, Forwarder, forwarded_socket, pod_dialer
 from tasks.postgres import connect, open_connection, translated
 from tasks.scratch_folder import SOCKET_PREFIX, remove_folder
 from tasks.scratch_record import Scratch
@@ -49,6 +49,7 @@ _SEEN_SECONDS = 30.0
 _DEAD_AFTER = timedelta(minutes=5)
 _GONE_SECONDS = 60.0
 _ANSWER_SECONDS = 60.0
+_REPORT_SECONDS = 10.0
 _CHECKSUM_MAJOR = 18
 _ISOLATION = (
     "a Pod of its own, as an OS user without rights and with a root folder that cannot be written to",
@@ -76,8 +77,10 @@ def pod_scratch(environment: Environment, manifest: Manifest, *, run_id: str) ->
         with _beating(order):
             with KubernetesClient.open(choice.context) as client:
                 _create(client, order)
+                # While the node starts it: see pod_dialer.
+                dial = pod_dialer(choice.context, order.namespace, order.name, PORT)
                 _wait_until_ready(client, order)
-            with _login(order) as login, _told_when_it_ended(order):
+            with _login(order, dial) as login, _told_when_it_ended(order):
                 yield _scratch(environment, manifest, order, login)
     finally:
         _remove_all(choice, lambda found: is_made_by(found, environment.name, order.labels[RUN_LABEL]), wait=True)
@@ -224,7 +227,7 @@ def _not_started(order: PodOrder, found: str) -> PermanentError:
 
 
 @contextmanager
-def _login(order: PodOrder) -> Iterator[Database]:
+def _login(order: PodOrder, dial: Dial) -> Iterator[Database]:
     """The login of the Pod's superuser through a private local socket; the password lies in a file beside it for as long."""
     folder = Path(tempfile.mkdtemp(prefix=SOCKET_PREFIX, dir="/tmp")).resolve()
     try:
@@ -239,7 +242,6 @@ def _login(order: PodOrder) -> Iterator[Database]:
             password=f"file:{password}",
             sslmode="disable",
         )
-        dial = pod_dialer(order.choice.context, order.namespace, order.name, PORT)
         with forwarded_socket(folder / f".s.PGSQL.{PORT}", dial) as forwarder:
             _wait_until_it_answers(login, forwarder, order)
             yield login
@@ -333,13 +335,27 @@ def _told_when_it_ended(order: PodOrder) -> Iterator[None]:
     try:
         yield
     except (NightshiftError, psycopg.Error) as error:
-        with suppress(NightshiftError), KubernetesClient.open(order.choice.context) as client:
-            found = failure_of(client.get(f"{_paths(order.choice)['Pod']}/{order.name}"))
-            if found:
-                raise PermanentError(
-                    "keep the scratch Pod", f"{order.namespace}/{order.name}", found, "Raise drill.pod.memory or disk"
-                ) from error
-        raise
+        # A lost connection comes before the kubelet's report of why.
+        lost = isinstance(error, TemporaryError | psycopg.OperationalError)
+        found = _how_it_ended(order, _REPORT_SECONDS if lost else 0.1)
+        if found is None:
+            raise
+        on = f"{order.namespace}/{order.name}"
+        raise PermanentError("keep the scratch Pod", on, found, "Raise drill.pod.memory or disk") from error
+
+
+def _how_it_ended(order: PodOrder, seconds: float) -> str | None:
+    """Why the Pod ended, when it does within so many seconds; None when it lives or the API server does not say."""
+
+    def ended(pod: Document | None) -> bool:
+        return pod is None or failure_of(pod) is not None
+
+    try:
+        with KubernetesClient.open(order.choice.context) as client:
+            pod = wait_for_object(client, _paths(order.choice)["Pod"], order.name, ended, seconds=seconds)
+    except (NightshiftError, NotInTimeError):
+        return None
+    return waiting_for(None) if pod is None else failure_of(pod)
 
 
 def _remove_all(choice: ScratchPod, mine: Callable[[Document], bool], *, wait: bool = False) -> list[str]:

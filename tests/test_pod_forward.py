@@ -9,7 +9,7 @@ import pytest
 
 from core.environment import Database
 from core.errors import TemporaryError
-from tasks.pod_forward import Forwarder, forwarded_socket, pod_dialer
+from tasks.pod_forward import Forwarder, Line, forwarded_socket, pod_dialer
 from tasks.postgres import connect
 from tests.fix_postgres import PostgresServer
 
@@ -25,8 +25,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     short.rmdir()
 
 
-def dial_to(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port))
+def dial_to(port: int) -> Line:
+    return Line(socket.create_connection(("127.0.0.1", port)))
 
 
 def test_postgresql_sessions_pass_through_side_by_side(postgres_15: PostgresServer, folder: Path) -> None:
@@ -42,7 +42,7 @@ def test_postgresql_sessions_pass_through_side_by_side(postgres_15: PostgresServ
 
 def test_when_the_pod_closes_the_client_sees_it(folder: Path) -> None:
     ours, pods = socket.socketpair()
-    with ours, forwarded_socket(folder / "s", lambda: pods), socket.socket(socket.AF_UNIX) as client:
+    with ours, forwarded_socket(folder / "s", lambda: Line(pods)), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(folder / "s"))
         client.settimeout(10)
         client.sendall(b"hello")
@@ -52,7 +52,7 @@ def test_when_the_pod_closes_the_client_sees_it(folder: Path) -> None:
 
 
 def test_a_pod_that_cannot_be_reached_closes_the_connection_and_the_reason_is_kept(folder: Path) -> None:
-    def refuse() -> socket.socket:
+    def refuse() -> Line:
         raise TemporaryError("forward a port", "Pod drills/x", "Forbidden")
 
     with forwarded_socket(folder / ".s.PGSQL.5432", refuse) as forwarder:
@@ -64,7 +64,7 @@ def test_a_pod_that_cannot_be_reached_closes_the_connection_and_the_reason_is_ke
 
 def test_closing_ends_what_stands(folder: Path) -> None:
     ours, pods = socket.socketpair()
-    forwarder = Forwarder(folder / "s", lambda: pods)
+    forwarder = Forwarder(folder / "s", lambda: Line(pods))
     with ours, socket.socket(socket.AF_UNIX) as client:
         client.connect(str(folder / "s"))
         client.settimeout(10)

@@ -78,7 +78,8 @@ def test_nothing_of_it_listens_on_tcp_and_all_of_it_ends(parent: Path) -> None:
     with open_scratch(scratch_environment(), manifest_of(SMALLEST), run_id="1", work_parent=parent) as scratch:
         with session(scratch) as connection:
             connection.execute("CREATE DATABASE one")
-        servers = [process for process in psutil.Process().children(recursive=True) if process.name() == "postgres"]
+        guards = [one for one in psutil.Process().children() if any("scratch_guard" in word for word in one.cmdline())]
+        servers = [one for guard in guards for one in guard.children(recursive=True) if one.name() == "postgres"]
         assert servers
         users = set()
         for process in servers:
@@ -232,7 +233,9 @@ def test_an_ordinary_user_has_one_too(parent: Path) -> None:
     os.chown(parent, nobody.pw_uid, nobody.pw_gid)
     become = ["setpriv", "--reuid=nobody", f"--regid={nobody.pw_gid}", "--clear-groups"]
     given = {"PATH": "/usr/bin:/bin", "HOME": str(parent), "PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1"}
-    probe = subprocess.run([*become, python, "-c", "import psycopg, core"], env=given, cwd="/", check=False, capture_output=True)
+    probe = subprocess.run(
+        [*become, python, "-c", "import psycopg, core"], env=given, cwd="/", check=False, capture_output=True
+    )
     if probe.returncode != 0:
         pytest.skip("an ordinary user has no Python here that sees our packages")
     done = subprocess.run(
