@@ -16,7 +16,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 from typer.testing import CliRunner
 
 from core.errors import ConfigurationError, PermanentError, TemporaryError
-from deployments.command import terminal
+from deployments.command import backup, prefect_api, terminal
+from deployments.command.backup import how_to_cancel
 from deployments.command.deploying import ensure_deployment
 from deployments.command.follow import ProgressView, RunView, StepView
 from deployments.command.main import CONTENTS, build_app
@@ -30,7 +31,7 @@ with_platform = pytest.mark.xdist_group("platform")
 COMMANDS = {
     "Try it": ["demo", "up"],
     "Set up": ["init", "check"],
-    "Every day": ["backup", "catalog"],
+    "Every day": ["backup", "app-state-backup", "catalog"],
     "Prove": ["evidence"],
 }
 
@@ -225,9 +226,24 @@ def test_ctrl_c_ends_the_following_and_not_the_run(
     process.send_signal(signal.SIGINT)
     code, _, err = ended(process)
     assert code == 130
-    run_id = UUID(err.split("prefect flow-run cancel ")[1].rstrip(")\n"))
+    # With its password, which is not to be printed, `prefect flow-run cancel` would not reach the platform's server as it stands.
+    assert "flow-run cancel" not in err
+    run_id = UUID(err.rstrip().rpartition("/")[2])
     assert platform_client.read_flow_run(run_id).state_name == "Running"
     platform_client.set_flow_run_state(run_id, State(type=StateType.CANCELLING, name="Cancelling"))
+
+
+def test_how_to_cancel_names_a_command_only_where_it_works_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, program = UUID(int=7), tmp_path / "prefect"
+    for module in (backup, prefect_api):
+        monkeypatch.setattr(module, "PREFECT", program)
+    server = Server("https://prefect.example.com/api", "https://prefect.example.com")
+    page = f"To end it: Cancel on its page, https://prefect.example.com/runs/flow-run/{run_id}"
+    assert how_to_cancel(server, run_id) == page
+    program.touch()
+    assert how_to_cancel(server, run_id) == f"{page}, or: {program} flow-run cancel {run_id}"
 
 
 # The display

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import typer
 from prefect.client.orchestration import SyncPrefectClient
 
 from deployments.command.deploying import ensure_deployment
 from deployments.command.follow import RunView, follow_run, last_error, start_deployment
-from deployments.command.prefect_api import Server, find_server
+from deployments.command.prefect_api import PREFECT, Server, find_server, prefect_command
 from deployments.command.run_display import show_run
 from deployments.command.terminal import EXIT_INTERRUPTED, EXIT_NOT_WELL, console, print_json, tell_error
 
@@ -51,11 +52,18 @@ def run_backup(server: Server, environment: str, parameters: dict[str, Any], *, 
         try:
             view = show_run(follow_run(client, run_id), quiet=quiet)
         except KeyboardInterrupt:
-            tell_error(
-                f"no longer following; the run goes on: {server.run_url(run_id)} (end it with: prefect flow-run cancel {run_id})"
-            )
+            tell_error(f"no longer following; the run goes on. {how_to_cancel(server, run_id)}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         return view if view.well else with_reason(client, view)
+
+
+def how_to_cancel(server: Server, run_id: UUID) -> str:
+    """Given a run, say how it is ended: in the UI, or by a command where it works as it stands in this shell."""
+    sentence = f"To end it: Cancel on its page, {server.run_url(run_id)}"
+    # The platform of this machine asks for a password that must not be printed; for a server of the user's own the shell has what it takes.
+    if server.platform is None and PREFECT.exists():
+        sentence += f", or: {prefect_command(f'flow-run cancel {run_id}')}"
+    return sentence
 
 
 def with_reason(client: SyncPrefectClient, view: RunView) -> RunView:

@@ -11,7 +11,7 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from core.errors import ConfigurationError, PermanentError
 from deployments.command.follow import deployment_exists
-from deployments.command.prefect_api import Server, prefect_variables
+from deployments.command.prefect_api import Server, prefect_command, prefect_variables
 from deployments.command.terminal import error_console
 from deployments.local.data_folder import CHECKOUT
 from tasks.environments import load_environment
@@ -36,7 +36,8 @@ def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, envi
         by = (
             "as prefect.yaml says"
             if scheduled
-            else "without a schedule: for one, give it an entry in prefect.yaml and run prefect --no-prompt deploy"
+            else "without a schedule: for one, give it an entry in prefect.yaml and run "
+            + prefect_command(f"--no-prompt deploy --name '*/{environment}'")
         )
         error_console.print(f"deployed {flow}/{environment}, {by}", markup=False, style="dim")
 
@@ -94,5 +95,5 @@ def _deploy(server: Server, file: Path, environment: str) -> None:
             f"deploy {environment}",
             server.api_url,
             " | ".join(lines[-6:]),
-            "Make the work pool once: prefect work-pool create nightshift --type process",
+            f"Make the work pool once: {prefect_command('work-pool create nightshift --type process')}",
         )

@@ -5,9 +5,11 @@ profile of `prefect config`), and when none is set, that same platform.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -17,6 +19,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
 from deployments.local.running import LOCAL, RunningPlatform, find_running
 
+# In the virtual environment whose Python runs this; seldom on PATH.
+PREFECT = Path(sys.executable).with_name("prefect")
 HOW_TO_GET_ONE = "Start one on this machine with `make up`, or name yours: export PREFECT_API_URL=https://HOST/api (and PREFECT_API_AUTH_STRING if it asks)"
 
 
@@ -69,6 +73,11 @@ def find_server(environment: str) -> Server:
     return Server(
         configured.rstrip("/"), (PREFECT_UI_URL.value() or configured.rstrip("/").removesuffix("/api")).rstrip("/")
     )
+
+
+def prefect_command(arguments: str) -> str:
+    """Given arguments for `prefect`, return the command as a person can run it: with the program's path where it is known."""
+    return f"{PREFECT if PREFECT.exists() else 'prefect'} {arguments}"
 
 
 def prefect_variables(server: Server) -> dict[str, str]:
