@@ -24,7 +24,12 @@ from tests.fix_postgres import PostgresServer
 PASSWORD = "sample-password-1"
 ROWS = 60
 # Restores go into the same and newer majors; an older one is not promised by PostgreSQL.
-PAIRS = [(15, 15), (15, 16), (15, 18), (16, 16), (16, 18), (18, 18)]
+# Of the matrix one on the same major and one across majors belong to every test run, the others to `make test-services`.
+PAIRS = [
+    (15, 15),
+    (16, 18),
+    *(pytest.param(*pair, marks=pytest.mark.services) for pair in [(15, 16), (15, 18), (16, 16), (18, 18)]),
+]
 
 
 @dataclass
