@@ -10,6 +10,9 @@ from core.swap_plan import DatabaseFacts, ServerFacts, Session, SwapPlan, refusa
 from tasks.database_properties import read_properties, read_server
 from tasks.postgres import Connection, connect, describe, translated
 
+# Our own sessions on the two databases; a moment after they are closed the server may still list them.
+PREFLIGHT = "nightshift swap preflight"
+
 # A walsender without a database is a physical standby's, or a base backup's.
 _SERVER: LiteralString = """
     SELECT pg_catalog.current_database(), r.rolname, r.rolsuper, r.rolcreatedb,
@@ -139,7 +142,7 @@ def _read_differences(
 def _read_properties(login: Database, name: str) -> DatabaseProperties:
     database = login.model_copy(update={"name": name})
     with (
-        connect(database, application_name="nightshift swap preflight") as connection,
+        connect(database, application_name=PREFLIGHT) as connection,
         translated("read the database's properties", describe(database)),
     ):
         return read_properties(connection)

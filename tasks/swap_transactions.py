@@ -16,7 +16,7 @@ from tenacity import RetryCallState, Retrying, retry_if_result, wait_fixed
 from core.errors import PermanentError
 from core.swap_plan import Marker, Session, SwapPlan, marker_text, read_marker
 from tasks.postgres import Connection
-from tasks.swap_facts import read_database_facts, read_sessions
+from tasks.swap_facts import PREFLIGHT, read_database_facts, read_sessions
 
 State = Literal["untouched", "reopened", "swapped"]
 OnWait = Callable[[tuple[Session, ...]], None]
@@ -82,9 +82,9 @@ def drain(
     `patience.on_wait` is told who is there, at first and whenever that changes. Raise PermanentError naming those who can neither wait nor be ended.
     """
     oids = (plan.live_oid, plan.copy_oid)
-    first = read_sessions(connection, oids)
+    present = read_sessions(connection, oids)
     told: set[int] = set()
-    left = _wait_for_none(connection, oids, patience, told) if first else ()
+    left = _wait_for_none(connection, oids, patience, told) if present else ()
     for session in left:
         # Not ours to end, as `terminable` says; its neighbours are ended nevertheless, and it may leave yet.
         with suppress(psycopg.errors.InsufficientPrivilege):
@@ -101,7 +101,11 @@ def drain(
             f"after {patience.seconds:g} s, and after they were told to end, there still was {'; '.join(map(str, stayed))}",
             f"{SERVES} End these sessions where they come from, or let a role that may (a superuser's session: a superuser) end them; then swap again.",
         )
-    return first, left
+    return _of_others(present), left
+
+
+def _of_others(sessions: Sequence[Session]) -> tuple[Session, ...]:
+    return tuple(session for session in sessions if session.application != PREFLIGHT)
 
 
 def _wait_for_none(
@@ -112,10 +116,11 @@ def _wait_for_none(
 
     def ask() -> tuple[Session, ...]:
         sessions = read_sessions(connection, oids)
-        if (pids := {session.pid for session in sessions}) != told:
+        others = _of_others(sessions)
+        if (pids := {session.pid for session in others}) != told:
             told.clear()
             told.update(pids)
-            patience.on_wait(sessions)
+            patience.on_wait(others)
         return sessions
 
     def last(state: RetryCallState) -> tuple[Session, ...]:
