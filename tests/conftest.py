@@ -16,5 +16,7 @@ pytest_plugins: list[str] = [
     "tests.fix_proxy",
     "tests.fix_streams",
     "tests.fix_restore",  # after fix_object_store and fix_postgres, which it imports
+    "tests.fix_kubernetes",
+    "tests.fix_velero",  # after fix_kubernetes
     "tests.fix_swap",  # after fix_postgres and fix_keeping, which it imports
 ]
