@@ -182,9 +182,9 @@ def swap_when_approved(
 ) -> State[None]:
     """Ask for the approval, verify the copy once more, swap, and report."""
     live = run.environment.databases[request.database].name
-    approval = ask_for_approval(run, waiting, live)
     try:
         with record.step("approve") as notes:
+            approval = ask_for_approval(run, waiting, live)
             notes.add(facts={"approver": approval.approver, "reason": approval.reason, "typed": approval.database_name})
         with record.step("verify again"):
             verify_again(waiting)

@@ -203,6 +203,8 @@ def show_trend(environment_name: str, newest: tuple[DrillPoint, ...]) -> tuple[D
         create_table_artifact(
             trend_rows(points), key=f"drill-trend-{environment_name}", description="Past drills, the newest first"
         )
+    # One point is no trend.
+    if len(points) > 1:
         create_image_artifact(
             trend_image(points, objective_minutes=environment.objectives.restore_minutes),
             key=f"drill-chart-{environment_name}",

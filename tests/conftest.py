@@ -18,5 +18,9 @@ pytest_plugins: list[str] = [
     "tests.fix_restore",  # after fix_object_store and fix_postgres, which it imports
     "tests.fix_kubernetes",
     "tests.fix_velero",  # after fix_kubernetes
+    "tests.fix_restored",  # after fix_postgres
+    "tests.fix_sample_servers",
     "tests.fix_swap",  # after fix_postgres and fix_keeping, which it imports
+    "tests.fix_scratch",  # after fix_keeping
+    "tests.fix_cluster",
 ]

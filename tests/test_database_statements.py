@@ -123,13 +123,18 @@ def test_privileges_are_read_with_quotes_and_grant_options() -> None:
     assert len(grant_statements("d", with_(acl=()))) == 2
 
 
+@pytest.mark.parametrize("major", [15, pytest.param(16, marks=pytest.mark.services), 18])
 def test_a_real_database_gets_the_properties_of_another(
-    any_postgres: PostgresServer, fresh_role: Callable[..., tuple[str, str]], fresh_database: Callable[..., str]
+    request: pytest.FixtureRequest,
+    major: int,
+    fresh_role: Callable[..., tuple[str, str]],
+    fresh_database: Callable[..., str],
 ) -> None:
-    owner, _ = fresh_role(any_postgres)
-    reader, _ = fresh_role(any_postgres)
-    source = fresh_database(any_postgres, options=f"OWNER {owner} ENCODING 'LATIN1' LOCALE 'C'")
-    any_postgres.execute(
+    server: PostgresServer = request.getfixturevalue(f"postgres_{major}")
+    owner, _ = fresh_role(server)
+    reader, _ = fresh_role(server)
+    source = fresh_database(server, options=f"OWNER {owner} ENCODING 'LATIN1' LOCALE 'C'")
+    server.execute(
         "postgres",
         f'ALTER DATABASE {source} SET search_path TO \'a, b\', "$user", "C"',
         f"ALTER DATABASE {source} SET DateStyle TO 'German'",
@@ -141,10 +146,10 @@ def test_a_real_database_gets_the_properties_of_another(
         f"ALTER DATABASE {source} CONNECTION LIMIT 5",
         f"COMMENT ON DATABASE {source} IS E'a \\\\ ''b'''",
     )
-    with any_postgres.connect(source) as session:
+    with server.connect(source) as session:
         wanted = read_properties(session)
     name = f'copy "{secrets.token_hex(4)}" \\ of \'it'
-    written = [create_database(name, wanted, server_major=any_postgres.major)]
+    written = [create_database(name, wanted, server_major=server.major)]
     written += [set_in_database(name, setting) for setting in wanted.settings]
     written += [
         *grant_statements(name, wanted),
@@ -152,11 +157,11 @@ def test_a_real_database_gets_the_properties_of_another(
         comment_on_database(name, wanted.comment),
     ]
     try:
-        any_postgres.execute("postgres", *written)
-        with any_postgres.connect(name) as session:
+        server.execute("postgres", *written)
+        with server.connect(name) as session:
             found = read_properties(session)
     finally:
-        any_postgres.execute("postgres", f"DROP DATABASE IF EXISTS {quoted(name)}")
+        server.execute("postgres", f"DROP DATABASE IF EXISTS {quoted(name)}")
     assert set(found.acl or ()) == set(wanted.acl or ())
     assert found.model_copy(update={"acl": None}) == wanted.model_copy(update={"acl": None})
 

@@ -1,7 +1,7 @@
 """pg_dumpall's globals, read: every name and text survives its quoting, what is not known is named, and what cannot be cut with certainty is refused."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.digest_sql import quoted
@@ -42,6 +42,7 @@ def dumped(role: GlobalRole) -> str:
     return f"CREATE ROLE {quoted(role.name)};\nALTER ROLE {quoted(role.name)} WITH {flags}{more};\n{comment}"
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(ROLES, unique_by=lambda role: role.name, max_size=4))
 def test_every_role_is_read_as_it_was_written(roles: list[GlobalRole]) -> None:
     found = parse_globals("--\n-- Roles\n--\n" + "\n".join(dumped(role) for role in roles))
@@ -49,6 +50,7 @@ def test_every_role_is_read_as_it_was_written(roles: list[GlobalRole]) -> None:
     assert found.not_understood == ()
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(ROLES, unique_by=lambda role: role.name, min_size=1, max_size=3), NAMES, TEXTS)
 def test_what_is_planned_is_read_back_as_it_was_meant(roles: list[GlobalRole], setting: str, value: str) -> None:
     text = "\n".join(dumped(role) for role in roles)

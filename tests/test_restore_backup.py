@@ -128,6 +128,7 @@ def test_a_directory_is_restored_from_its_files(
     assert copy.database.name not in databases(postgres_16)
 
 
+@pytest.mark.services
 def test_without_room_on_the_disk_it_is_streamed_and_said_so(
     taken: Taken, postgres_16: PostgresServer, restored_names: Named
 ) -> None:
@@ -151,9 +152,14 @@ def test_without_room_a_directory_says_what_it_needs(taken_as_directory: Taken, 
     ("patterns", "filled", "skipped"),
     [
         (("public.purchase",), {"public.purchase"}, {"FK CONSTRAINT public purchase purchase_customer_fkey"}),
-        (("public.customer",), {"public.customer"}, {"MATERIALIZED VIEW DATA public spent"}),
-        (("audit.*", "public.customer", "public.purchase", ODD), TABLES, set()),
-        (("my; schema.*",), {ODD}, {"MATERIALIZED VIEW DATA public spent"}),
+        pytest.param(
+            *(("public.customer",), {"public.customer"}, {"MATERIALIZED VIEW DATA public spent"}),
+            marks=pytest.mark.services,
+        ),
+        pytest.param(
+            *(("audit.*", "public.customer", "public.purchase", ODD), TABLES, set()), marks=pytest.mark.services
+        ),
+        pytest.param(*(("my; schema.*",), {ODD}, {"MATERIALIZED VIEW DATA public spent"}), marks=pytest.mark.services),
         (("audit.log",), {"audit.log_low", "audit.log_high"}, {"MATERIALIZED VIEW DATA public spent"}),
         (("audit.log_low",), {"audit.log_low"}, {"MATERIALIZED VIEW DATA public spent"}),
     ],

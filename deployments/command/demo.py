@@ -21,9 +21,9 @@ def demo_command(
         bool, typer.Option("--keep", help="Leave the platform running after the result, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Run the nightly backup once, end to end, on embedded parts; nothing is left running."""
+    """Back up, drill and restore once, end to end, on embedded parts; nothing is left running."""
     console.print(
-        "[bold]nightshift demo[/bold]: PostgreSQL, an S3 stand-in, a Prefect server and a worker on this machine, and one nightly backup"
+        "[bold]nightshift demo[/bold]: PostgreSQL, an S3 stand-in, a Prefect server and a worker on this machine, and on them a nightly backup, drills and a restore"
     )
     # The environments of this checkout, whatever folder the user's own are in.
     os.environ["NIGHTSHIFT_ENVIRONMENTS"] = str(CHECKOUT / "deployments" / "environments")
@@ -39,10 +39,10 @@ def demo_command(
 def _demonstrate(rows: int, keep: bool) -> bool:
     teller = Teller()
     # Prefect is imported while its server starts: either takes seconds, on a core of its own.
-    platform = Platform(platform_folder("demo"), rows=rows, tell=teller, meanwhile=_demo_backup)
+    platform = Platform(platform_folder("demo"), rows=rows, tell=teller, meanwhile=_demo_run)
     with platform:
         show_platform(platform)
-        well: bool = _demo_backup().back_up(platform)
+        well: bool = _demo_run().demonstrate(platform)
         if keep:
             console.print("Running until Ctrl-C.")
             platform.watch(threading.Event())
@@ -51,5 +51,5 @@ def _demonstrate(rows: int, keep: bool) -> bool:
     return well
 
 
-def _demo_backup() -> ModuleType:
-    return importlib.import_module("deployments.command.demo_backup")
+def _demo_run() -> ModuleType:
+    return importlib.import_module("deployments.command.demo_run")

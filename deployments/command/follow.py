@@ -123,7 +123,10 @@ def follow_run(
     every_seconds: float = _EVERY_SECONDS,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Iterator[RunView]:
-    """Given a run's id, yield how it stands, until and including its end, or until it waits for a person. A server that does not answer is waited for, for as long as patience says."""
+    """Given a run's id, yield how it stands, until and including its end, or until it waits for a person.
+
+    A server that does not answer is waited for, for as long as patience says.
+    """
     while True:
         view = _patiently(lambda: _view(client, run_id), patience_seconds)
         yield view

@@ -39,7 +39,7 @@ CONTENTS = (
         "demo",
         TRY_IT,
         "demo:demo_command",
-        "Run the nightly backup once, end to end, on this machine.",
+        "Back up, drill and restore once, end to end, on this machine.",
         own_platform=True,
     ),
     Entry(
@@ -49,7 +49,10 @@ CONTENTS = (
     Entry("check", SET_UP, "check:check_command", "Look whether an environment is ready."),
     Entry("backup", EVERY_DAY, "backup:backup_command", "Back up an environment's databases now."),
     Entry("app-state-backup", EVERY_DAY, "app_state:app_state_command", "Back up application state with Velero now."),
+    Entry("restore", EVERY_DAY, "restore:restore_command", "Restore a backup beside the live database, and prove it."),
+    Entry("undo-swap", EVERY_DAY, "restore:undo_swap_command", "Give the name back to the database before a swap."),
     Entry("catalog", EVERY_DAY, "catalog:catalog_command", "List an environment's backups."),
+    Entry("drill", PROVE, "drill:drill_command", "Rehearse a recovery, and mark the backup proven."),
     Entry("evidence", PROVE, "evidence:evidence_app", "Verify the chain of reports, or read one."),
 )
 

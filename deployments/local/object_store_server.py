@@ -20,9 +20,9 @@ _REGION = "us-east-1"
 class ObjectStoreServer:
     """The server, its bucket and the keys to it."""
 
-    def __init__(self, folder: DataFolder, bucket: str) -> None:
-        """Given the platform's claimed folder and the bucket's name, get ready to start."""
-        self.bucket = bucket
+    def __init__(self, folder: DataFolder, bucket: str, *more: str) -> None:
+        """Given the platform's claimed folder, the bucket's name and those of further buckets, get ready to start."""
+        self.bucket, self._buckets = bucket, (bucket, *more)
         self.port = free_port()
         self.endpoint_url = f"http://{HOST}:{self.port}"
         self.key_id = "nightshift" + secrets.token_hex(5)
@@ -39,11 +39,11 @@ class ObjectStoreServer:
         )
 
     def start(self) -> None:
-        """Start the server; `make_bucket` is to follow."""
+        """Start the server; `make_buckets` is to follow."""
         self.service.start()
 
-    def make_bucket(self) -> None:
-        """Wait until the server answers, and make the bucket. Raise PermanentError when it does not come about."""
+    def make_buckets(self) -> None:
+        """Wait until the server answers, and make the buckets. Raise PermanentError when it does not come about."""
         self.service.wait_until(lambda: answers(self.port), timeout_seconds=60)
         client = boto3.client(
             "s3",
@@ -55,8 +55,11 @@ class ObjectStoreServer:
             config=Config(proxies={}, connect_timeout=5, read_timeout=20, retries={"mode": "standard"}),
         )
         try:
-            client.create_bucket(Bucket=self.bucket)
+            for bucket in self._buckets:
+                client.create_bucket(Bucket=bucket)
         except (BotoCoreError, ClientError) as error:
-            raise PermanentError("make the bucket", f"{self.bucket} at {self.endpoint_url}", str(error)) from error
+            raise PermanentError(
+                "make the buckets", f"{', '.join(self._buckets)} at {self.endpoint_url}", str(error)
+            ) from error
         finally:
             client.close()

@@ -27,6 +27,8 @@ from deployments.local.sample_database import SampleInfo, load_sample
 from deployments.local.supervisor import Supervisor, Tell, signals_wait
 
 BUCKET = "nightshift-local"
+# Stands for the copy in another region; empty until somebody copies a backup there, as the demo does.
+COPY_BUCKET = "nightshift-local-copy"
 _NEEDED_MIB = 512
 
 
@@ -118,6 +120,8 @@ class Platform:
             "NIGHTSHIFT_LOCAL__STORE__BUCKET": self.store.bucket,
             "NIGHTSHIFT_LOCAL__DATABASES__APP__HOST": HOST,
             "NIGHTSHIFT_LOCAL__DATABASES__APP__PORT": str(self.postgres.port),
+            "NIGHTSHIFT_LOCAL__COPY_STORE__BUCKET": COPY_BUCKET,
+            "NIGHTSHIFT_LOCAL__COPY_STORE__ENDPOINT_URL": self.store.endpoint_url,
             "NIGHTSHIFT_LOCAL__SERVERS__LOCAL__HOST": HOST,
             "NIGHTSHIFT_LOCAL__SERVERS__LOCAL__PORT": str(self.postgres.port),
             "NIGHTSHIFT_LOCAL_ADMIN_PASSWORD": self.postgres.admin_password,
@@ -142,7 +146,7 @@ class Platform:
         self.folder.claim()
         self._check_space()
         self.prefect = PrefectServer(self.folder, preferred_port=self._preferred_port)
-        self.store = ObjectStoreServer(self.folder, BUCKET)
+        self.store = ObjectStoreServer(self.folder, BUCKET, COPY_BUCKET)
         self.postgres = EmbeddedPostgres(self.folder, choice=self._postgres_choice)
 
         # The Prefect server takes longest; the others start meanwhile.
@@ -154,7 +158,7 @@ class Platform:
         self._tell(f"filling the sample database ({self.rows:,} rows)")
         conninfo = self.postgres.admin_conninfo
         self.sample = load_sample(conninfo, rows=self.rows, backup_password=self._backup_password)
-        self.store.make_bucket()
+        self.store.make_buckets()
         self._tell("waiting for the Prefect server")
         self._meanwhile()
         self.prefect.wait_until_ready()
@@ -168,7 +172,7 @@ class Platform:
         write_record(self.folder.record, self.running)
 
     def _bucket_again(self) -> None:
-        self.store.make_bucket()
+        self.store.make_buckets()
         self._tell("the S3 stand-in keeps nothing over a restart: the backups in it are gone")
 
     def _check_space(self) -> None:

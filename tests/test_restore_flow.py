@@ -1,0 +1,191 @@
+"""The restore as a flow: side by side, compared, and, when approved, in the live database's place. Approvals come from the test; that a run waits for
+one in the UI is tested on the platform."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+
+from core.restore_record import WaitingCopy
+from flows import restore as restore_flow
+from flows import undo_swap as undo_flow
+from flows.undo_swap import undo_swap
+from tests.fix_nightly import Night
+
+pytestmark = pytest.mark.xdist_group("prefect")
+ASK = "SELECT count(*), sum(balance) FROM public.account"
+
+
+def rows(night: Night, name: str) -> Any:
+    with psycopg.connect(night.server.conninfo(name)) as connection:
+        return connection.execute(ASK).fetchone()
+
+
+def change(night: Night, name: str, statement: str) -> None:
+    with psycopg.connect(night.server.conninfo(name), autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def databases(night: Night) -> set[str]:
+    with psycopg.connect(night.server.conninfo("postgres")) as connection:
+        return {row[0] for row in connection.execute("SELECT datname FROM pg_database").fetchall()}
+
+
+def drop(night: Night, *names: str) -> None:
+    with psycopg.connect(night.server.conninfo("postgres"), autocommit=True) as connection:
+        for name in names:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+
+
+def approve(monkeypatch: pytest.MonkeyPatch, **answer: str) -> list[str]:
+    """Answer every form with these values; return the texts that were shown."""
+    shown: list[str] = []
+
+    def answered(*, wait_for_input: Any, key: str, timeout: int) -> Any:
+        shown.append(str(wait_for_input._description))
+        return SimpleNamespace(**answer)
+
+    for module in (restore_flow, undo_flow):
+        monkeypatch.setattr(module, "suspend_flow_run", answered)
+    return shown
+
+
+def test_a_backup_becomes_a_new_database_with_the_rows_of_its_snapshot_and_the_live_one_is_untouched(
+    night: Night,
+) -> None:
+    night.run(databases=["first"])
+    live = night.names["first"]
+    change(night, live, "DELETE FROM account WHERE id > 10")
+    state = night.restore(backup="newest-decoded", target="copy_of_first")
+    try:
+        assert state.is_completed(), state.message
+        assert rows(night, "copy_of_first")[0] == 500
+        assert rows(night, live)[0] == 10
+        facts = next(step.facts for step in night.report.steps if step.name == "restore and verify")
+        assert (facts["tables_compared"], facts["rows"], facts["skipped"]) == (1, 500, [])
+        again = night.restore(backup="newest-decoded", target="copy_of_first")
+        assert again.is_failed()
+        assert "copy_of_first" in str(again.message)
+    finally:
+        drop(night, "copy_of_first")
+
+
+def test_a_dry_run_tells_what_would_be_done_and_changes_nothing(night: Night) -> None:
+    night.run(databases=["first"])
+    before = databases(night)
+    state = night.restore(backup="newest-decoded", target="copy_of_first", dry_run=True)
+    assert state.is_completed(), state.message
+    assert "nothing was changed" in str(state.message)
+    assert databases(night) == before
+
+
+def test_without_a_backup_named_the_run_asks_and_shows_what_each_would_lose(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.run(databases=["first"])
+    shown = approve(monkeypatch, backup="newest-decoded")
+    state = night.restore(target="copy_of_first", dry_run=True)
+    assert state.is_completed(), state.message
+    assert "what would be lost" in shown[0]
+    assert "newest-decoded" in shown[0]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("newest-proven", "no backup is proven yet"),
+        ("20200101T000000Z-00000000", "there is no such backup"),
+        ("before:2020-01-01T00:00:00Z", "no decoded backup is older"),
+        ("yesterday", "it is no choice"),
+    ],
+)
+def test_a_backup_that_is_not_there_is_refused_with_what_is(night: Night, wanted: str, said: str) -> None:
+    night.run(databases=["first"])
+    state = night.restore(backup=wanted, target="copy_of_first")
+    assert state.is_failed()
+    assert said in str(state.message)
+    assert "copy_of_first" not in databases(night)
+
+
+def test_a_masked_copy_has_the_masked_data_and_a_failing_mask_leaves_no_copy(night: Night) -> None:
+    night.run(databases=["first"])
+    good, bad = night.folder / "mask.sql", night.folder / "bad.sql"
+    good.write_text("UPDATE public.account SET name = 'somebody', balance = 0;")
+    bad.write_text("UPDATE public.account SET no_such_column = 1;")
+    try:
+        state = night.restore(backup="newest-decoded", target="masked_first", masking=str(good))
+        assert state.is_completed(), state.message
+        assert rows(night, "masked_first") == (500, 0)
+        state = night.restore(backup="newest-decoded", target="masked_second", masking=str(bad))
+        assert state.is_failed()
+        assert "no_such_column" in str(state.message)
+        assert not {name for name in databases(night) if name.startswith(("masked_second", "nightshift_"))}
+    finally:
+        drop(night, "masked_first", "masked_second")
+
+
+def test_a_masked_copy_is_never_swapped_in(night: Night) -> None:
+    night.run(databases=["first"])
+    mask = night.folder / "mask.sql"
+    mask.write_text("DELETE FROM public.account;")
+    state = night.restore(backup="newest-decoded", masking=str(mask), swap_live=True)
+    assert state.is_failed()
+    assert "never takes a live database's place" in str(state.message)
+
+
+def test_after_an_approval_the_copy_takes_the_live_name_and_the_way_back_works(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.run(databases=["first"])
+    live = night.names["first"]
+    change(night, live, "DELETE FROM account WHERE id > 10")
+    shown = approve(monkeypatch, database_name=live, approver="on call", reason="rows were deleted")
+    state = night.restore(backup="newest-decoded", swap_live=True)
+    assert state.is_completed(), state.message
+    old = next(name for name in databases(night) if "_before_" in name)
+    try:
+        assert live in shown[0]
+        assert (rows(night, live)[0], rows(night, old)[0]) == (500, 10)
+        facts = next(step.facts for step in night.report.steps if step.name == "swap")
+        assert facts["outage_ms"] < 2000
+        approved = next(step.facts for step in night.report.steps if step.name == "approve")
+        assert (approved["approver"], approved["reason"]) == ("on call", "rows were deleted")
+        undone = undo_swap("night", old.rpartition("_")[2], return_state=True)
+        assert undone.is_completed(), undone.message
+        assert rows(night, live)[0] == 10
+    finally:
+        drop(night, *(name for name in databases(night) if "_undone_" in name or "_before_" in name))
+
+
+def test_another_name_typed_three_times_approves_nothing(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    night.run(databases=["first"])
+    live = night.names["first"]
+    approve(monkeypatch, database_name="something else", approver="on call", reason="none")
+    state = night.restore(backup="newest-decoded", target="copy_of_first", swap_live=True)
+    try:
+        assert state.is_failed()
+        assert "another name was typed" in str(state.message)
+        assert {live, "copy_of_first"} <= databases(night)
+    finally:
+        drop(night, "copy_of_first")
+
+
+def test_a_copy_that_was_written_to_before_its_approval_is_not_swapped_in(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.run(databases=["first"])
+    live = night.names["first"]
+
+    def approve_after_a_write(run: Any, waiting: WaitingCopy, _live: str) -> Any:
+        change(night, waiting.restored.name, "UPDATE account SET balance = 0 WHERE id = 1")
+        return SimpleNamespace(database_name=live, approver="on call", reason="none")
+
+    monkeypatch.setattr(restore_flow, "ask_for_approval", approve_after_a_write)
+    state = night.restore(backup="newest-decoded", target="copy_of_first", swap_live=True)
+    try:
+        assert state.is_failed()
+        assert "changed since it was verified" in str(state.message)
+        assert rows(night, live)[0] == 500
+    finally:
+        drop(night, "copy_of_first")
