@@ -153,13 +153,13 @@ def test_without_room_a_directory_says_what_it_needs(taken_as_directory: Taken, 
     [
         (("public.purchase",), {"public.purchase"}, {"FK CONSTRAINT public purchase purchase_customer_fkey"}),
         pytest.param(
-            *(("public.customer",), {"public.customer"}, {"MATERIALIZED VIEW DATA public spent"}),
+            ("public.customer",),
+            {"public.customer"},
+            {"MATERIALIZED VIEW DATA public spent"},
             marks=pytest.mark.services,
         ),
-        pytest.param(
-            *(("audit.*", "public.customer", "public.purchase", ODD), TABLES, set()), marks=pytest.mark.services
-        ),
-        pytest.param(*(("my; schema.*",), {ODD}, {"MATERIALIZED VIEW DATA public spent"}), marks=pytest.mark.services),
+        pytest.param(("audit.*", "public.customer", "public.purchase", ODD), TABLES, set(), marks=pytest.mark.services),
+        pytest.param(("my; schema.*",), {ODD}, {"MATERIALIZED VIEW DATA public spent"}, marks=pytest.mark.services),
         (("audit.log",), {"audit.log_low", "audit.log_high"}, {"MATERIALIZED VIEW DATA public spent"}),
         (("audit.log_low",), {"audit.log_low"}, {"MATERIALIZED VIEW DATA public spent"}),
     ],
