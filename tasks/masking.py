@@ -116,8 +116,7 @@ def _run(connection: Connection, statements: tuple[Statement, ...], on: str) -> 
             rows += cursor.rowcount if _writes(cursor.statusmessage) else 0
             _check_transaction(connection, transaction, statement, on)
         line = statements[-1].line
-        # What is deferred to the commit fails here, where it can be told from a lost connection.
-        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        # Constraints that are deferred fail here.
         connection.execute("COMMIT")
     except psycopg.Error as error:
         raise _failed(error, on, statement, line) from error
