@@ -125,6 +125,7 @@ def test_one_that_is_not_tuned_keeps_the_defaults_and_is_named_as_the_sources_su
         )
 
 
+@pytest.mark.services
 def test_a_folder_with_a_long_name_does(parent: Path) -> None:
     deep = parent / ("d" * 90)
     deep.mkdir()
@@ -224,6 +225,7 @@ AS_NOBODY = (
 
 
 @as_root
+@pytest.mark.services  # a second whole server: a few seconds of processor time
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is not here")
 def test_an_ordinary_user_has_one_too(parent: Path) -> None:
     # The system's own Python with our packages: ours may lie where only root can go.
