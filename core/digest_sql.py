@@ -83,7 +83,8 @@ def _source(schema_name: str, name: str, condition: str) -> str:
 def _value(alias: str, column: Column, plain_output: bool) -> str:
     value = f"{alias}.{quoted(column.name)}"
     if column.hashed_as == "native":
-        return value
+        # jsonb's hash is the same for 2 and [2], and for [] and {} (JsonbHashScalarValue and jsonb_hash_extended, src/backend/utils/adt/jsonb_op.c).
+        return f"{value}, jsonb_typeof({value})" if column.type == "jsonb" else value
     return f'ARRAY[{value}]::text COLLATE "C"' if plain_output else f'{value}::text COLLATE "C"'
 
 
