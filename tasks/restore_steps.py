@@ -36,7 +36,7 @@ from tasks.retrying import step
 from tasks.sealed import open_sealed, read_record, sealed_bytes
 from tasks.secrets import signing_keys
 from tasks.spool import free_bytes
-from tasks.swap import plan_swap, preview_swap, swap_databases, undo_swap
+from tasks.swap import plan_swap, preview_swap, recover_swap, swap_databases, undo_swap
 from tasks.verify_restored import verify_restored
 
 MIB = 1024 * 1024
@@ -349,7 +349,11 @@ def check_swap_early(request: RestoreRequest, live: str) -> None:
     """Raise PermanentError with the reasons that forbid a swap whatever the copy is: before hours of restoring."""
     environment = load_environment(request.environment)
     server = environment.servers[request.server]
-    if refusals := preview_swap(login_of(server, server.maintenance_database), live, request.restore_id):
+    login = login_of(server, server.maintenance_database)
+    # A swap that was killed in its middle left the live database closed: opening it comes before everything else.
+    if (recovered := recover_swap(login, live)).reopened:
+        get_run_logger().warning("%s", recovered.found)
+    if refusals := preview_swap(login, live, request.restore_id):
         raise PermanentError(
             "swap the databases", live, "; ".join(refusals), "Nothing was restored; leave out the swap, or mend this"
         )
