@@ -66,11 +66,16 @@ def drill_store(environment: Environment, *, from_copy: bool) -> ObjectStore:
     return ObjectStore.open(environment.reading_the_copy() if from_copy else environment)
 
 
+def _work_parent(environment: Environment) -> Path | None:
+    folder = environment.restore.spool_directory
+    return Path(folder) if folder else None
+
+
 @step("sweep what killed drills left")
 def sweep(environment_name: str) -> tuple[str, ...]:
     """Remove what killed drills of this environment left behind, and nothing else; return what it was."""
     environment = load_environment(environment_name)
-    return sweep_scratch(environment)
+    return sweep_scratch(environment, work_parent=_work_parent(environment))
 
 
 @step("choose the backup of {database} to drill")
@@ -93,9 +98,8 @@ def choose_backup_to_drill(
 def start_scratch(stack: ExitStack, drill: Drill) -> Scratch:
     """Start the server on which the copy is restored; it is removed when the stack is left."""
     environment = load_environment(drill.environment_name)
-    parent = environment.restore.spool_directory
     scratch = stack.enter_context(
-        open_scratch(environment, drill.manifest, run_id=drill.run_id, work_parent=Path(parent) if parent else None)
+        open_scratch(environment, drill.manifest, run_id=drill.run_id, work_parent=_work_parent(environment))
     )
     for swept in sweep_drills(scratch.login, environment.name):
         get_run_logger().warning("removed database %s, which a killed drill left", swept)
