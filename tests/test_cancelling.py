@@ -51,6 +51,7 @@ def admin(platform: Platform) -> Iterator[psycopg.Connection[Any]]:
         session.execute("DROP TABLE public.noise")
 
 
+@pytest.mark.services
 def test_a_run_that_is_cancelled_ends_pg_dump_within_seconds_and_leaves_nothing(
     platform: Platform,
     platform_client: SyncPrefectClient,

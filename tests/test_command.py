@@ -31,8 +31,8 @@ with_platform = pytest.mark.xdist_group("platform")
 COMMANDS = {
     "Try it": ["demo", "up"],
     "Set up": ["init", "check"],
-    "Every day": ["backup", "app-state-backup", "catalog"],
-    "Prove": ["evidence"],
+    "Every day": ["backup", "app-state-backup", "restore", "undo-swap", "catalog"],
+    "Prove": ["drill", "evidence"],
 }
 
 

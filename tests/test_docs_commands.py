@@ -42,9 +42,9 @@ NOT_RUN = {
     "nightshift init": "asks; tests/test_init.py answers",
     "nightshift demo": "is `make demo`",
     "nightshift app-state-backup": "needs a cluster with Velero: tests/cluster",
-    "nightshift drill": "the flow's own tests run it",
-    "nightshift restore": "the flow's own tests run it",
-    "nightshift undo-swap": "tests/test_swap.py swaps and undoes",
+    "nightshift drill": "tests/test_dr_drill.py runs its flow",
+    "nightshift restore": "tests/test_restore_flow.py runs its flow",
+    "nightshift undo-swap": "tests/test_restore_flow.py runs its flow",
     "velero": "another project's program, for looking by hand; needs a cluster",
     "kubectl": "as `velero`",
     "prefect worker start": "runs until it is ended: the platform's own worker is started so",
@@ -266,6 +266,7 @@ def test_the_sql_of_the_pages_is_right(postgres_16: PostgresServer) -> None:
             session.rollback()
 
 
+@pytest.mark.services
 @pytest.mark.xdist_group("platform")
 def test_the_first_commands_of_the_readme_work_on_a_platform(nightshift: NightshiftCommand) -> None:
     code, out, err = ended(nightshift("backup", "local"))
@@ -293,6 +294,7 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+@pytest.mark.services
 @pytest.mark.xdist_group("prefect")
 def test_a_server_of_ones_own_gets_the_pool_and_every_deployment(prefect_server: str) -> None:
     import yaml

@@ -51,6 +51,7 @@ def test_a_backup_that_was_restored_and_matches_is_proven_with_its_controls_and_
     assert scratch_folders(night) == []
 
 
+@pytest.mark.services
 def test_the_newest_unproven_backup_is_taken_and_an_older_one_when_it_is_proven(night: Night) -> None:
     night.run(databases=["first"])
     night.run(databases=["first"])
@@ -91,6 +92,7 @@ def test_a_backup_whose_stored_bytes_were_changed_is_refused_and_named(night: Ni
     assert scratch_folders(night) == []
 
 
+@pytest.mark.services
 def test_an_invariant_that_does_not_hold_fails_the_drill(night: Night) -> None:
     night.settings["drill"] = {
         "invariants": [
@@ -112,6 +114,7 @@ def test_without_any_backup_the_drill_says_what_to_do(night: Night) -> None:
     assert "nightshift backup night --database first" in str(state.message)
 
 
+@pytest.mark.services
 def test_a_recovery_time_over_its_objective_is_told_and_the_backup_is_proven(
     night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,7 @@ def test_a_lost_answer_to_the_manifest_does_not_make_a_second_backup_or_a_failur
     assert states_of(night, "first") == ["decoded"]
 
 
+@pytest.mark.services
 def test_s3_that_stays_down_for_the_dump_leaves_nothing(night: Night) -> None:
     night.faults.refuse("PUT", "/dump/", times=1000)
     state = night.run(databases=["first"])

@@ -154,6 +154,7 @@ def scratch_of(root: Path) -> Path:
     return Path((root / "up" / "scratch").read_text())
 
 
+@pytest.mark.services
 def test_ctrl_c_ends_everything_even_in_the_midst_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "data"
     monkeypatch.setenv("NIGHTSHIFT_DATA", str(root))
@@ -173,6 +174,7 @@ def test_ctrl_c_ends_everything_even_in_the_midst_of_a_run(tmp_path: Path, monke
         assert find_running() is None
 
 
+@pytest.mark.services
 def test_a_killed_platform_leaves_nothing_running_and_the_next_one_sweeps_its_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +209,7 @@ def run_sleeping_probe(running: RunningPlatform) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.services
 def test_sigterm_while_it_is_still_starting_ends_everything(tmp_path: Path) -> None:
     root = tmp_path / "data"
     with another_platform(root) as (process, lines):
