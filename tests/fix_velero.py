@@ -119,7 +119,8 @@ class Velero:
                 f"{root}/{document['apiVersion']}/namespaces/{namespace}/{kind.name.partition('.')[0]}",
                 {**copy, "metadata": kept},
             )
-        except ExistsError:
+        except (ExistsError, MissingError):
+            # The namespace was removed meanwhile: a restore that nobody waits for any more.
             return
 
     def _tell(self, plural: str, name: str, **status: Any) -> None:
