@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
-from typing import Literal
+from typing import Any, Literal
 
 from core.archive_listing import parse_listing
 from core.backup_id import make_backup_id
@@ -24,7 +24,7 @@ from core.pg_commands import pg_dump_command, pg_dumpall_globals_command, pg_res
 from tasks.clients import Clients, find_clients
 from tasks.digests import DigestResult, compute_digests
 from tasks.directory_dump import dump_directory_to_store
-from tasks.dump_stream import dump_to_store
+from tasks.dump_stream import Streamed, dump_to_store
 from tasks.dump_watch import watched_dump
 from tasks.object_store import ObjectStore
 from tasks.postgres import describe, libpq_environment
@@ -102,7 +102,7 @@ def take_backup(
                 _digests_beside(attempt, progress) as digests,
                 watched_dump(database, attempt.application_name, progress),
             ):
-                stored = _store(attempt, _watchful(progress, digests))
+                stored = _store(attempt, _watchful(progress.on_bytes, digests))
                 counted = digests.result()
             held.check()
         except BaseException:
@@ -123,21 +123,32 @@ def _digests_beside(attempt: _Attempt, progress: Progress) -> Iterator[Future[Di
             stop.set()
 
 
-def _watchful(progress: Progress, digests: Future[DigestResult]) -> Callable[[int, int], None]:
-    """The stream's callback: progress, and a digest that failed ends the dump at once rather than hours later."""
+def _watchful(on_bytes: Callable[[int, int], None], beside: Future[Any]) -> Callable[[int, int], None]:
+    """The stream's callback: what is done beside the dump and failed ends the dump at once rather than hours later."""
 
-    def on_bytes(plain: int, stored: int) -> None:
-        progress.on_bytes(plain, stored)
-        if digests.done():
-            digests.result()
+    def watching(plain: int, stored: int) -> None:
+        on_bytes(plain, stored)
+        if beside.done():
+            beside.result()
 
-    return on_bytes
+    return watching
 
 
 def _store(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> _Stored:
-    """Store globals and dump; compare the dump's listing with the catalogue."""
-    database, inventory, on = attempt.database, attempt.held.inventory, describe(attempt.database)
-    globals_ = dump_to_store(
+    """Store the dump and, beside it, the globals; compare the dump's listing with the catalogue."""
+    inventory, store_archive = attempt.held.inventory, _store_dump if attempt.database.jobs == 1 else _store_directory
+    with ThreadPoolExecutor(1, thread_name_prefix="globals") as pool:
+        dumped = pool.submit(_store_globals, attempt)
+        archive, listing = store_archive(attempt, _watchful(on_bytes, dumped))
+        globals_ = dumped.result()
+    coverage = compare_coverage(inventory.expected, parse_listing(listing), inventory.roles, globals_.text)
+    return _Stored(archive, globals_.part, coverage)
+
+
+def _store_globals(attempt: _Attempt) -> Streamed:
+    """Store roles and tablespaces, and return them as text too."""
+    database = attempt.database
+    return dump_to_store(
         attempt.store,
         attempt.folder,
         pg_dumpall_globals_command(
@@ -147,16 +158,13 @@ def _store(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> _Stored:
             lock_timeout_seconds=database.lock_timeout_seconds,
         ),
         attempt.child_environment,
-        on=on,
+        on=describe(database),
         name="globals.sql",
         relative="globals",
         level=database.compression_level,
         segment_bytes=attempt.segment_bytes,
         keep_text=True,
     )
-    archive, listing = _store_dump(attempt, on_bytes) if database.jobs == 1 else _store_directory(attempt, on_bytes)
-    coverage = compare_coverage(inventory.expected, parse_listing(listing), inventory.roles, globals_.text)
-    return _Stored(archive, globals_.part, coverage)
 
 
 def _store_dump(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> tuple[Archive, str]:

@@ -25,6 +25,9 @@ from tests.fix_object_store import FaultProxy, S3Server
 from tests.fix_postgres import PostgresServer
 from tests.fix_restore import OWNER, Taken, databases, take
 
+# Minutes of faults on real servers: make test-services.
+pytestmark = pytest.mark.services
+
 Named = Callable[..., str]
 
 

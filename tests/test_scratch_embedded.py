@@ -24,6 +24,9 @@ from tasks.scratch_isolation import Isolation
 from tests.fix_platform import CHECKOUT
 from tests.fix_scratch import WORDS, Bait, manifest_of, scratch_environment
 
+# Minutes of faults on real servers: make test-services.
+pytestmark = pytest.mark.services
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another OS user")
 SMALLEST = min(programs.major for programs in installed_servers())
 

@@ -19,6 +19,9 @@ from tasks.swap import recover_swap, swap_databases, undo_swap
 from tests.fix_proxy import BLOCK_BYTES, TcpProxy
 from tests.fix_swap import COMMENT, Pair, refused
 
+# Minutes of faults on real servers: make test-services.
+pytestmark = pytest.mark.services
+
 NewRole = Callable[..., tuple[str, str]]
 STEPS = ("begun", "marked", "refusing", "drained", "renamed", "swapped")
 CLOSED = {"refusing", "drained", "renamed"}
