@@ -51,6 +51,16 @@ class Restored(Record):
         """All phases together."""
         return sum(phase.ms for phase in self.phases)
 
+    @property
+    def reservations(self) -> str:
+        """What keeps this copy from being the whole database as it was, for a sentence; empty when nothing does."""
+        told = (
+            (self.partial, "only chosen tables"),
+            (bool(self.skipped), f"{len(self.skipped)} entries of the dump not restored"),
+            (self.masked, "masked after it was verified"),
+        )
+        return ", ".join(text for holds, text in told if holds)
+
 
 class Control(Record):
     """A negative control: a damage done on purpose, on what, and whether it was seen."""

@@ -134,13 +134,16 @@ def drill_one(
         )
     if verdict.failed:
         return
-    if verdict.proven:
+    # What was read from the copy proves the copy: the environment's own bucket may be damaged all the same.
+    if verdict.proven and not from_copy:
         with record.step("mark proven"):
             mark_proven(
                 run.environment.name, record.name, proven_record(drill, scratch, restored, verification, controls)
             )
     took = human_duration(restored.ms)
-    state = "proven" if verdict.proven else "not proven: the environment lacks something"
+    state = "not proven: the environment lacks something"
+    if verdict.proven:
+        state = "whole in the copy of the bucket (which does not prove the bucket itself)" if from_copy else "proven"
     record.finish(
         f"{manifest.backup_id} is {state}; {human_bytes(manifest.plain_bytes)} restored and verified in {took}"
     )

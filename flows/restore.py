@@ -111,6 +111,10 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
 
     with children_of_this_run():
         waiting = find_record(environment, request.restore_id)
+        if waiting is not None and waiting.flow_run_id != run.run_id:
+            raise ConfigurationError(
+                "restore", request.restore_id, "another run has this restore's id", "Start it again"
+            )
         if waiting is None:
             wanted = backup or ask_which_backup(request)
             try:
@@ -173,7 +177,8 @@ def restore_beside(
     with record.step("keep the record"):
         keep_record(request, copy.restored)
     took = human_duration(copy.restored.ms)
-    record.finish(f"{chosen.backup_id} is {request.target} on {request.server}, verified, in {took}")
+    but = f" ({copy.restored.reservations})" if copy.restored.reservations else ""
+    record.finish(f"{chosen.backup_id} is {request.target} on {request.server}, verified{but}, in {took}")
     return find_record(request.environment, request.restore_id)
 
 

@@ -16,13 +16,13 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 from typer.testing import CliRunner
 
 from core.errors import ConfigurationError, PermanentError, TemporaryError
-from deployments.command import backup, prefect_api, terminal
-from deployments.command.backup import how_to_cancel
+from deployments.command import prefect_api, run_flow, terminal
 from deployments.command.deploying import ensure_deployment
 from deployments.command.follow import ProgressView, RunView, StepView
 from deployments.command.main import CONTENTS, build_app
 from deployments.command.prefect_api import Server, find_server, server_of
 from deployments.command.run_display import show_run
+from deployments.command.run_flow import how_to_cancel
 from deployments.local.data_folder import CHECKOUT
 from deployments.local.platform import Platform
 from tests.fix_platform import NightshiftCommand, start_nightshift
@@ -237,7 +237,7 @@ def test_how_to_cancel_names_a_command_only_where_it_works_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id, program = UUID(int=7), tmp_path / "prefect"
-    for module in (backup, prefect_api):
+    for module in (run_flow, prefect_api):
         monkeypatch.setattr(module, "PREFECT", program)
     server = Server("https://prefect.example.com/api", "https://prefect.example.com")
     page = f"To end it: Cancel on its page, https://prefect.example.com/runs/flow-run/{run_id}"

@@ -131,3 +131,20 @@ def test_a_recovery_time_over_its_objective_is_told_and_the_backup_is_proven(
     assert state.is_completed(), state.message
     assert "over objective" in findings(night)
     assert state_of(night) == "proven"
+
+
+def test_a_whole_copy_in_another_region_does_not_prove_a_bucket_that_is_damaged(night: Night) -> None:
+    night.run(databases=["first"])
+    client, copied = night.s3.client, f"{night.bucket}-copy"
+    client.create_bucket(Bucket=copied)
+    for key in night.keys:
+        client.copy_object(Bucket=copied, Key=key, CopySource={"Bucket": night.bucket, "Key": key})
+    damaged = next(key for key in night.keys if "/dump/" in key)
+    body = client.get_object(Bucket=night.bucket, Key=damaged)["Body"].read()
+    client.put_object(Bucket=night.bucket, Key=damaged, Body=body[:-1] + bytes([body[-1] ^ 1]))
+    night.settings["copy_store"] = {"bucket": copied, "endpoint_url": night.faults.endpoint}
+    state = night.drill(databases=["first"], read_from_copy=True)
+    assert state.is_completed(), state.message
+    assert "does not prove the bucket itself" in str(state.message)
+    assert state_of(night) == "decoded"
+    assert night.drill(databases=["first"]).is_failed()

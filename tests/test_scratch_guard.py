@@ -110,6 +110,7 @@ def test_what_does_not_want_to_stop_is_killed_in_the_end(plan: Plan) -> None:
         wait_for(lambda: running_sleeps(marker))
         program.stop(seconds=0.5)
         wait_for(lambda: not running_sleeps(marker))
+        assert running_sleeps(marker) == []
 
 
 KILLED = (
