@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from tasks.kubernetes_client import KubernetesClient
 from tasks.postgres_binaries import installed_servers, wheel_libraries
 from tests.fix_platform import CHECKOUT
+from tests.waiting import wait_until
 
 IMAGE_VARIABLE = "NIGHTSHIFT_TEST_SCRATCH_IMAGE"
 IMAGE = "nightshift-test-postgres:1"
@@ -39,6 +41,23 @@ def drill_namespace(cluster: KubernetesClient) -> Iterator[str]:
     made = cluster.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     cluster.delete(f"/api/v1/namespaces/{name}", uid=made["metadata"]["uid"])
+
+
+@pytest.fixture
+def lab_controllers(cluster: KubernetesClient, tmp_path: Path) -> Iterator[None]:
+    """The lab's own controllers, which write the states of Velero's kinds, routes and external secrets. Ends the process itself."""
+    program = LAB / "controllers.py"
+    if not program.exists():
+        pytest.skip(f"no {program}")
+    log = tmp_path / "controllers.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, program], stdout=out, stderr=subprocess.STDOUT)
+    try:
+        wait_until(lambda: "ready" in log.read_text(), "the controllers are ready")
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 @pytest.fixture(scope="session")

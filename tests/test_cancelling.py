@@ -1,7 +1,6 @@
 """A nightly backup that is cancelled in the midst of its dump, through a real server and worker: it ends within seconds and leaves nothing."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -17,6 +16,7 @@ from deployments.command.follow import follow_run
 from deployments.local.platform import BUCKET, Platform
 from tests.fix_platform import below, wait_until_gone
 from tests.fix_proxy import TcpProxy
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("platform")
 
@@ -67,9 +67,9 @@ def test_a_run_that_is_cancelled_ends_pg_dump_within_seconds_and_leaves_nothing(
     run = platform_client.create_flow_run_from_deployment(
         deployment.id, parameters={"environment": "local", "retention": "skip"}, job_variables={"env": variables}
     )
-    wait_until(lambda: sessions(admin), 60, "the backup has begun")
+    wait_until(lambda: sessions(admin), "the backup has begun", seconds=60)
     proxy.slow_down(8 * MIB)
-    wait_until(lambda: uploads(s3), 60, "a part of the dump is stored")
+    wait_until(lambda: uploads(s3), "a part of the dump is stored", seconds=60)
     # From here on the rest of the dump would take minutes.
     proxy.slow_down(MIB // 5)
     dumps = [process for process in below(os.getpid()) if process.name() == "pg_dump"]
@@ -82,19 +82,11 @@ def test_a_run_that_is_cancelled_ends_pg_dump_within_seconds_and_leaves_nothing(
     assert uploads(s3) == []
     assert data_keys(s3) == before
     # Nor do its locks and its snapshot stay.
-    wait_until(lambda: not sessions(admin), 10, "the sessions have ended")
+    wait_until(lambda: not sessions(admin), "the sessions have ended", seconds=10)
 
 
 # The worker hears of a cancellation at its next look at the server.
 SOON_SECONDS = 15
-
-
-def wait_until(what: Callable[[], object], seconds: float, name: str) -> None:
-    """Wait until something is so; fail, naming it, when it does not come about."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {name}"
-        time.sleep(0.1)
 
 
 def sessions(admin: psycopg.Connection[Any]) -> list[str]:

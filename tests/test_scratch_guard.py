@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from tasks.scratch_isolation import NEEDED, GuardedProgram, Isolation, Plan
 from tasks.server_account import give, server_account
 from tests.fix_platform import CHECKOUT
 from tests.fix_scratch import WORDS, Bait
+from tests.waiting import wait_until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another OS user")
 
@@ -100,16 +100,16 @@ def test_a_daemon_that_it_left_ends_with_it(plan: Plan) -> None:
 def test_it_is_stopped_with_the_block(plan: Plan) -> None:
     marker = "4712.25"
     with GuardedProgram(["/bin/sleep", marker], plan):
-        wait_for(lambda: running_sleeps(marker))
+        wait_until(lambda: running_sleeps(marker), "it runs")
     assert running_sleeps(marker) == []
 
 
 def test_what_does_not_want_to_stop_is_killed_in_the_end(plan: Plan) -> None:
     marker = "4713.25"
     with GuardedProgram(["/bin/sh", "-c", f"trap '' TERM; sleep {marker}; sleep {marker}"], plan) as program:
-        wait_for(lambda: running_sleeps(marker))
+        wait_until(lambda: running_sleeps(marker), "it runs")
         program.stop(seconds=0.5)
-        wait_for(lambda: not running_sleeps(marker))
+        wait_until(lambda: not running_sleeps(marker), "it is gone")
         assert running_sleeps(marker) == []
 
 
@@ -131,10 +131,10 @@ def test_it_ends_with_a_worker_that_is_killed(plan: Plan) -> None:
     assert worker.stdout is not None
     with worker.stdout:
         assert worker.stdout.readline() == "runs\n"
-        wait_for(lambda: len(running_sleeps(marker)) == 2)
+        wait_until(lambda: len(running_sleeps(marker)) == 2, "both run")
         worker.kill()
         worker.wait()
-    wait_for(lambda: not running_sleeps(marker))
+    wait_until(lambda: not running_sleeps(marker), "it is gone")
 
 
 def test_a_program_that_is_not_there_is_named(plan: Plan) -> None:
@@ -221,12 +221,3 @@ def running_sleeps(marker: str) -> list[int]:
             if process.cmdline()[:1] and Path(process.cmdline()[0]).name == "sleep" and marker in process.cmdline():
                 found.append(process.pid)
     return found
-
-
-def wait_for(holds: object, seconds: float = 20.0) -> None:
-    """Wait until a condition holds."""
-    assert callable(holds)
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

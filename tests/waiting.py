@@ -1,0 +1,12 @@
+"""Waiting for what other processes and threads do."""
+
+import time
+from collections.abc import Callable
+
+
+def wait_until(what: Callable[[], object], name: str, *, seconds: float = 20) -> None:
+    """Wait until something is so; fail, naming it, when it does not come about."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {name}"
+        time.sleep(0.05)
