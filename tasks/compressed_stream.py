@@ -19,8 +19,9 @@ BLOCK_BYTES = 1024 * 1024
 REPORT_SECONDS = 0.5
 COMPRESSION_THREADS = 2
 # Rows repeat keys and phrases at distances beyond zstd's usual window and index. With this window, a whole one carried from job to job (zstd carries an eighth)
-# and this index, level 1 stores less than the usual level 3 and takes less processor time, for about 50 MiB of memory (docs/performance.md).
-WINDOW_LOG, WHOLE_WINDOW, HASH_LOG, CHAIN_LOG = 22, 9, 17, 16
+# and this index, level 1 stores nearly as little as the usual level 3 for 0.6 of its processor time and about 50 MiB of memory. An index twice as large leaves
+# many a processor's second cache: 6 % smaller, a third more time (docs/performance.md).
+WINDOW_LOG, WHOLE_WINDOW, HASH_LOG = 22, 9, 16
 JOB_BYTES = 8 * 1024 * 1024
 CAPTURE_BYTES = 64 * 1024 * 1024
 
@@ -132,7 +133,6 @@ def _parameters(level: int, threads: int) -> zstandard.ZstdCompressionParameters
         level,
         window_log=max(WINDOW_LOG, usual.window_log),
         hash_log=max(HASH_LOG, usual.hash_log),
-        chain_log=max(CHAIN_LOG, usual.chain_log),
         write_checksum=True,
         write_content_size=False,
         **({"threads": threads, "job_size": JOB_BYTES, "overlap_log": WHOLE_WINDOW} if threads else {}),
