@@ -3,10 +3,10 @@
     .venv/bin/python -m benchmarks.backup --mib 1024 --pairs 5
 
 Everything runs on this machine: PostgreSQL, the S3 stand-in (moto, which takes its share of the processors), the Prefect server and the flow, which is run
-as a worker runs it: a process of its own. The first round is a warm-up and not counted. The database is the sample plus generated rows (benchmarks/generated_database.py).
+as a worker runs it: a process of its own. The first round is a warm-up and not counted. The database is the sample plus generated rows (generated_database.py).
 
-A round: bare, without digests, bare, with digests, bare, the old way. Each backup is compared with the mean of the bare dumps right before and after it, since shared machines
-change their speed from minute to minute. The old way computes no digests, so its bar is against the backup without them.
+A round: bare, without digests, bare, with digests, bare, the old way. Each backup is compared with the mean of the bare dumps right before and after it:
+shared machines change their speed from minute to minute. The old way computes no digests, so its bar is against the backup without them.
 """
 
 import os
