@@ -5,6 +5,7 @@ a reference to it (core.secret_reference). Durations and sizes carry their unit 
 """
 
 import difflib
+import functools
 import re
 from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -240,6 +241,12 @@ class Backups(Section):
     )
 
 
+@functools.cache
+def _timezones() -> frozenset[str]:
+    """Read once: it looks into every file of the system's zone database, and each step of a run loads its environment anew."""
+    return frozenset(available_timezones())
+
+
 class Environment(Section):
     """One environment: its databases, its bucket, its rules."""
 
@@ -265,8 +272,8 @@ class Environment(Section):
     @field_validator("timezone")
     @classmethod
     def _known_timezone(cls, timezone: str) -> str:
-        if timezone not in available_timezones():
-            near = difflib.get_close_matches(timezone, available_timezones(), n=1)
+        if timezone not in _timezones():
+            near = difflib.get_close_matches(timezone, _timezones(), n=1)
             hint = f"did you mean {near[0]}?" if near else "such as Europe/Berlin, America/New_York, UTC"
             raise ValueError(f"{timezone!r} is not an IANA time zone; {hint}")
         return timezone
@@ -303,8 +310,10 @@ class Environment(Section):
         if self.copy_store is None:
             raise ValueError(f"environment {self.name} has no [copy_store]")
         given = self.copy_store.model_dump(exclude_none=True)
+        # Without an address of its own it is on AWS, wherever the bucket is; else a drill of the copy might read the bucket itself, and find it whole.
+        address = {"endpoint_url": self.copy_store.endpoint_url}
         # The prefix is the bucket's own: a copy made by replication has the same keys.
-        store = self.store.model_copy(update={**given, "prefix": self.prefix})
+        store = self.store.model_copy(update={**given, **address, "prefix": self.prefix})
         return self.model_copy(update={"store": store})
 
     @property

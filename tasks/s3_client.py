@@ -5,6 +5,7 @@ Repeating a request is botocore's business (`standard` mode, at most five attemp
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -83,17 +85,29 @@ def make_client(environment: Environment) -> S3Client:
         config = config.merge(overrides.pop("config")) if "config" in overrides else config
         settings |= overrides
     elif store.access_key_id and store.secret_access_key:
-        session = boto3.Session(
+        session = _session(
             aws_access_key_id=resolve(store.access_key_id).get_secret_value(),
             aws_secret_access_key=resolve(store.secret_access_key).get_secret_value(),
         )
     else:
-        session = boto3.Session()
+        session = _session()
     if store.endpoint_url:
         settings["endpoint_url"] = store.endpoint_url
     with s3_errors("make an S3 client", f"bucket {store.bucket}"):
         client: S3Client = session.client("s3", config=config, **settings)
     return client
+
+
+@functools.cache
+def _service_models() -> Any:
+    """botocore's descriptions of the services, read once: to read them is most of what a client costs, and each step of a run makes its own."""
+    return botocore.session.get_session().get_component("data_loader")
+
+
+def _session(**credentials: str) -> boto3.Session:
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _service_models())
+    return boto3.Session(botocore_session=session, **credentials)
 
 
 def _config(store: Store) -> Config:
