@@ -7,9 +7,10 @@ from pathlib import Path
 
 from core.environment import Environment
 from core.manifest import Manifest
+from tasks.drill_pod import sweep_pods
 from tasks.scratch_embedded import embedded_scratch
 from tasks.scratch_folder import sweep_folders
-from tasks.scratch_pod import pod_scratch, sweep_pods
+from tasks.scratch_pod import pod_scratch
 from tasks.scratch_record import Scratch
 from tasks.scratch_server import server_scratch
 
