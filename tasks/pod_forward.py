@@ -1,34 +1,44 @@
-"""A local Unix socket that leads to a port of a Pod, through the Kubernetes API (port-forward), so that libpq and pg_restore reach a Pod that nobody else does."""
+"""A local Unix socket that leads to a port of a Pod, through the Kubernetes API (port-forward), so that libpq and pg_restore reach a Pod that nobody else does.
 
+The Kubernetes client library's own port-forward reads without bound what is to be sent, and copies all of it for each 16 KiB that it sends: a restore of 100 MB
+took minutes and its size in memory. Here what is read waits until the other side has taken what was read before.
+"""
+
+import asyncio
+import json
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.typing import Subprotocol
 
-from core.errors import ConfigurationError, TemporaryError
+from core.errors import NightshiftError, TemporaryError
+from tasks.kubeconfig import find_connection
 
 logger = logging.getLogger(__name__)
+# At DEBUG it would log each frame, and the token of the first request.
+_quiet = logging.getLogger(f"{__name__}.websocket")
+_quiet.setLevel(logging.WARNING)
 
-BLOCK_BYTES = 256 * 1024
-_JOIN_SECONDS = 5.0
+BLOCK_BYTES = 128 * 1024
+# Binary frames, each beginning with the number of its channel: here 0 for the data, 1 for an error's text; the first frame of each says the port
+# (Kubernetes, pkg/kubelet/cri/streaming/portforward/websocket.go).
+PROTOCOL = Subprotocol("v4.channel.k8s.io")
+DATA, ERROR = b"\0", b"\1"
+_WRITE_BYTES = 1024 * 1024
+_LONGEST_FRAME_BYTES = 16 * 1024 * 1024
+_OPEN_SECONDS = 30.0
 _HANG_UP_SECONDS = 1.0
+_CLOSE_SECONDS = 10.0
 
-
-@dataclass(frozen=True)
-class Line:
-    """A connection to the Pod: the socket to read and write, and what ends it for good once the socket is closed."""
-
-    socket: socket.socket
-    hang_up: Callable[[], None] = lambda: None
-
-
-Dial = Callable[[], Line]
+Dial = Callable[[], Awaitable[ClientConnection]]
 
 
 @contextmanager
@@ -42,84 +52,99 @@ def forwarded_socket(path: Path, dial: Dial) -> Iterator["Forwarder"]:
 
 
 class Forwarder:
-    """Listens on a Unix socket; each connection gets one of its own to the Pod, and two threads."""
+    """Listens on a Unix socket, in a thread of its own; each connection gets one of its own to the Pod."""
 
     def __init__(self, path: Path, dial: Dial) -> None:
         self._dial = dial
-        self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
-        self._closed = False
+        self._serving: set[asyncio.Task[None]] = set()
         # The last reason why the Pod could not be reached: a client only sees that its connection was closed.
         self.last_error = ""
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen(64)
-        self._start(self._accept, "accept")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="pod-forward", daemon=True)
+        self._thread.start()
+        listening = asyncio.start_unix_server(self._serve, path, limit=BLOCK_BYTES)
+        try:
+            self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
+        except BaseException:
+            self._end_loop()
+            raise
 
     def close(self) -> None:
-        """Close the listener and every connection, and wait for the threads."""
-        with self._lock:
-            self._closed = True
-            open_now, self._open = tuple(self._open), set()
-        # A thread that waits in accept is woken by shutdown, not by close (Linux).
-        for end in (self._listener, *open_now):
-            _shut(end)
-            end.close()
-        for thread in tuple(self._threads):
-            thread.join(_JOIN_SECONDS)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self._start(lambda client=client: self._serve(client), "serve")  # type: ignore[misc]
-
-    def _serve(self, client: socket.socket) -> None:
-        try:
-            line = self._dial()
-        except Exception as error:  # noqa: BLE001 - whatever the client library raises, the client must see its connection end
-            self.last_error = f"{type(error).__name__}: {error}"
-            logger.warning("could not reach the Pod: %s", self.last_error)
-            client.close()
+        """Close the listener and every connection, and wait for the thread."""
+        if self._loop.is_closed():
             return
-        pod = line.socket
-        with self._lock:
-            go_on = not self._closed
-            if go_on:
-                self._open |= {client, pod}
-        if go_on:
-            back = threading.Thread(target=_pump, args=(pod, client), name="pod-forward back", daemon=True)
-            back.start()
-            _pump(client, pod)
-            back.join()
-        with self._lock:
-            self._open -= {client, pod}
-        client.close()
-        pod.close()
-        line.hang_up()
+        try:
+            asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop).result(_CLOSE_SECONDS)
+        except TimeoutError:
+            logger.warning("connections to the Pod did not end within %.0f s", _CLOSE_SECONDS)
+        self._end_loop()
 
-    def _start(self, run: Callable[[], None], what: str) -> None:
-        thread = threading.Thread(target=run, name=f"pod-forward {what}", daemon=True)
-        self._threads = [one for one in self._threads if one.is_alive()]
-        self._threads.append(thread)
-        thread.start()
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _hang_up(self) -> None:
+        self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker: we are in one
+        self._serving.add(task)
+        try:
+            pod = await self._dial()
+            try:
+                await _exchange(reader, writer, pod)
+            finally:
+                await pod.close()
+        except asyncio.CancelledError:
+            logger.debug("a connection to the Pod was ended from here")
+        except Exception as error:  # noqa: BLE001 - whatever the client library raises, the client must see its connection end
+            self.last_error = str(error) if isinstance(error, NightshiftError) else f"{type(error).__name__}: {error}"
+            logger.warning("could not reach the Pod: %s", self.last_error)
+        finally:
+            self._serving.discard(task)
+            writer.close()
+            with suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    """Pass bytes on until one end closes, then end both: a PostgreSQL session has no use for half a connection."""
-    with suppress(OSError):
-        while block := source.recv(BLOCK_BYTES):
-            target.sendall(block)
-    _shut(source)
-    _shut(target)
+async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pod: ClientConnection) -> None:
+    """Pass bytes on until one end closes, then end both: a PostgreSQL session has no use for half a connection. Raise what went wrong."""
+    directions = [asyncio.create_task(_to_pod(reader, pod)), asyncio.create_task(_from_pod(pod, writer))]
+    try:
+        await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for direction in directions:
+            direction.cancel()
+        ended = await asyncio.gather(*directions, return_exceptions=True)
+    for error in ended:
+        # That an end is closed is no error, whoever closed it.
+        if isinstance(error, Exception) and not isinstance(error, ConnectionClosed | ConnectionError):
+            raise error
 
 
-def _shut(end: socket.socket) -> None:
-    with suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
+async def _to_pod(reader: asyncio.StreamReader, pod: ClientConnection) -> None:
+    while block := await reader.read(BLOCK_BYTES):
+        # Returns when the connection has room again.
+        await pod.send(DATA + block)
+
+
+async def _from_pod(pod: ClientConnection, writer: asyncio.StreamWriter) -> None:
+    begun: set[bytes] = set()
+    while True:
+        frame = await pod.recv(decode=False)
+        channel = frame[:1]
+        if channel not in begun:
+            begun.add(channel)  # the port's number
+        elif channel == DATA:
+            writer.write(memoryview(frame)[1:])
+            await writer.drain()
+        elif channel == ERROR:
+            raise TemporaryError("forward a port", "the Pod", frame[1:].decode(errors="replace").strip())
 
 
 def pod_dialer(context: str | None, namespace: str, pod: str, port: int) -> Dial:
@@ -128,41 +153,55 @@ def pod_dialer(context: str | None, namespace: str, pod: str, port: int) -> Dial
     Each connection loads its credentials anew: those of a managed cluster last minutes. Raise (in the function) ConfigurationError without a cluster,
     TemporaryError when the API server refuses the connection.
     """
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward?{urlencode({'ports': port})}"
 
-    # Imported here: it takes seconds and 50 MiB, which drills without Pods need not spend; and not in `dial`, whose caller has a time-out.
-    from kubernetes import client, config, stream  # noqa: PLC0415
-
-    def dial() -> Line:
+    async def dial() -> ClientConnection:
+        # In a thread: a plugin that fetches credentials takes its time, and other connections go on meanwhile.
+        connection = await asyncio.to_thread(find_connection, context)
+        tls: dict[str, Any] = {"ssl": connection.tls} if connection.server.startswith("https:") else {}
+        if connection.tls_server_name:
+            tls["server_hostname"] = connection.tls_server_name
         try:
-            api = client.CoreV1Api(config.new_client_from_config(context=context))  # type: ignore[no-untyped-call]
-        except config.ConfigException:
-            if context is not None:
-                raise ConfigurationError("reach the Pod", pod, f"the kubeconfig has no context {context}") from None
-            try:
-                settings = client.Configuration()
-                config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-            except config.ConfigException as error:
-                raise ConfigurationError("reach the Pod", pod, str(error), "Set KUBECONFIG for the worker") from error
-            api = client.CoreV1Api(client.ApiClient(settings))
-        try:
-            forward = stream.portforward(api.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
-        except client.ApiException as error:
-            raise TemporaryError("forward a port", f"Pod {namespace}/{pod}", str(error.reason), "") from error
-        end = forward.socket(port)
-        # The library's own wrapper only intercepts an option that we do not set.
-        return Line(getattr(end, "_socket", end), lambda: _hang_up(forward))
+            line = await connect(
+                f"ws{connection.server.removeprefix('http')}{path}",
+                subprotocols=[PROTOCOL],
+                compression=None,
+                additional_headers={"Authorization": f"Bearer {connection.token}"} if connection.token else {},
+                user_agent_header="nightshift",
+                proxy=connection.proxy or True,
+                open_timeout=_OPEN_SECONDS,
+                close_timeout=_HANG_UP_SECONDS,
+                # A Pod that does not read for a while, since it has much to do, does not answer either: TCP says whether the other side lives.
+                ping_interval=None,
+                max_size=_LONGEST_FRAME_BYTES,
+                write_limit=_WRITE_BYTES,
+                logger=_quiet,
+                **tls,
+            )
+        except (OSError, TimeoutError, WebSocketException) as error:
+            raise TemporaryError("forward a port", f"Pod {namespace}/{pod}", _reason(error)) from error
+        _keep_alive(line.transport.get_extra_info("socket"))
+        return line
 
     return dial
 
 
-def _hang_up(forward: Any) -> None:
-    """End the library's connection when its own thread did not, as when the Pod went first; the thread is given a moment, since it may be sending."""
-    wait = Retrying(
-        retry=retry_if_result(bool),
-        stop=stop_after_delay(_HANG_UP_SECONDS),
-        wait=wait_fixed(0.05),
-        retry_error_callback=lambda _: None,
-    )
-    wait(lambda: forward.connected)
-    with suppress(Exception):
-        forward.websocket.shutdown()
+def _keep_alive(tcp: socket.socket) -> None:
+    """Have the kernel ask every half minute whether the other side lives: balancers forget silent connections, and a restore may be silent for hours."""
+    for level, option, value in (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    ):
+        tcp.setsockopt(level, option, value)
+
+
+def _reason(error: Exception) -> str:
+    """What the API server says of a connection that it refused, else the error itself."""
+    if isinstance(error, InvalidStatus):
+        said = ""
+        with suppress(ValueError, AttributeError):
+            said = str(json.loads(error.response.body or b"{}").get("message") or "")
+        return f"{error.response.status_code}: {said or error.response.reason_phrase}"
+    return f"{type(error).__name__}: {error}".removesuffix(": ")

@@ -13,11 +13,13 @@ pytest_plugins: list[str] = [
     "tests.fix_postgres",
     "tests.fix_prefect",
     "tests.fix_nightly",  # after those that it imports
+    "tests.fix_flow_child",  # after fix_nightly, which it imports
     "tests.fix_proxy",
     "tests.fix_streams",
     "tests.fix_restore",  # after fix_object_store and fix_postgres, which it imports
     "tests.fix_kubernetes",
     "tests.fix_velero",  # after fix_kubernetes
+    "tests.fix_port_forward",
     "tests.fix_restored",  # after fix_postgres
     "tests.fix_sample_servers",
     "tests.fix_swap",  # after fix_postgres and fix_keeping, which it imports
