@@ -114,6 +114,12 @@ class Bench:
         return report, finished.peak_bytes
 
 
+def make_platform(folder: Path) -> Platform:
+    """A platform with a small sample, not started yet. Its S3 stand-in keeps objects in memory: the disks of a real S3 are not this machine's."""
+    os.environ["MOTO_S3_DEFAULT_KEY_BUFFER_SIZE"] = str(1 << 40)
+    return Platform(folder, rows=SAMPLE_ROWS, preferred_port=0)
+
+
 def fill(platform: Platform, size_bytes: int) -> None:
     """Add generated rows to the platform's database."""
     generate(make_conninfo(platform.postgres.admin_conninfo, dbname="platform"), size_bytes=size_bytes)
@@ -160,11 +166,11 @@ def measure(mib: int, pairs: int) -> tuple[Runs, float]:
     """All rounds at this size; and the peak memory (bytes) of one run at a tenth of it."""
     with tempfile.TemporaryDirectory(prefix="nightshift-benchmark-") as folder:
         scratch = Path(folder)
-        with Platform(scratch / "small", rows=SAMPLE_ROWS, preferred_port=0) as platform:
+        with make_platform(scratch / "small") as platform:
             fill(platform, mib * MIB // 10)
             _, small_peak = Bench(platform, scratch).backup("full")
         runs = Runs()
-        with Platform(scratch / "large", rows=SAMPLE_ROWS, preferred_port=0) as platform:
+        with make_platform(scratch / "large") as platform:
             fill(platform, mib * MIB)
             bench = Bench(platform, scratch)
             for number in range(pairs + 1):

@@ -20,11 +20,10 @@ import psycopg
 import typer
 from psycopg.conninfo import make_conninfo
 
-from benchmarks.backup import MIB, SAMPLE_ROWS, Bench, fill
+from benchmarks.backup import MIB, Bench, fill, make_platform
 from benchmarks.measuring import Ratio, finish, median_ratio, timed
 from core.environment import Environment
 from core.evidence import Report
-from deployments.local.platform import Platform
 from tasks.catalogue import read_catalogue, read_manifest
 from tasks.clients import find_clients
 from tasks.evidence import read_report
@@ -117,12 +116,12 @@ def measure(mib: int, pairs: int) -> tuple[Runs, int]:
         scratch = Path(folder)
         # The scratch servers run as another user, where we are root.
         scratch.chmod(0o755)
-        with Platform(scratch / "small", rows=SAMPLE_ROWS, preferred_port=0) as platform:
+        with make_platform(scratch / "small") as platform:
             fill(platform, mib * MIB // 10)
             bench = Bench(platform, scratch)
             timed([sys.executable, "-c", BACK_UP], environment=bench.flow_environment)
             _, _, small_peak = drill(bench)
-        with Platform(scratch / "large", rows=SAMPLE_ROWS, preferred_port=0) as platform:
+        with make_platform(scratch / "large") as platform:
             fill(platform, mib * MIB)
             bench = Bench(platform, scratch)
             archive = scratch / "bare.pgdump"
