@@ -179,12 +179,16 @@ def run_facts(run: VeleroRun) -> dict[str, Any]:
     return run.model_dump(mode="json", exclude_none=True)
 
 
-def run_findings(run: VeleroRun, velero_namespace: str) -> tuple[Finding, ...]:
-    """Given a run that ended, return what an operator must know: an error with Velero's own reasons unless it is Completed, and its warnings."""
+def run_findings(run: VeleroRun, velero_namespace: str, first_error: str = "") -> tuple[Finding, ...]:
+    """Given a run that ended, return what an operator must know: an error with Velero's own reasons unless it is Completed, and its warnings.
+
+    `first_error`: the first one of its results (core.velero_results), since a run's message tells the first finding only.
+    """
     noun = run.kind.lower()
     look = f"velero {noun} describe {run.name} --details -n {velero_namespace}; velero {noun} logs {run.name} -n {velero_namespace}"
     if not run.well:
-        return (Finding(severity="error", text=f"{run.kind} {run.name} ended {run.why} → {look}"),)
+        first = f"; first error: {first_error}" if first_error else ""
+        return (Finding(severity="error", text=f"{run.kind} {run.name} ended {run.why}{first} → {look}"),)
     found = []
     if run.warnings:
         # A restore warns of whatever is there already (kube-root-ca.crt, say): worth a note, no more.

@@ -21,18 +21,20 @@ from core.state_facts import (
     rehearsal_findings,
 )
 from core.velero import VeleroRun, backup_name, run_facts, run_findings
+from core.velero_results import VeleroErrors, error_findings, has_errors
 from flows.nightly_backup import EnvironmentName
 from tasks.app_state_steps import (
     ask_for_backup,
     check_cluster,
     compare_with_backup,
+    find_errors,
     list_objects,
     remove_scratch,
     restore_beside,
     try_backup,
     wait_for_velero,
 )
-from tasks.recording import Record, outcome_sentence
+from tasks.recording import Notes, Record, outcome_sentence
 from tasks.report_steps import begin_run, write_report
 
 
@@ -122,10 +124,7 @@ def back_up_state(
 
     with record.step("wait for Velero") as notes:
         made.backup = wait_for_velero(environment, "backups", asked.backup.name)
-        notes.add(
-            facts=run_facts(made.backup),
-            findings=run_findings(made.backup, settings.velero_namespace),
-        )
+        note_end(environment, settings, notes, made.backup, run_id)
 
     if drill and made.backup.well:
         with record.step("list the objects after") as notes:
@@ -146,7 +145,7 @@ def rehearse(environment: str, settings: AppState, record: Record, made: Made, *
         with record.step("restore beside") as notes:
             begun = restore_beside(environment, backup.name, namespace, run_id)
             restore = wait_for_velero(environment, "restores", begun.restore.name)
-            notes.add(facts=run_facts(restore), findings=run_findings(restore, settings.velero_namespace))
+            note_end(environment, settings, notes, restore, run_id)
 
         with record.step("compare") as notes:
             found = compare_with_backup(environment, begun, backup.created, before=before, after=after, run_id=run_id)
@@ -160,3 +159,12 @@ def rehearse(environment: str, settings: AppState, record: Record, made: Made, *
 
     objects = sum(one.restored for one in found.compared)
     record.finish(f"{objects} objects restored beside and compared")
+
+
+def note_end(environment: str, settings: AppState, notes: Notes, run: VeleroRun, run_id: str) -> None:
+    """Note how a Backup or Restore ended, and, when not well, what Velero says of it."""
+    notes.add(facts=run_facts(run))
+    errors = find_errors(environment, run, run_id) if has_errors(run) else VeleroErrors()
+    first = next(iter(errors.texts), "")
+    ended = run_findings(run, settings.velero_namespace, first)
+    notes.add(facts={}, findings=(*ended, *error_findings(run, errors, settings.velero_namespace)))

@@ -1,4 +1,4 @@
-"""The steps of the application-state backup, each a Prefect task: check before, list the objects, ask Velero, wait, rehearse, remove.
+"""The steps of the application-state backup, each a Prefect task: check before, list the objects, ask Velero, wait, ask for errors, rehearse, remove.
 
 Each step opens its own client of the Kubernetes API and closes it: credentials last minutes, and a step that is tried again begins with fresh ones.
 """
@@ -14,10 +14,11 @@ from prefect import get_run_logger
 from core.checks import Check, failed_checks
 from core.environment import Environment
 from core.environment_restore import AppState
-from core.errors import PermanentError
+from core.errors import NightshiftError, PermanentError
 from core.state_comparison import Inventory
 from core.state_facts import app_state_of
 from core.velero import VeleroRun, backup_document
+from core.velero_results import VeleroErrors
 from tasks.drill_namespace import remove_namespace
 from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
@@ -25,6 +26,7 @@ from tasks.recording import utc_now
 from tasks.rehearse_state import Begun, Rehearsed, begin_restore, compare_copy, look_at
 from tasks.retrying import step
 from tasks.velero import check_velero, collection, make_backup, wait_for_end
+from tasks.velero_results import fetch_errors
 
 _LOG_LEVELS = {"passed": logging.INFO, "warning": logging.WARNING, "failed": logging.ERROR}
 
@@ -89,6 +91,16 @@ def wait_for_velero(environment_name: str, plural: str, name: str) -> VeleroRun:
         return wait_for_end(
             client, settings, plural, name, on_change=lambda run: logger.info("%s: %s", run.name, run.standing)
         )
+
+
+@step("fetch the errors of {run.name}")
+def find_errors(environment_name: str, run: VeleroRun, run_id: str) -> VeleroErrors:
+    """Fetch the first errors of a Backup or Restore that did not end well, or say why they cannot be had; that fails no run that has failed already."""
+    try:
+        with _cluster(environment_name) as (environment, settings, client):
+            return fetch_errors(client, settings, environment.name, run, run_id)
+    except NightshiftError as error:
+        return VeleroErrors(why_not=error.found)
 
 
 @step("restore {namespace} beside")

@@ -6,55 +6,21 @@ Of the controllers it plays two: a new namespace gets its ConfigMap and ServiceA
 It does not: validate, default, apply, check rights (every SelfSubjectAccessReview is allowed but those in `denied`), or enforce quotas.
 """
 
-import copy
 import json
 import threading
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
 
-Document = dict[str, Any]
+from tests.fix_kubernetes_objects import KINDS, ApiError, Document, Objects, chosen
 
-# group/version → plural: (kind, namespaced)
-KINDS: dict[str, dict[str, tuple[str, bool]]] = {
-    "v1": {
-        "namespaces": ("Namespace", False),
-        "configmaps": ("ConfigMap", True),
-        "secrets": ("Secret", True),
-        "services": ("Service", True),
-        "serviceaccounts": ("ServiceAccount", True),
-        "pods": ("Pod", True),
-        "resourcequotas": ("ResourceQuota", True),
-        "events": ("Event", True),
-    },
-    "apps/v1": {"deployments": ("Deployment", True), "replicasets": ("ReplicaSet", True)},
-    # As in Kubernetes 1.20: the preferred version of a group need not have all of its kinds.
-    "batch/v1": {"jobs": ("Job", True)},
-    "batch/v1beta1": {"cronjobs": ("CronJob", True)},
-    "networking.k8s.io/v1": {"ingresses": ("Ingress", True)},
-    "velero.io/v1": {
-        "backups": ("Backup", True),
-        "restores": ("Restore", True),
-        "backupstoragelocations": ("BackupStorageLocation", True),
-    },
-}
-
-
-class ApiError(Exception):
-    """An answer that is a Status."""
-
-    def __init__(self, code: int, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.status = {"kind": "Status", "apiVersion": "v1", "code": code, "reason": reason, "message": message}
+__all__ = ["Document", "KubernetesApi", "kubernetes"]
 
 
 @dataclass
@@ -69,16 +35,15 @@ class Fault:
     after: bool = False
 
 
-class KubernetesApi:
-    """The state behind the HTTP server, and what a test does with it."""
+class KubernetesApi(Objects):
+    """The state, the HTTP server before it, and what a test does with both."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.objects: dict[tuple[str, str, str, str], Document] = {}
-        self.log: list[tuple[int, str, Document]] = []
-        self.version, self.oldest = 100, 0
+        super().__init__()
         self.tokens = {"first-token"}
         self.denied: set[tuple[str, str]] = set()
+        # Kinds (plurals) that this cluster does not have.
+        self.absent: set[str] = set()
         self.requests: list[tuple[str, str]] = []
         self._faults: list[Fault] = []
         self._watch_generation = 0
@@ -111,22 +76,6 @@ class KubernetesApi:
         """How many requests of a method had this in their path."""
         return sum(1 for done, path in self.requests if done == method and part in path)
 
-    def put(self, document: Document, *, seconds_ago: int = 0) -> Document:
-        """Create an object directly, as another client would have so many seconds ago."""
-        group_version, plural = _where(document["apiVersion"], document["kind"])
-        namespace, name = document["metadata"].get("namespace", ""), document["metadata"]["name"]
-        made = self.create(group_version, plural, namespace, document)
-        if seconds_ago:
-            earlier = {"metadata": {"creationTimestamp": _now(seconds_ago)}}
-            made = self.merge(group_version, plural, namespace, name, earlier)
-        return made
-
-    def set_status(self, group_version: str, plural: str, namespace: str, name: str, **status: Any) -> Document:
-        """Write into an object's status, as its controller would."""
-        with self.changed:
-            there = self.read(group_version, plural, namespace, name)
-            return self._store((group_version, plural, namespace, name), {**there, "status": {**there.get("status", {}), **status}}, "MODIFIED")  # fmt: skip
-
     def kubeconfig(self, folder: Path, token: str = "first-token") -> Path:  # noqa: S107 - of nobody
         """Write a kubeconfig for this API and return its path."""
         file = folder / "kubeconfig"
@@ -145,94 +94,12 @@ class KubernetesApi:
         self._server.shutdown()
         self._server.server_close()
 
-    # What requests do
-
-    def read(self, group_version: str, plural: str, namespace: str, name: str) -> Document:
-        key = (group_version, plural, namespace, name)
-        if key not in self.objects:
-            raise ApiError(404, "NotFound", f'{plural} "{name}" not found')
-        return copy.deepcopy(self.objects[key])
-
-    def create(
-        self, group_version: str, plural: str, namespace: str, document: Document, *, dry_run: bool = False
-    ) -> Document:
-        with self.changed:
-            document = copy.deepcopy(document)
-            name = document["metadata"]["name"]
-            key = (group_version, plural, namespace, name)
-            if key in self.objects:
-                raise ApiError(409, "AlreadyExists", f'{plural} "{name}" already exists')
-            if namespace and ("v1", "namespaces", "", namespace) not in self.objects:
-                raise ApiError(404, "NotFound", f'namespaces "{namespace}" not found')
-            document["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": _now()}
-            document["metadata"] |= {"namespace": namespace} if namespace else {}
-            if dry_run:
-                return document
-            self._store(key, document, "ADDED")
-            self._play_controllers(plural, namespace or name, document)
-            return self.read(*key)
-
-    def merge(self, group_version: str, plural: str, namespace: str, name: str, patch: Document) -> Document:
-        with self.changed:
-            there = self.read(group_version, plural, namespace, name)
-            expected = patch.get("metadata", {}).get("resourceVersion")
-            if expected and expected != there["metadata"]["resourceVersion"]:
-                raise ApiError(409, "Conflict", f'{plural} "{name}": the object has been modified')
-            return self._store((group_version, plural, namespace, name), _merged(there, patch), "MODIFIED")
-
-    def delete(self, group_version: str, plural: str, namespace: str, name: str, uid: str | None) -> Document:
-        with self.changed:
-            there = self.read(group_version, plural, namespace, name)
-            if uid and there["metadata"]["uid"] != uid:
-                raise ApiError(409, "Conflict", "the UID in the precondition does not match")
-            if plural == "namespaces":
-                for key in [key for key in self.objects if key[2] == name]:
-                    self._remove(key)
-            self._remove((group_version, plural, namespace, name))
-            return there
-
-    def select(self, group_version: str, plural: str, namespace: str, query: dict[str, str]) -> list[Document]:
-        return [
-            copy.deepcopy(document)
-            for key, document in sorted(self.objects.items())
-            if key[:2] == (group_version, plural)
-            and (not namespace or key[2] == namespace)
-            and _chosen(document, query)
-        ]
-
-    def events_after(self, version: int) -> list[tuple[int, str, Document]]:
-        if version < self.oldest:
-            raise ApiError(410, "Expired", f"too old resource version: {version} ({self.oldest})")
-        return [event for event in self.log if event[0] > version]
-
     def fault_for(self, method: str, path: str, *, after: bool) -> Fault | None:
         for fault in self._faults:
             if fault.times and fault.after == after and fault.method == method and fault.part in path:
                 fault.times -= 1
                 return fault
         return None
-
-    def _store(self, key: tuple[str, str, str, str], document: Document, kind: str) -> Document:
-        self.version += 1
-        document["metadata"]["resourceVersion"] = str(self.version)
-        self.objects[key] = document
-        self.log.append((self.version, kind, copy.deepcopy(document)))
-        self.changed.notify_all()
-        return copy.deepcopy(document)
-
-    def _remove(self, key: tuple[str, str, str, str]) -> None:
-        document = self.objects.pop(key)
-        self.version += 1
-        document["metadata"]["resourceVersion"] = str(self.version)
-        self.log.append((self.version, "DELETED", document))
-        self.changed.notify_all()
-
-    def _play_controllers(self, plural: str, namespace: str, document: Document) -> None:
-        if plural == "namespaces":
-            for kind, name in (("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")):
-                self.put({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}})
-        if plural == "resourcequotas":
-            self.set_status("v1", plural, namespace, document["metadata"]["name"], hard=document["spec"]["hard"])
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -276,13 +143,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(error.code, error.status)
 
     def _carry_out(self, method: str, path: str, query: dict[str, str], body: Document) -> Document:  # noqa: PLR0911 - one a verb
-        if method == "GET" and (found := _discovery(path)) is not None:
+        if method == "GET" and (found := _discovery(path, self.api.absent)) is not None:
             return found
         if path.endswith("/selfsubjectaccessreviews"):
             attributes = body["spec"]["resourceAttributes"]
             return {**body, "status": {"allowed": (attributes["verb"], attributes["resource"]) not in self.api.denied}}
         group_version, namespace, plural, name = _parts(path)
-        if plural not in KINDS.get(group_version, {}):
+        if plural not in KINDS.get(group_version, {}) or plural in self.api.absent:
             raise ApiError(404, "NotFound", "the server could not find the requested resource")
         match method:
             case "GET" if name:
@@ -340,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
             for number, change, document in events:
                 version = number
                 same = document["kind"] == kind and document["metadata"].get("namespace", "") == namespace
-                if same and _chosen(document, query):
+                if same and chosen(document, query):
                     self._write({"type": change, "object": document})
 
     def _write(self, event: Document) -> None:
@@ -377,7 +244,7 @@ def _parts(path: str) -> tuple[str, str, str, str]:
     return group_version, namespace, rest[0], rest[1] if len(rest) > 1 else ""
 
 
-def _discovery(path: str) -> Document | None:
+def _discovery(path: str, absent: set[str]) -> Document | None:
     if path == "/apis":
         groups: dict[str, list[dict[str, str]]] = {}
         for version in KINDS:
@@ -392,45 +259,12 @@ def _discovery(path: str) -> Document | None:
     resources = [
         {"name": plural, "namespaced": namespaced, "kind": kind, "verbs": ["get", "list", "watch", "create", "delete"]}
         for plural, (kind, namespaced) in KINDS[version].items()
+        if plural not in absent
     ]
     return {
         "groupVersion": version,
         "resources": [*resources, {"name": "pods/log", "namespaced": True, "verbs": ["get"]}],
     }
-
-
-def _where(api_version: str, kind: str) -> tuple[str, str]:
-    return api_version, next(plural for plural, (each, _) in KINDS[api_version].items() if each == kind)
-
-
-def _chosen(document: Document, query: dict[str, str]) -> bool:
-    labels = document["metadata"].get("labels") or {}
-    for term in filter(None, query.get("labelSelector", "").split(",")):
-        key, _, value = term.partition("=")
-        if labels.get(key) != value:
-            return False
-    for term in filter(None, query.get("fieldSelector", "").split(",")):
-        key, differs, value = (*term.partition("!="),) if "!=" in term else (*term.partition("="),)
-        actual = document["metadata"].get("name") if key == "metadata.name" else document.get(key, "Opaque")
-        if (actual == value) == (differs == "!="):
-            return False
-    return True
-
-
-def _merged(there: Document, patch: Document) -> Document:
-    """JSON merge patch (RFC 7386)."""
-    for key, value in patch.items():
-        if value is None:
-            there.pop(key, None)
-        elif isinstance(value, dict) and isinstance(there.get(key), dict):
-            there[key] = _merged(there[key], value)
-        else:
-            there[key] = value
-    return there
-
-
-def _now(seconds_ago: int = 0) -> str:
-    return (datetime.now(UTC) - timedelta(seconds=seconds_ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @pytest.fixture

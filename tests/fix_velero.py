@@ -1,13 +1,18 @@
 """Something that plays Velero, on the stateful API of fix_kubernetes or on a real cluster: it copies a Backup's objects and really makes them again for a Restore.
 
 What it does as Velero does: phases New → InProgress → an end; `includedNamespaces`, `excludedResources`, `includedResources`, `namespaceMapping`; nothing of what
-exists already is changed; names, labels and annotations are kept, owners and status are not. It stores nothing but in memory, and knows no volumes.
+exists already is changed; names, labels and annotations are kept, owners and status are not. It stores nothing but in memory, and knows no volumes. Results are handed
+out as Velero does: a DownloadRequest gets the address of a gzip file in a bucket, which is a server on the loopback.
 """
 
+import gzip
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,7 +24,51 @@ from tests.fix_kubernetes import KubernetesApi
 Document = dict[str, Any]
 
 # Never in a backup that matters here: made again by controllers, or Velero passes over them.
-_NOT_COPIED = frozenset({"pods", "endpoints", "events", "replicasets.apps", "backups.velero.io", "restores.velero.io"})
+_NOT_COPIED = frozenset(
+    {"pods", "endpoints", "events", "replicasets.apps"}
+    | {"backups.velero.io", "restores.velero.io", "downloadrequests.velero.io"}
+)
+
+
+# As of a presigned address: whoever has it can read the file.
+SIGNATURE = "X-Amz-Signature=0123456789abcdef0123456789abcdef"
+
+
+class Bucket:
+    """Serves files to whoever has the signature, over HTTP, as they lie."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.fetched: list[str] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_BucketHandler,), {"bucket": self}))
+        self._server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def put_results(self, name: str, **results: Any) -> None:
+        """Store the results of a Backup or Restore as Velero does."""
+        self.files[f"/{name}-results.gz"] = gzip.compress(json.dumps(results).encode())
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _BucketHandler(BaseHTTPRequestHandler):
+    bucket: Bucket
+
+    def do_GET(self) -> None:
+        address = urlsplit(self.path)
+        self.bucket.fetched.append(address.path)
+        content = self.bucket.files.get(address.path)
+        code = 403 if address.query != SIGNATURE else 404 if content is None else 200
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(content or b"" if code == 200 else b"<Error/>")
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class's name
+        """Say nothing."""
 
 
 @dataclass
@@ -40,6 +89,9 @@ class Velero:
     meanwhile: Callable[[], object] = lambda: None
     # Called when a Restore has made all its objects, before it ends.
     afterwards: Callable[[], object] = lambda: None
+    # Where results are fetched from, and whether DownloadRequests are answered.
+    bucket: Bucket | None = None
+    answers: bool = True
     copies: dict[str, list[tuple[str, Document]]] = field(default_factory=dict)
     failed: BaseException | None = None
 
@@ -65,8 +117,22 @@ class Velero:
                     for document in list(self.client.list(self._path(plural))):
                         if (document.get("status") or {}).get("phase", "New") == "New" and self.stays != "New":
                             work(document)
+                if self.bucket and self.answers:
+                    self._hand_out(self.bucket)
         except BaseException as error:  # noqa: BLE001 - told by stop()
             self.failed = error
+
+    def _hand_out(self, bucket: Bucket) -> None:
+        try:
+            requests = list(self.client.list(self._path("downloadrequests")))
+        except MissingError:
+            return  # a cluster without this kind
+        for request in requests:
+            if not (request.get("status") or {}).get("downloadURL"):
+                target = request["spec"]["target"]
+                assert target["kind"] in {"BackupResults", "RestoreResults"}
+                url = f"{bucket.address}/{target['name']}-results.gz?{SIGNATURE}"
+                self._tell("downloadrequests", request["metadata"]["name"], phase="Processed", downloadURL=url)
 
     def _back_up(self, backup: Document) -> None:
         name, spec = backup["metadata"]["name"], backup["spec"]
@@ -156,8 +222,10 @@ def velero(kubernetes: KubernetesApi) -> Iterator[Velero]:
     """Velero on the API of the test, with an Available location `default`."""
     kubernetes.put(location())
     kubernetes.set_status(API_VERSION, "backupstoragelocations", "velero", "default", phase="Available")
+    bucket = Bucket()
     with KubernetesClient.open(None) as client:
-        player = Velero(client)
+        player = Velero(client, bucket=bucket)
         player.start()
         yield player
         player.stop()
+    bucket.close()

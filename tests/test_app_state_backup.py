@@ -154,6 +154,50 @@ def test_a_partial_failure_is_a_failure_with_veleros_reasons_and_nothing_is_rehe
     assert cluster.step("wait for Velero").facts["errors"] == 2
 
 
+def test_veleros_errors_are_in_the_message_and_in_the_report(cluster: Cluster) -> None:
+    cluster.velero.backups_end = {"phase": "PartiallyFailed", "errors": 2}
+    cluster.velero.meanwhile = lambda: put_results(
+        cluster, "backups", velero=["no space left in the bucket"], namespaces={"shop": ["hook failed: exit code 1"]}
+    )
+    state = cluster.run()
+    assert state.is_failed()
+    assert "2 errors, 0 warnings; first error: no space left in the bucket → velero backup describe" in str(
+        state.message
+    )
+    texts = [finding.text for finding in cluster.step("wait for Velero").findings if finding.severity == "error"]
+    assert [text.partition(": ")[2] for text in texts[1:]] == [
+        "no space left in the bucket",
+        "shop: hook failed: exit code 1",
+    ]
+    assert cluster.made("downloadrequests") == []
+
+
+def test_a_partial_failure_stays_one_when_nobody_can_say_why(cluster: Cluster) -> None:
+    cluster.velero.backups_end = {"phase": "PartiallyFailed", "errors": 2}
+    cluster.api.absent = {"downloadrequests"}
+    state = cluster.run()
+    assert state.is_failed()
+    assert "ended PartiallyFailed" in str(state.message)
+    found = {finding.severity: finding.text for finding in cluster.step("wait for Velero").findings}
+    assert "PartiallyFailed" in found["error"]
+    assert "its errors could not be fetched: this cluster's Velero has no DownloadRequest" in found["warning"]
+
+
+def test_the_errors_of_a_rehearsals_restore_are_told_too(cluster: Cluster) -> None:
+    cluster.velero.restores_end = {"phase": "PartiallyFailed", "errors": 1}
+    cluster.velero.afterwards = lambda: put_results(cluster, "restores", namespaces={SCRATCH: ["services: denied"]})
+    state = cluster.run(drill=True)
+    assert state.is_failed()
+    assert f"first error: {SCRATCH}: services: denied" in str(state.message)
+    assert SCRATCH not in cluster.namespaces
+
+
+def put_results(cluster: Cluster, plural: str, **errors: Any) -> None:
+    """Put the errors of the newest Backup or Restore into Velero's bucket."""
+    assert cluster.velero.bucket
+    cluster.velero.bucket.put_results(cluster.made(plural)[-1]["metadata"]["name"], errors=errors)
+
+
 def test_a_restore_that_fails_fails_the_run_and_is_removed(cluster: Cluster) -> None:
     cluster.velero.restores_end = {"phase": "Failed", "failureReason": "no such backup in the bucket"}
     state = cluster.run(drill=True)

@@ -198,6 +198,18 @@ def test_a_velero_that_says_completed_and_restores_nothing_is_not_believed(lab: 
     assert "configmaps of the backup is missing in the restored copy: settings" in str(state.message)
 
 
+def test_a_partial_failure_says_why_its_errors_are_not_there(lab: Lab) -> None:
+    """The lab has no DownloadRequests; a cluster with Velero's kinds has them, and nobody who answers."""
+    lab.velero.backups_end = {"phase": "PartiallyFailed", "errors": 1}
+    state = lab.run()
+    assert state.is_failed()
+    assert "ended PartiallyFailed" in str(state.message)
+    findings = [finding for step in lab.report.steps for finding in step.findings]
+    (warning,) = [finding.text for finding in findings if finding.severity == "warning"]
+    assert "its errors could not be fetched" in warning
+    assert "has no DownloadRequest" in warning or "did not answer" in warning
+
+
 def test_a_dry_run_is_accepted_by_the_api_server_and_makes_nothing(lab: Lab) -> None:
     state = lab.run(dry_run=True, drill=True)
     assert state.is_completed(), state.message
