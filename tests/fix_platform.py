@@ -49,8 +49,10 @@ def write_prefect_file(folder: Path, *, probes_only: bool = False) -> Path:
     return file
 
 
-def make_platform(root: Path, *, probes_only: bool = False, **options: Any) -> Platform:
-    """Given a data root, return a platform in its folder `up` that is not started yet, with the probes deployed."""
+def make_platform(
+    root: Path, *, probes_only: bool = False, variables: dict[str, str] | None = None, **options: Any
+) -> Platform:
+    """Given a data root, return a platform in its folder `up` that is not started yet, with the probes deployed; its flow runs get these variables too."""
     root.mkdir(exist_ok=True, parents=True)
     for template in (CHECKOUT / ".nightshift").glob("prefect-*.db"):
         shutil.copy(template, root)
@@ -60,7 +62,7 @@ def make_platform(root: Path, *, probes_only: bool = False, **options: Any) -> P
         preferred_port=0,
         prefect_file=write_prefect_file(root, probes_only=probes_only),
         deployments="*/*",
-        variables={"PYTHONPATH": str(CHECKOUT)},
+        variables={"PYTHONPATH": str(CHECKOUT), **(variables or {})},
         **options,
     )
 
