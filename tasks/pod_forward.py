@@ -1,7 +1,7 @@
 """A local Unix socket that leads to a port of a Pod, through the Kubernetes API (port-forward), so that libpq and pg_restore reach a Pod that nobody else does.
 
-The Kubernetes client library's own port-forward reads without bound what is to be sent, and copies all of it for each 16 KiB that it sends: a restore of 100 MB
-took minutes and its size in memory. Here what is read waits until the other side has taken what was read before.
+The Kubernetes client library's own port-forward takes in without bound what is to be sent, and copies all that waits for each piece that goes out: 30 MB took
+half a minute. Here no more is read than the other side has room for: 100 MB took 3 s on the same cluster, as with kubectl.
 """
 
 import asyncio
