@@ -1,6 +1,11 @@
-"""What a drill found, told apart: damage, a blind drill, an environment that lacks something, an objective missed. Only one of these outcomes proves a backup."""
+"""What a drill found, told apart: damage, a blind drill, a rule that does not hold, something that could not be proven, another environment, an objective missed.
 
-from collections.abc import Iterable, Sequence
+Only `proven` is good. What could not be proven fails the drill as damage does, in other words: a drill that looks green every night while it proves nothing would be
+found out on the day of the disaster.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from core.checks import Check
 from core.evidence import Finding
@@ -13,14 +18,23 @@ from core.units import human_duration
 EXPECTED_CONTROLS = frozenset(
     {"value changed", "values exchanged", "row duplicated", "stored byte flipped", "plain byte flipped"}
 )
+_SHOWN = 5
+
+
+Outcome = Literal["proven", "not proven", "failed"]
 
 
 class DrillVerdict(Record):
-    """Whether the backup is proven, whether the run failed, and what was found."""
+    """What the drill came to, and what was found. `failed`: damage was seen, or would not have been, or a rule does not hold. `not proven`: nothing was found wrong,
+    and not everything could be looked at. The finding that decided is an error, and the first."""
 
-    proven: bool
-    failed: bool
+    outcome: Outcome
     findings: tuple[Finding, ...]
+
+    @property
+    def proven(self) -> bool:
+        """Whether the backup may be marked so."""
+        return self.outcome == "proven"
 
 
 def judge_drill(
@@ -34,45 +48,61 @@ def judge_drill(
 ) -> DrillVerdict:
     """Given all that a drill saw and the recovery time objective (minutes; 0: none), return its verdict.
 
-    Proven: everything matched, nothing was skipped, every invariant held, and every control was detected. An environment's fault (a missing role or extension,
-    explained) and a missed objective do not make the data wrong: the first leaves the backup unproven, the second does not.
+    Proven: everything was restored and looked at and matched, every invariant held, and every control was detected. What the scratch server does otherwise (a role's
+    attributes, a collation's version) and a missed objective do not make the data wrong, and leave it proven, with a warning.
     """
-    damage = [
-        *(_error(f"mismatch: {one.text}") for one in verification.findings if one.severity == "mismatch"),
-        *(
-            _error(
-                f"mismatch: {one.name}: expected {one.expected_rows} rows, digest {one.expected_digest}; found {one.found_rows}, {one.found_digest}"
-            )
-            for one in verification.differences
-        ),
+    wrong = [
+        *_mismatches(verification),
+        *blind_spots(controls),
+        *(_error(f"invariant {check.name}: {check.found}") for check in invariants if check.state != "passed"),
     ]
-    if not verification.matches and not damage:
-        damage.append(_error("mismatch: the copy is not what was backed up"))
-    blind = list(blind_spots(controls))
-    environment = [
+    unproven = list(_unproven(restored, verification, found_wrong=bool(wrong)))
+    findings = [
+        *wrong,
+        *unproven,
         *(
             Finding(severity="warning", text=f"environment: {one.text}")
             for one in verification.findings
-            if one.severity == "environment"
+            if one.severity == "environment" and one.kind != "not looked at"
         ),
-        *(
-            Finding(severity="warning", text=f"environment: not restored: {one.entry}: {one.why}")
-            for one in restored.skipped
-        ),
+        *objective_missed(restored, restore_minutes, indicative=indicative),
+        *(Finding(severity="note", text=one.text) for one in verification.findings if one.severity == "note"),
+        *(Finding(severity="note", text=text) for text in restored.notes),
     ]
-    rules = [
-        _error(f"invariant {check.name}: {check.found}")
-        if check.state == "failed"
-        else Finding(severity="warning", text=f"invariant {check.name}: {check.found}")
-        for check in invariants
-        if check.state != "passed"
+    outcome: Outcome = "failed" if wrong else "not proven" if unproven else "proven"
+    return DrillVerdict(outcome=outcome, findings=tuple(findings))
+
+
+def _mismatches(verification: Verification) -> Iterator[Finding]:
+    for one in verification.findings:
+        if one.severity == "mismatch":
+            yield _error(f"mismatch: {one.text}")
+    for difference in verification.differences:
+        yield _error(
+            f"mismatch: {difference.name}: expected {difference.expected_rows} rows, digest {difference.expected_digest};"
+            f" found {difference.found_rows}, {difference.found_digest}"
+        )
+
+
+def _unproven(restored: Restored, verification: Verification, *, found_wrong: bool) -> Iterator[Finding]:
+    """Why nothing is proven though nothing was found wrong: one error with the reasons, then each thing that was not looked at as a warning."""
+    unseen = [one.text for one in verification.findings if one.kind == "not looked at"]
+    # What an entry needs is told once; its hundred dependents are listed below.
+    causes = [one.why for one in restored.skipped if one.entry.startswith("EXTENSION ")] or [
+        f"{one.entry} was not restored: {one.why}" for one in restored.skipped
     ]
-    late = list(objective_missed(restored, restore_minutes, indicative=indicative))
-    notes = [Finding(severity="note", text=one.text) for one in verification.findings if one.severity == "note"]
-    notes += [Finding(severity="note", text=text) for text in restored.notes]
-    failed = bool(damage or blind or any(rule.severity == "error" for rule in rules))
-    proven = not (failed or restored.skipped or restored.masked or restored.partial) and verification.matches
-    return DrillVerdict(proven=proven, failed=failed, findings=(*damage, *blind, *rules, *environment, *late, *notes))
+    reasons = [*dict.fromkeys(causes), *unseen]
+    if restored.masked or restored.partial:
+        reasons.append("the copy is not the whole backup")
+    if not reasons:
+        return
+    shown = "; ".join(reasons[:_SHOWN]) + (f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else "")
+    besides = "" if found_wrong else "; nothing was found wrong"
+    yield _error(f"not proven: {shown}{besides}")
+    for entry in restored.skipped:
+        yield Finding(severity="warning", text=f"not restored: {entry.entry}: {entry.why}")
+    for text in unseen:
+        yield Finding(severity="warning", text=f"not looked at: {text}")
 
 
 def blind_spots(controls: Iterable[Control]) -> Iterable[Finding]:

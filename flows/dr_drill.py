@@ -14,7 +14,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from core.drill_trend import FACTS, DrillPoint
-from core.drill_verdict import judge_drill
+from core.drill_verdict import Outcome, judge_drill
 from core.errors import NightshiftError
 from core.evidence import Finding
 from core.restore_facts import control_rows, restored_facts
@@ -69,8 +69,12 @@ def dr_drill(
 
     show_trend(environment, tuple(points))
     inputs = {"databases": [record.name for record in records], "backup": backup, "read_from_copy": read_from_copy}
-    write_report(run, records, inputs)
     sentence = outcome_sentence(records)
+    try:
+        write_report(run, records, inputs)
+    except NightshiftError as error:
+        # What was found is told all the same: the bucket may be gone, and this the drill of its copy.
+        return Failed(message=f"{sentence}; BUT ITS REPORT COULD NOT BE KEPT: {error}")
     return Failed(message=sentence) if any(record.failed for record in records) else Completed(message=sentence)
 
 
@@ -124,26 +128,23 @@ def drill_one(
             drill,
             restored,
             indicative=scratch.indicative,
-            proven=verdict.proven,
-            failed=verdict.failed,
+            outcome=verdict.outcome,
         )
         points.append(point)
         notes.add(
             facts={**restored_facts(restored, manifest, verification), FACTS: point_facts(point)},
             findings=verdict.findings,
         )
-    if verdict.failed:
+    if not verdict.proven:
         return
     # What was read from the copy proves the copy: the environment's own bucket may be damaged all the same.
-    if verdict.proven and not from_copy:
+    if not from_copy:
         with record.step("mark proven"):
             mark_proven(
                 run.environment.name, record.name, proven_record(drill, scratch, restored, verification, controls)
             )
     took = human_duration(restored.ms)
-    state = "not proven: the environment lacks something"
-    if verdict.proven:
-        state = "whole in the copy of the bucket (which does not prove the bucket itself)" if from_copy else "proven"
+    state = "whole in the copy of the bucket (which does not prove the bucket itself)" if from_copy else "proven"
     record.finish(
         f"{manifest.backup_id} is {state}; {human_bytes(manifest.plain_bytes)} restored and verified in {took}"
     )
@@ -160,7 +161,7 @@ def scratch_facts(scratch: Any) -> dict[str, Any]:
 
 
 def drill_point(
-    run: RunRecord, database: str, drill: Drill, restored: Any, *, indicative: bool, proven: bool, failed: bool
+    run: RunRecord, database: str, drill: Drill, restored: Any, *, indicative: bool, outcome: Outcome
 ) -> DrillPoint:
     """This drill as a point of the trend."""
     return DrillPoint(
@@ -170,7 +171,7 @@ def drill_point(
         server=f"{restored.server}, PostgreSQL {restored.server_version}",
         phases={phase.name: phase.ms for phase in restored.phases},
         plain_bytes=drill.manifest.plain_bytes,
-        outcome="failed" if failed else "proven" if proven else "not proven",
+        outcome=outcome,
         indicative=indicative,
     )
 

@@ -14,6 +14,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 from core.checks import Check
 from core.drill_trend import DrillPoint, trend_rows
 from core.environment import Environment
+from core.errors import ConfigurationError, TemporaryError
 from core.keys import PROVEN, backup_folder
 from core.manifest import Manifest
 from core.restore_record import Control, Proven, Restored
@@ -62,8 +63,13 @@ class Drill:
 
 
 def drill_store(environment: Environment, *, from_copy: bool) -> ObjectStore:
-    """The bucket that a drill reads: the environment's, or its copy in another region."""
-    return ObjectStore.open(environment.reading_the_copy() if from_copy else environment)
+    """The bucket that a drill reads: the environment's, or its copy in another region. Raise ConfigurationError when there is no copy."""
+    try:
+        return ObjectStore.open(environment.reading_the_copy() if from_copy else environment)
+    except ValueError as error:
+        raise ConfigurationError(
+            "read the bucket's copy", environment.name, str(error), "Add it (docs/environments.md), or drill the bucket"
+        ) from error
 
 
 def _work_parent(environment: Environment) -> Path | None:
@@ -102,7 +108,7 @@ def start_scratch(stack: ExitStack, drill: Drill) -> Scratch:
         open_scratch(environment, drill.manifest, run_id=drill.run_id, work_parent=_work_parent(environment))
     )
     for swept in sweep_drills(scratch.login, environment.name):
-        get_run_logger().warning("removed database %s, which a killed drill left", swept)
+        get_run_logger().warning("removed the %s, which a killed drill left", swept)
     for note in (*scratch.isolation, *scratch.notes):
         get_run_logger().info("%s", note)
     return scratch
@@ -199,9 +205,14 @@ def proven_record(
 
 @step("show the trend")
 def show_trend(environment_name: str, newest: tuple[DrillPoint, ...]) -> tuple[DrillPoint, ...]:
-    """Show past drills, this run's first, as a table and a chart; return them."""
+    """Show past drills, this run's first, as a table and a chart; return them. Where the evidence cannot be read, only this run's."""
     environment = load_environment(environment_name)
-    past = past_drills(ObjectStore.open(environment), environment, signing_keys(environment))
+    try:
+        past = past_drills(ObjectStore.open(environment), environment, signing_keys(environment))
+    except TemporaryError as error:
+        # A picture of the past is no reason to lose this run's report.
+        get_run_logger().warning("past drills are not shown: %s", error)
+        past = ()
     points = (*newest, *past)[:30]
     if points:
         create_table_artifact(

@@ -1,5 +1,6 @@
 """The drill as a flow: what it proves, what it refuses to prove, and that nothing is left of it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from tasks import drill_steps
 from tasks.catalogue import read_catalogue, read_state
 from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
-from tests.fix_nightly import Night
+from tests.fix_nightly import Night, server_settings
+from tests.fix_postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("prefect")
 
@@ -148,3 +150,29 @@ def test_a_whole_copy_in_another_region_does_not_prove_a_bucket_that_is_damaged(
     assert "does not prove the bucket itself" in str(state.message)
     assert state_of(night) == "decoded"
     assert night.drill(databases=["first"]).is_failed()
+
+
+@pytest.mark.services
+def test_a_backup_that_cannot_be_proven_where_an_extension_is_missing_does_not_look_green(
+    night: Night, postgres_15: PostgresServer, postgres_18: PostgresServer, fresh_database: Callable[..., str]
+) -> None:
+    name = fresh_database(
+        postgres_15,
+        "CREATE EXTENSION citext",
+        "CREATE TABLE plain AS SELECT n AS id, 'row ' || n AS name FROM generate_series(1, 9) AS n",
+        "CREATE TABLE mail (address citext)",
+        "INSERT INTO mail VALUES ('a@b')",
+    )
+    night.settings["databases"]["first"] = postgres_15.database(name).model_dump(exclude_defaults=True)
+    night.settings["servers"]["scratch"] = server_settings(postgres_18)
+    night.settings["drill"] = {"scratch": "server", "server": "scratch"}
+    night.run(databases=["first"])
+    state = night.drill(databases=["first"])
+    assert state.is_failed()
+    assert str(state.message) == "first: not proven: the server has no extension citext; nothing was found wrong"
+    assert "mismatch" not in findings(night)
+    assert "not restored: TABLE DATA public mail postgres: it needs the extension citext" in findings(night)
+    assert night.report.verdict == "failed"
+    judged = next(step.facts for step in night.report.steps if step.name == "judge")
+    assert judged["restored"]["outcome"] == "not proven"
+    assert state_of(night) == "decoded"
