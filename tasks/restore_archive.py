@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from core.environment import Database
 from core.errors import IntegrityError, PermanentError, TemporaryError
 from core.manifest import Archive, StoredPart
 from core.restore_command import harmless, may_pass, pg_restore_command, pg_restore_contents_command
-from core.restore_listing import Listed, parse_contents
+from core.restore_listing import Choice, Listed, parse_contents
 from core.units import human_bytes
 from tasks.children import PIPE, Child
 from tasks.clients import Clients
@@ -25,6 +25,8 @@ from tasks.row_counter import ENVIRONMENT
 from tasks.spool import free_bytes
 from tasks.stored_stream import Source, read_part
 
+# pg_dump's directory format (pg_backup_directory.c).
+_CONTENTS = "toc.dat"
 _FETCH_THREADS = 4
 _LIST_SECONDS = 60
 _LISTING_BYTES = 1024 * 1024
@@ -32,10 +34,11 @@ _LISTING_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class Fetched:
-    """A dump that is ready to be restored. `path` is the file or folder on disk, None when it is to be streamed."""
+    """A dump that is ready to be restored. `path` is the file or folder on disk, None when it is to be streamed; `left` is how many of its files were not needed."""
 
     path: Path | None
-    contents: Listed
+    choice: Choice
+    left: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,34 +68,66 @@ def fetch_archive(
     archive: Archive,
     folder: Path,
     clients: Clients,
+    choose: Callable[[Listed], Choice],
     *,
+    only_chosen: bool = False,
     reserve_bytes: int,
     free: Callable[[Path], int] = free_bytes,
 ) -> Fetched:
-    """Given the backup's folder in the bucket and an empty one on disk, fetch the dump, every checksum compared, and read its table of contents.
+    """Given the backup's folder in the bucket and an empty one on disk, fetch the dump, every checksum compared, and choose by its table of contents what to restore.
 
-    Where less than its plain bytes and the reserve are free, a custom-format archive is not fetched but for its head: it is to be streamed. Raise PermanentError when a
-    directory-format one has no room, or the disk is full in the middle; IntegrityError and TemporaryError as `read_part`.
+    Where less than its plain bytes and the reserve are free, a custom-format archive is not fetched but for its head: it is to be streamed. `only_chosen`: of a
+    directory-format archive fetch the chosen tables' files alone; the others are neither read nor checked. Raise PermanentError when a directory-format one has no
+    room, or the disk is full in the middle; IntegrityError and TemporaryError as `read_part`; and what `choose` raises.
     """
-    needed = sum(part.plain_bytes for part in archive.parts) + reserve_bytes
-    room = free(folder)
-    if archive.format == "custom":
-        if len(archive.parts) != 1:
-            raise IntegrityError(
-                "fetch the dump", source.where, f"a custom-format archive has {len(archive.parts)} parts"
-            )
-        if room < needed:
-            return Fetched(None, _parse(_list_head(source, archive.parts[0], clients), source))
-        path = folder / "dump.pgdump"
-        _fetch(source, archive.parts[0], path)
-    else:
-        if room < needed:
-            raise _no_room(folder, f"{human_bytes(room)} are free, {human_bytes(needed)} are needed")
-        path = folder / "archive"
-        path.mkdir()
-        _fetch_files(source, archive.parts, path)
-    command = pg_restore_contents_command(str(clients.pg_restore), str(path))
-    return Fetched(path, _parse(list_folder(command, ENVIRONMENT, on=source.where, error=IntegrityError), source))
+    if archive.format == "directory":
+        return _fetch_directory(
+            source, archive, folder / "archive", clients, choose, only_chosen, lambda: free(folder) - reserve_bytes
+        )
+    if len(archive.parts) != 1:
+        raise IntegrityError("fetch the dump", source.where, f"a custom-format archive has {len(archive.parts)} parts")
+    if free(folder) < archive.parts[0].plain_bytes + reserve_bytes:
+        return Fetched(None, choose(_parse(_list_head(source, archive.parts[0], clients), source)))
+    path = folder / "dump.pgdump"
+    _fetch(source, archive.parts[0], path)
+    return Fetched(path, choose(_list(source, path, clients)))
+
+
+def _fetch_directory(  # noqa: PLR0917 - fetch_archive's own
+    source: Source,
+    archive: Archive,
+    path: Path,
+    clients: Clients,
+    choose: Callable[[Listed], Choice],
+    only_chosen: bool,
+    room: Callable[[], int],
+) -> Fetched:
+    """The table of contents first, since it tells which of the other files are needed: a table's rows are in DUMP_ID.dat (pg_backup_directory.c)."""
+    for part in archive.parts:
+        if Path(part.name).name != part.name:
+            raise IntegrityError("fetch the dump", source.where, f"no file's name: {part.name!r}")
+    contents = tuple(part for part in archive.parts if part.name == _CONTENTS)
+    others = tuple(part for part in archive.parts if part.name != _CONTENTS)
+    _require_room(path.parent, contents if only_chosen else archive.parts, room())
+    path.mkdir()
+    _fetch_files(source, contents, path)
+    choice = choose(_list(source, path, clients))
+    needed = {f"{number}.dat" for number in choice.data}
+    if missing := sorted(needed - {part.name for part in others}):
+        found = f"{missing[0]} is in the table of contents and not in the manifest"
+        raise IntegrityError("fetch the dump", source.where, found, "Do not rely on it")
+    wanted = tuple(part for part in others if part.name in needed) if only_chosen else others
+    _require_room(path.parent, wanted, room())
+    _fetch_files(source, wanted, path)
+    return Fetched(path, choice, left=len(others) - len(wanted))
+
+
+def _require_room(folder: Path, parts: Sequence[StoredPart], room: int) -> None:
+    """Raise PermanentError unless the parts fit into so many bytes."""
+    needed = sum(part.plain_bytes for part in parts)
+    if room < needed:
+        found = f"{human_bytes(max(0, room))} are free beside the reserve, {human_bytes(needed)} are needed"
+        raise _no_room(folder, found)
 
 
 def restore_fetched(restoring: Restoring, path: Path, jobs: int) -> None:
@@ -178,10 +213,7 @@ def _write_all(descriptor: int, block: memoryview) -> None:
         block = block[os.write(descriptor, block) :]
 
 
-def _fetch_files(source: Source, parts: tuple[StoredPart, ...], folder: Path) -> None:
-    for part in parts:
-        if Path(part.name).name != part.name:
-            raise IntegrityError("fetch the dump", source.where, f"no file's name: {part.name!r}")
+def _fetch_files(source: Source, parts: Sequence[StoredPart], folder: Path) -> None:
     pool = ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch")
     try:
         futures = [pool.submit(_fetch, source, part, folder / part.name) for part in parts]
@@ -227,6 +259,11 @@ def _list_head(source: Source, part: StoredPart, clients: Clients) -> str:
 def _read_all(child: Child, into: bytearray) -> None:
     while block := child.stdout.read(_LISTING_BYTES):
         into += block
+
+
+def _list(source: Source, path: Path, clients: Clients) -> Listed:
+    command = pg_restore_contents_command(str(clients.pg_restore), str(path))
+    return _parse(list_folder(command, ENVIRONMENT, on=source.where, error=IntegrityError), source)
 
 
 def _parse(listing: str, source: Source) -> Listed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,13 @@ from typing import Literal
 
 import psycopg
 
-from core.database_statements import temporary_name
+from core.database_statements import marker_of, temporary_name
 from core.environment import Database, Environment
 from core.errors import ConfigurationError, NightshiftError, PermanentError
 from core.keys import backup_folder
 from core.manifest import Manifest
-from core.restore_listing import Choice, Listed, choose_all, choose_tables
+from core.partial_listing import choose_tables
+from core.restore_listing import Choice, Listed, choose_all
 from core.restore_record import Phase, PhaseName, Restored
 from tasks.compressed_stream import Meter, OnBytes
 from tasks.object_store import ObjectStore
@@ -39,7 +40,7 @@ from tasks.restore_archive import (
 from tasks.restore_database import Created, complete_database, finish_database, make_database
 from tasks.restore_locks import hold_locks
 from tasks.restore_preparation import Prepared, prepare
-from tasks.restore_roles import MadeRoles, make_roles, read_globals
+from tasks.restore_roles import MadeRoles, make_roles, read_globals, remove_roles
 from tasks.restore_target import drop_database
 from tasks.spool import free_bytes, spool_folder
 from tasks.stored_stream import Source
@@ -104,12 +105,15 @@ class RestoredCopy:
 
 
 def drop_copy(copy: RestoredCopy) -> None:
-    """Drop a copy that is not finished, with whoever is connected. Raise TemporaryError or PermanentError; once dropped, calling it again does nothing."""
+    """Drop a copy that is not finished, with whoever is connected, and the roles that were made for it and that nothing else depends on.
+
+    Raise TemporaryError or PermanentError; once dropped, calling it again does nothing.
+    """
     if copy.finished:
         found = "it is finished and has its name"
         raise PermanentError("drop the copy", describe(copy.database), found, "Drop it by hand if it is not wanted")
     if not copy.dropped:
-        _drop(copy.session, copy.order.login, copy.database.name)
+        _drop(copy.session, copy.order.login, copy.database.name, copy.restored.roles_created)
         copy.dropped = True
 
 
@@ -162,7 +166,7 @@ def restore_backup(
             yield copy
         except BaseException:
             if not copy.finished and not copy.dropped:
-                _drop_or_tell(session, order.login, copy.database.name)
+                _drop_or_tell(session, order.login, copy.database.name, copy.restored.roles_created)
             raise
 
 
@@ -196,12 +200,16 @@ class _Restore:
                     order.manifest.archive,
                     folder,
                     self._prepared.clients,
+                    self._choose,
+                    only_chosen=bool(order.tables),
                     reserve_bytes=order.spool_reserve_bytes,
                     free=self._free,
                 )
-                choice = self._choose(fetched.contents)
                 self._source.meter.finish()
             with phases("globals"):
+                marker = marker_of(
+                    order.purpose, order.environment.name, order.restore_id, order.manifest.backup_id, now()
+                )
                 roles = make_roles(
                     self._session,
                     order.login,
@@ -209,13 +217,14 @@ class _Restore:
                     order.manifest,
                     purpose=order.purpose,
                     server_major=self._prepared.server_major,
+                    marker=marker,
                 )
             try:
-                created, notes = self._fill(folder, fetched, choice, now)
+                created, notes = self._fill(folder, fetched, now)
             except BaseException:
-                _drop_or_tell(self._session, order.login, self._database.name)
+                _drop_or_tell(self._session, order.login, self._database.name, roles.names)
                 raise
-        restored = self._restored(created, choice, roles, streamed=fetched.path is None, notes=notes)
+        restored = self._restored(created, fetched, roles, notes)
         return RestoredCopy(order, self._database, restored, self._session)
 
     def _choose(self, contents: Listed) -> Choice:
@@ -229,7 +238,7 @@ class _Restore:
                 "choose the tables", self._source.where, str(error), "`tables` takes schema.table and schema.*"
             ) from error
 
-    def _fill(self, folder: Path, fetched: Fetched, choice: Choice, now: Clock) -> tuple[Created, tuple[str, ...]]:
+    def _fill(self, folder: Path, fetched: Fetched, now: Clock) -> tuple[Created, tuple[str, ...]]:
         order, phases, properties = self._order, self._phases, self._order.manifest.properties
         with phases("create"):
             created = make_database(
@@ -244,15 +253,15 @@ class _Restore:
                 server_major=self._prepared.server_major,
             )
         with phases("restore"):
-            self._load(folder, fetched, choice)
+            self._load(folder, fetched)
         with phases("analyze"):
             analyze(self._database)
             notes = complete_database(self._session, order.login, self._database.name, properties)
         return created, notes
 
-    def _load(self, folder: Path, fetched: Fetched, choice: Choice) -> None:
+    def _load(self, folder: Path, fetched: Fetched) -> None:
         list_file = folder / "list"
-        list_file.write_text(choice.list_text)
+        list_file.write_text(fetched.choice.list_text)
         restoring = Restoring(
             self._prepared.clients,
             self._database,
@@ -266,11 +275,13 @@ class _Restore:
         else:
             restore_fetched(restoring, fetched.path, self._order.jobs)
 
-    def _restored(
-        self, created: Created, choice: Choice, roles: MadeRoles, *, streamed: bool, notes: tuple[str, ...]
-    ) -> Restored:
-        prepared = self._prepared
-        how = ("the disk has no room for the dump: it was streamed, with one job",) if streamed else ()
+    def _restored(self, created: Created, fetched: Fetched, roles: MadeRoles, notes: tuple[str, ...]) -> Restored:
+        prepared, choice, streamed = self._prepared, fetched.choice, fetched.path is None
+        how = ["the disk has no room for the dump: it was streamed, with one job"] if streamed else []
+        if fetched.left:
+            how.append(
+                f"{fetched.left} files of the dump hold other tables' rows: they were neither fetched nor checked"
+            )
         return Restored(
             backup_id=self._order.manifest.backup_id,
             server=self._order.server_name,
@@ -289,19 +300,31 @@ class _Restore:
         )
 
 
-def _drop(session: Connection, login: Database, name: str) -> None:
+def _drop(session: Connection, login: Database, name: str, roles: Sequence[str]) -> None:
     with translated("drop the new database", f"{name} on {login.host}:{login.port}"):
         if not session.closed and not session.broken:
-            drop_database(session, login, name)
+            _drop_by(session, login, name, roles)
             return
         with connect(login, application_name="nightshift restore") as another:
-            drop_database(another, login, name)
+            _drop_by(another, login, name, roles)
 
 
-def _drop_or_tell(session: Connection, login: Database, name: str) -> None:
+def _drop_by(session: Connection, login: Database, name: str, roles: Sequence[str]) -> None:
+    drop_database(session, login, name)
+    if stay := remove_roles(session, roles):
+        logger.warning(
+            "roles made for %s stay on %s:%s, since something else may need them: %s",
+            name,
+            login.host,
+            login.port,
+            ", ".join(stay),
+        )
+
+
+def _drop_or_tell(session: Connection, login: Database, name: str, roles: Sequence[str]) -> None:
     """While another error goes on its way: drop the database; where that cannot be done, say in the log what is left."""
     try:
-        _drop(session, login, name)
+        _drop(session, login, name, roles)
     except (NightshiftError, psycopg.Error) as error:
         where = f"{login.host}:{login.port}"
         logger.warning("%s is left on %s (%s); remove it: DROP DATABASE %s WITH (FORCE);", name, where, error, name)

@@ -18,6 +18,7 @@ from core.manifest import Manifest
 from tasks.database_properties import UNKNOWN, read_server
 from tasks.postgres import Connection, connect, describe, translated
 from tasks.restore_locks import restore_key, try_lock
+from tasks.restore_roles import sweep_roles
 
 _NAMED = r"^nightshift_[0-9a-f]{8}$"
 
@@ -176,7 +177,7 @@ def leftovers(login: Database) -> tuple[Leftover, ...]:
 
 
 def sweep_drills(login: Database, environment_name: str) -> tuple[str, ...]:
-    """Given the maintenance login, drop what killed drills of this environment left, and nothing else; return the names."""
+    """Given the maintenance login, drop the databases and roles that killed drills of this environment left, and nothing else; return a word on each."""
     dropped = []
     with (
         closing(connect(login, application_name="nightshift sweep")) as connection,
@@ -188,8 +189,9 @@ def sweep_drills(login: Database, environment_name: str) -> tuple[str, ...]:
             # The lock is kept while it is dropped: its drill cannot begin anew meanwhile.
             if _is_abandoned(connection, name, marker):
                 drop_database(connection, login, name)
-                dropped.append(name)
+                dropped.append(f"database {name}")
                 _unlock(connection, marker)
+        dropped += [f"role {name}" for name in sweep_roles(connection, environment_name)]
     return tuple(dropped)
 
 

@@ -131,6 +131,13 @@ def databases(server: PostgresServer) -> set[str]:
     return {name for (name,) in rows}
 
 
+def roles_of(server: PostgresServer) -> set[str]:
+    """Those of the backup's roles that a server has."""
+    with server.connect() as session:
+        rows = session.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)", ([OWNER, READER, GROUP],))
+        return {name for (name,) in rows.fetchall()}
+
+
 @pytest.fixture
 def restored_names(request: pytest.FixtureRequest) -> Iterator[Callable[[PostgresServer, str], str]]:
     """A factory: given a server, a name for a restored database of the test's own. Dropped after the test, and unfinished copies too."""

@@ -11,14 +11,16 @@ import pytest
 from core.database_statements import read_marker
 from core.digest_comparison import differences
 from core.digest_sql import PINNED_SETTINGS
-from core.errors import PermanentError
+from core.errors import IntegrityError, PermanentError
 from core.manifest import DatabaseSetting, Manifest
 from tasks.database_properties import read_properties
 from tasks.digests import digest_table
+from tasks.object_store import ObjectStore
 from tasks.postgres import connect, pin_session
 from tasks.restore_backup import RestoredCopy, drop_copy, restore_backup
+from tests.fix_object_store import FaultProxy
 from tests.fix_postgres import PostgresServer
-from tests.fix_restore import GROUP, OWNER, READER, Taken, databases
+from tests.fix_restore import GROUP, OWNER, READER, Taken, databases, roles_of
 
 Named = Callable[..., str]
 ODD = "my; schema.a\nb 'c' \"d"
@@ -128,6 +130,61 @@ def test_a_directory_is_restored_from_its_files(
     assert copy.database.name not in databases(postgres_16)
 
 
+def test_of_a_directory_only_what_the_chosen_tables_need_is_fetched_and_that_is_said(
+    taken_as_directory: Taken,
+    postgres_16: PostgresServer,
+    restored_names: Named,
+    faulty_store: ObjectStore,
+    s3_faults: FaultProxy,
+) -> None:
+    restored_names(postgres_16)
+    backup = taken_as_directory.copied(faulty_store)
+    parts = backup.manifest.archive.parts
+    whole = sum(part.plain_bytes for part in parts)
+    s3_faults.requests.clear()
+    order = backup.order(postgres_16, tables=("public.customer",))
+    # Room for some of it, not for the whole.
+    with restore_backup(order, free=lambda _folder: whole - 1) as copy:
+        assert TABLES - different(copy, backup.manifest) == {"public.customer"}
+        drop_copy(copy)
+    fetched = {path.split("?")[0].rpartition("/dump/")[2].split("/")[0] for _, path in s3_faults.requests}
+    fetched -= {path for path in fetched if not path.endswith(".dat")}
+    assert len(fetched) == 2
+    assert "toc.dat" in fetched
+    assert f"{len(parts) - 2} files of the dump hold other tables' rows: they were neither fetched nor checked" in (
+        copy.restored.notes
+    )
+    assert any("large objects of the backup were left out" in note for note in copy.restored.notes)
+
+
+def test_a_chosen_file_of_a_directory_that_was_changed_or_is_gone_is_told(
+    taken_as_directory: Taken, postgres_16: PostgresServer, store: ObjectStore
+) -> None:
+    backup = taken_as_directory.copied(store)
+    parts = backup.manifest.archive.parts
+    rows = max(
+        (part for part in parts if part.name != "toc.dat" and not part.name.startswith("blob")),
+        key=lambda part: part.plain_bytes,
+    )
+    order = backup.order(postgres_16, tables=("public.*",))
+    key = next(item.key for item in store.list("") if item.key.endswith(rows.segments[0].key))
+    body = bytearray(store.get(key))
+    body[len(body) // 2] ^= 1
+    store.put(key, bytes(body))
+    with pytest.raises(IntegrityError, match="SHA-256"), restore_backup(order):
+        pass
+    less = tuple(part for part in parts if part.name != rows.name)
+    manifest = backup.manifest.model_copy(
+        update={"archive": backup.manifest.archive.model_copy(update={"parts": less})}
+    )
+    with (
+        pytest.raises(IntegrityError, match=rf"{rows.name} is in the table of contents and not in the manifest"),
+        restore_backup(backup.order(postgres_16, manifest=manifest)),
+    ):
+        pass
+    assert databases(postgres_16) == set()
+
+
 @pytest.mark.services
 def test_without_room_on_the_disk_it_is_streamed_and_said_so(
     taken: Taken, postgres_16: PostgresServer, restored_names: Named
@@ -141,7 +198,7 @@ def test_without_room_on_the_disk_it_is_streamed_and_said_so(
 
 def test_without_room_a_directory_says_what_it_needs(taken_as_directory: Taken, postgres_16: PostgresServer) -> None:
     with (
-        pytest.raises(PermanentError, match=r"100 B are free, .* are needed"),
+        pytest.raises(PermanentError, match=r"100 B are free beside the reserve, .* are needed"),
         restore_backup(taken_as_directory.order(postgres_16), free=lambda _folder: 100),
     ):
         pass
@@ -245,7 +302,7 @@ def test_a_role_that_may_make_roles_restores_for_those_that_it_makes(
     with restore_backup(taken.order(postgres_18, login=login)) as copy:
         assert different(copy, taken.manifest) == set()
         drop_copy(copy)
-    postgres_18.execute("postgres", *(f"DROP ROLE {role}" for role in (OWNER, '"restore ""reader"')))
+    assert roles_of(postgres_18) == set()
     assert f"the restoring role was made a member of {OWNER}, to give it what it owns" in copy.restored.notes
 
 
@@ -274,7 +331,9 @@ def test_a_drills_roles_cannot_log_in_and_keep_their_other_attributes(
             "SELECT array_agg((rolname, rolcanlogin, rolcreatedb, rolcreaterole)::text ORDER BY rolname) FROM pg_roles WHERE rolname LIKE 'restore%'",
         )
         drop_copy(copy)
-    postgres_18.execute("postgres", *(f"DROP ROLE {role}" for role in (OWNER, '"restore ""reader"')))
+    # What was there before stays.
+    assert roles_of(postgres_18) == {READER}
+    postgres_18.execute("postgres", 'DROP ROLE "restore ""reader"')
     assert set(roles) == {'("restore ""reader",t,f,t)', f"({OWNER},f,t,f)"}
     assert copy.restored.roles_created == (OWNER,)
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.manifest import Table
-from core.restore_listing import Choice, Listed, choose_all, choose_tables, chosen_tables, parse_contents
+from core.manifest import Column, Table
+from core.partial_listing import choose_tables, chosen_tables
+from core.restore_listing import Choice, Listed, choose_all, parse_contents
 
 LISTING = """;
 ; Archive created at 2026-01-01 00:00:00 UTC
@@ -107,6 +108,39 @@ def test_a_parent_alone_brings_neither_keys_nor_triggers_of_others() -> None:
     choice = choose_tables(parse_contents(LISTING), TABLES, ("public.parent",))
     assert ids(choice) == {10, 11, 12, 20, 21, 22, 23, 24, 30, 40, 43}
     assert choice.skipped == ()
+
+
+LARGE = (
+    LISTING
+    + """50; 2613 4711 BLOB - 4711 owner
+51; 0 0 BLOBS - BLOBS ~
+;	depends on: 50
+""".replace("~", " ")
+)
+
+
+def test_large_objects_are_left_out_of_a_partial_restore_with_a_word_and_where_they_are_missed_by_name() -> None:
+    listed = parse_contents(LARGE)
+    choice = choose_tables(listed, TABLES, ("public.child",))
+    assert not ids(choice) & {50, 51}
+    assert any("large objects of the backup were left out" in note for note in choice.notes)
+    assert not any(skipped.entry == "LARGE OBJECTS" for skipped in choice.skipped)
+    columns = (Column(name="id", type="bigint", hashed_as="native"), Column(name="scan", type="oid", hashed_as="text"))
+    referring = (TABLES[0], TABLES[1].model_copy(update={"columns": columns}))
+    (missed,) = (
+        one for one in choose_tables(listed, referring, ("public.child",)).skipped if one.entry == "LARGE OBJECTS"
+    )
+    assert "public.child (scan)" in missed.why
+    assert not any(one.entry == "LARGE OBJECTS" for one in choose_tables(listed, referring, ("public.parent",)).skipped)
+    # Whole: they come along, and nobody says otherwise.
+    assert {50, 51} <= ids(choose_all(listed))
+    assert choose_all(listed).notes == ()
+
+
+def test_the_files_that_a_choice_needs_are_its_tables_rows() -> None:
+    listed = parse_contents(LISTING)
+    assert choose_tables(listed, TABLES, ("public.child",)).data == (31,)
+    assert choose_all(listed).data == (30, 31)
 
 
 PARTS = """1; 1259 1 TABLE public p owner

@@ -58,13 +58,13 @@ def test_a_sweep_drops_what_dead_drills_of_its_own_environment_left_and_nothing_
     own, alive = begun(), begun()
     others = {begun("restore"), begun("drill", "production"), begun(marked=False)}
     with hold_locks(login, alive, None):
-        assert sweep_drills(login, "local") == (temporary_name(own),)
+        assert sweep_drills(login, "local") == (f"database {temporary_name(own)}",)
         assert databases(postgres_16) == {temporary_name(one) for one in (*others, alive)}
         told = leftovers(login)
     assert {left.name for left in told} == {temporary_name(one) for one in others} & {left.name for left in told}
     assert len(told) == 2
     assert all(left.drop == f"DROP DATABASE {left.name} WITH (FORCE);" for left in told)
-    assert sweep_drills(login, "local") == (temporary_name(alive),)
+    assert sweep_drills(login, "local") == (f"database {temporary_name(alive)}",)
 
 
 def test_a_comment_that_names_another_database_makes_none_a_leftover(
