@@ -91,7 +91,8 @@ class Night:
         return report
 
 
-def _server(server: PostgresServer) -> dict[str, Any]:
+def server_settings(server: PostgresServer) -> dict[str, Any]:
+    """A test server as a table [servers.NAME], the superuser's."""
     login = server.database("postgres").model_dump(exclude_defaults=True)
     return {key: value for key, value in login.items() if key != "name"}
 
@@ -122,7 +123,7 @@ def night(  # noqa: PLR0917 - fixtures
         "databases": {
             name: postgres_16.database(dbname).model_dump(exclude_defaults=True) for name, dbname in names.items()
         },
-        "servers": {"primary": _server(postgres_16)},
+        "servers": {"primary": server_settings(postgres_16)},
         "restore": {"spool_reserve_mib": 16, "spool_directory": str(tmp_path)},
     }
     for step in (check_before, dump_and_digest, commit, read_back_and_decode):

@@ -1,14 +1,10 @@
 """What goes wrong in a restore, and that no half-made database is left."""
 
 import hashlib
-import json
-import os
 import secrets
-import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -295,63 +291,6 @@ def test_a_login_that_leads_to_the_source_writes_nothing(taken: Taken, postgres_
         sentence = refused(taken.order(postgres_16, login=login))
     assert "leads to another database: a pooler or an alias" in sentence
     assert f"its name there is {taken.database}" in sentence
-
-
-LATER = ("create", "analyze", "yield")
-_KILLED = """
-import os, sys, signal, pickle
-import tests.conftest
-from tasks.restore_backup import restore_backup, RestoreOrder
-from tasks.object_store import ObjectStore
-from core.environment import Database, Environment
-from core.manifest import Manifest
-import json
-given = json.load(sys.stdin)
-environment = Environment.model_validate(given["environment"])
-order = RestoreOrder(ObjectStore.open(environment), environment, Manifest.model_validate(given["manifest"]), Database.model_validate(given["login"]),
-    "pg16", given["restore_id"], given["purpose"], spool_reserve_bytes=0)
-def at(phase):
-    if phase == given["phase"]:
-        os.kill(os.getpid(), signal.SIGKILL)
-with restore_backup(order, on_phase=at):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def kill_at(taken: Taken, server: PostgresServer, phase: str, restore_id: str, purpose: str = "restore") -> None:
-    """Run a restore in a process of its own, which is killed when a phase begins."""
-    given = {
-        "environment": taken.environment.model_dump(mode="json"),
-        "manifest": taken.manifest.model_dump(mode="json"),
-        "login": server.database("postgres").model_dump(mode="json"),
-        "restore_id": restore_id,
-        "purpose": purpose,
-        "phase": phase,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", _KILLED],
-        input=json.dumps(given),
-        text=True,
-        capture_output=True,
-        check=False,
-        cwd=Path(__file__).parent.parent,
-        env=dict(os.environ),
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-
-
-@pytest.mark.parametrize("phase", ["restore", *(pytest.param(name, marks=pytest.mark.services) for name in LATER)])
-def test_killed_and_run_again_it_drops_its_own_leftover_and_begins_anew(
-    taken: Taken, postgres_16: PostgresServer, phase: str
-) -> None:
-    restore_id = secrets.token_hex(4)
-    kill_at(taken, postgres_16, phase, restore_id)
-    left = databases(postgres_16)
-    assert left == (set() if phase == "create" else {f"nightshift_{restore_id}"})
-    with restore_backup(taken.order(postgres_16, restore_id=restore_id)) as copy:
-        drop_copy(copy)
-    told = any("left by an earlier attempt of this restore, was dropped" in note for note in copy.restored.notes)
-    assert told == bool(left)
 
 
 def test_s3_out_for_good_is_a_temporary_error(

@@ -58,6 +58,8 @@ def test_after_a_kill_the_live_database_is_the_old_or_the_new_one_and_the_next_c
     plan = pair.plan()
     kill_at(step, pair, plan)
     assert refused(pair.server, pair.live) == (step in CLOSED)
+    # Nobody gets into the copy between its verification and its new name.
+    assert refused(pair.server, pair.copied if step != "swapped" else pair.live) == (step in CLOSED)
     if step in CLOSED:
         # Whoever looks is told how to go on: the plan, and the comment itself.
         assert "recover it first" in _plan_now(pair, plan).refusals[0]
@@ -281,7 +283,9 @@ def test_a_late_session_is_drained_like_the_others(pair_15: Pair) -> None:
                 late.append(pair.server.connect(pair.live))
                 pair.server.execute("postgres", f"ALTER DATABASE {pair.live} ALLOW_CONNECTIONS false")
 
-    outcome = swap_databases(pair.login, plan, drain_seconds=1, pause=pause)
+    outcome = swap_databases(pair.login, plan, drain_seconds=60, pause=pause)
     assert [session.pid for session in outcome.terminated] == [late[0].info.backend_pid]
+    # It had its chance: connections have been refused for as long as anybody was waited for.
+    assert outcome.drain_ms < 30_000
     assert pair.names() == {pair.live: "new", pair.old: "old"}
     late[0].close()
