@@ -26,13 +26,13 @@ def render_report(report: Report, zone: ZoneInfo, location: str) -> str:
     if findings:
         lines += ["## What needs attention", ""]
         lines += [
-            f"- {_SEVERITY_MARKS[finding.severity]} **{_cell(step.name)} {_cell(step.subject)}**: {_cell(finding.text)}"
+            f"- {_SEVERITY_MARKS[finding.severity]} **{escape_markdown(step.name)} {escape_markdown(step.subject)}**: {escape_markdown(finding.text)}"
             for step, finding in findings
         ]
         lines.append("")
     lines += ["## Steps", "", "| | step | on | took |", "|---|---|---|---:|"]
     lines += [
-        f"| {_MARKS[step.state]} | {_cell(step.name)} | {_cell(step.subject)} | {human_duration(step.duration_ms)} |"
+        f"| {_MARKS[step.state]} | {escape_markdown(step.name)} | {escape_markdown(step.subject)} | {human_duration(step.duration_ms)} |"
         for step in report.steps
     ]
     lines.append("")
@@ -49,8 +49,8 @@ def _render_step(step: Step) -> list[str]:
     notes = [finding.text for finding in step.findings if finding.severity == "note"]
     if not step.facts and not notes:
         return []
-    lines = [f"### {_cell(step.name)} · {_cell(step.subject)}", ""]
-    lines += [f"- {_cell(note)}" for note in notes]
+    lines = [f"### {escape_markdown(step.name)} · {escape_markdown(step.subject)}", ""]
+    lines += [f"- {escape_markdown(note)}" for note in notes]
     scalars = {key: value for key, value in step.facts.items() if not isinstance(value, list | dict)}
     lines += [f"- {_label(key)}: {_value(key, value)}" for key, value in scalars.items()]
     lines.append("")
@@ -59,7 +59,10 @@ def _render_step(step: Step) -> list[str]:
             lines += [f"**{_label(key)}**", "", *_table(value), ""]
         elif isinstance(value, list | dict) and value:
             items = value if isinstance(value, list) else [f"{name}: {item}" for name, item in value.items()]
-            lines += [f"**{_label(key)}**: " + ", ".join(_cell(str(item)) for item in items[:_LONGEST_TABLE]), ""]
+            lines += [
+                f"**{_label(key)}**: " + ", ".join(escape_markdown(str(item)) for item in items[:_LONGEST_TABLE]),
+                "",
+            ]
     return lines
 
 
@@ -75,7 +78,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _label(key: str) -> str:
-    return _cell(key.removesuffix("_bytes").removesuffix("_ms").replace("_", " "))
+    return escape_markdown(key.removesuffix("_bytes").removesuffix("_ms").replace("_", " "))
 
 
 def _value(key: str, value: Any) -> str:
@@ -89,10 +92,10 @@ def _value(key: str, value: Any) -> str:
         return human_duration(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return _cell(str(value))
+    return escape_markdown(str(value))
 
 
-def _cell(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Names come from databases: nothing in one may break the table or become markup."""
     flat = " ".join(text.split())
     return "".join("\\" + sign if sign in "\\`*_|<>[]" else sign for sign in flat)

@@ -4,56 +4,52 @@ Nothing is overwritten: the copy is made beside the live database under a name o
 and it goes on from the top, where the record in the bucket tells it that the copy is there.
 """
 
-from datetime import timedelta
 from typing import Annotated
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from core.approval_text import choice_text, swap_text
 from core.errors import ConfigurationError, NightshiftError
+from core.evidence import Finding
+from core.report_text import escape_markdown
 from core.restore_record import WaitingCopy
 from core.section import NAME_PATTERN
+from core.swap_plan import before_name
 from core.units import human_duration
+from flows.approval import ATTEMPTS, ask, ask_for_approval, remember
 from tasks.children import children_of_this_run
-from tasks.recording import Record, RunRecord, outcome_sentence
+from tasks.recording import Record, RunRecord, outcome_sentence, utc_now
 from tasks.report_steps import begin_run, write_report
 from tasks.restore_steps import (
     RestoreRequest,
-    check_swap,
-    check_swap_early,
     choose_backup,
     complete_request,
     find_record,
     keep_record,
+    offered_backups,
     restore_and_verify,
-    show_options,
     show_plan,
-    swap,
-    swap_facts,
-    verify_again,
 )
+from tasks.swap_steps import check_swap, check_swap_early, is_swapped, swap, swap_facts, verify_again
 
 EnvironmentName = Annotated[str, Field(pattern=NAME_PATTERN)]
-_APPROVALS = 3
+# How long the question which backup is meant waits for its answer.
+_CHOICE_HOURS = 24
 
 
 class BackupChoice(RunInput):
     """What the run asks when no backup was named."""
 
-    backup: str
-
-
-class SwapApproval(RunInput):
-    """What the run asks before the copy takes the live database's place. Every field is required: an empty form approves nothing."""
-
-    database_name: str
-    approver: str
-    reason: str
+    backup: str = Field(
+        title="Backup",
+        pattern=r"\S",
+        description="newest-decoded, newest-proven, before:TIME or a backup's id; there is no default.",
+    )
 
 
 @flow(name="restore", flow_run_name="restore {environment}/{database}", persist_result=False)
@@ -64,7 +60,7 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
     target: str = "",
     server: str = "",
     tables: list[str] = [],  # noqa: B006 - never changed, and the form in the UI shows it
-    jobs: int = 0,
+    jobs: Annotated[int, Field(ge=0, le=32)] = 0,
     allow_missing_extensions: bool = False,
     masking: str = "",
     swap_live: bool = False,
@@ -75,14 +71,14 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
     Args:
         environment: Which environment: the name of its file in deployments/environments/, without .toml.
         database: Which database: its name in the environment's file, [databases.NAME].
-        backup: A backup's id, newest-proven, newest-decoded, or before:TIME. Empty: the run shows the ages of both and what each would lose, and asks.
-        target: Name of the new database. Empty: the database's name, _restored_ and the restore's id.
-        server: Where: a name of [servers.NAME]. Empty: the only one there is.
-        tables: Only these tables (schema.table) or schemas (schema.*), with everything that is no data. Empty: all.
+        backup: newest-decoded, newest-proven, `before:2026-03-01T12:00:00Z`, or a backup's id. Empty: the run shows both ages and what each would lose, and asks.
+        target: Name of the new database. Empty: `NAME_restored_ID`, after the live database and the restore's id.
+        server: Where: its name in the environment's file, [servers.NAME]. Empty: the only one there is. For a swap it is the live database's own server.
+        tables: Only the data of these tables (`schema.table`) or schemas (`schema.*`); all definitions come along. Empty: everything.
         jobs: Parallel jobs of pg_restore. 0: as the environment's file says.
         allow_missing_extensions: Leave out extensions that the server does not have, and say so, instead of failing.
         masking: An SQL file on the worker that changes the copy after it was verified, in one transaction. A masked copy is never swapped in.
-        swap_live: After the verified restore ask for an approval, then let the copy take the live database's name. The old one is kept.
+        swap_live: After the verified restore the run waits for an approval; then the copy takes the live database's name. The old one is kept under another name.
         dry_run: Only show what would be done, and how long it should take.
     """
     run = begin_run(environment, flow="restore", run_id=str(flow_run.id), run_name=str(flow_run.name))
@@ -126,10 +122,8 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
                 return Completed(message=record.summary)
             write_report(run, [record], inputs)
         if swap_live and waiting.swapped_at is None:
-            return swap_when_approved(run, Record(database), request, waiting, inputs)
-    return Completed(
-        message=f"{waiting.restored.name} on {waiting.restored.server} is {waiting.restored.backup_id}, verified"
-    )
+            return swap_when_approved(run, request, waiting, inputs)
+    return Completed(message=what_there_is(waiting, live))
 
 
 def refuse_swap_of_less(request: RestoreRequest, *, swap_live: bool) -> None:
@@ -144,14 +138,29 @@ def refuse_swap_of_less(request: RestoreRequest, *, swap_live: bool) -> None:
 
 
 def ask_which_backup(request: RestoreRequest) -> str:
-    """Suspend the run until a person says which backup, with both ages before their eyes."""
-    text = show_options(request.environment, request.database)
-    answer = suspend_flow_run(
-        wait_for_input=BackupChoice.with_initial_data(description=f"Which backup of **{request.database}**?\n\n{text}"),
-        key="choose-backup",
-        timeout=int(timedelta(hours=24).total_seconds()),
+    """Suspend the run until a person says which backup, with both ages before their eyes, and return its id. Raise ConfigurationError when three answers named none."""
+    choices = offered_backups(request.environment, request.database)
+    if not choices:
+        raise ConfigurationError(
+            "restore",
+            f"{request.environment}/{request.database}",
+            "no backup is decoded yet",
+            f"nightshift catalog {request.environment}",
+        )
+    text, wrong = choice_text(choices, request.database, f"{request.target} on {request.server}"), ""
+    for attempt in range(1, ATTEMPTS + 1):
+        question = f"choose-backup-{attempt}"
+        # The choice means what stood beside it when it was made: hours later the newest one may be another.
+        shown = remember(question, {one.choice: one.backup_id for one in choices})
+        wanted = ask(BackupChoice, question, wrong + text, hours=_CHOICE_HOURS).backup.strip()
+        try:
+            return choose_backup(request.environment, request.database, shown.get(wanted, wanted)).backup_id
+        except ConfigurationError as error:
+            found = str(error)
+            wrong = f"**{escape_markdown(found)}**\n\n"
+    raise ConfigurationError(
+        "choose a backup", request.database, f"asked {ATTEMPTS} times; {found}", "Start the restore again"
     )
-    return answer.backup
 
 
 def restore_beside(
@@ -183,43 +192,60 @@ def restore_beside(
 
 
 def swap_when_approved(
-    run: RunRecord, record: Record, request: RestoreRequest, waiting: WaitingCopy, inputs: dict[str, object]
+    run: RunRecord, request: RestoreRequest, waiting: WaitingCopy, inputs: dict[str, object]
 ) -> State[None]:
     """Ask for the approval, verify the copy once more, swap, and report."""
     live = run.environment.databases[request.database].name
+    asked, record = Record(request.database), Record(request.database)
     try:
-        with record.step("approve") as notes:
-            approval = ask_for_approval(run, waiting, live)
+        with asked.step("approve") as notes:
+            plan = check_swap(waiting, live)
+            if is_swapped(plan, waiting):
+                return tell_of_the_swap(run, request, waiting, plan.live, inputs)
+            choices = offered_backups(request.environment, request.database)
+            text = swap_text(plan, waiting.restored.backup_id, waiting.restored.server, choices, utc_now())
+            approval = ask_for_approval("approve-swap", text, live, hours=run.environment.restore.approval_hours)
             notes.add(facts={"approver": approval.approver, "reason": approval.reason, "typed": approval.database_name})
+        asked.finish(f"approved by {approval.approver}")
+        # Who approved what stands in the evidence before anything is changed.
+        write_report(run, [asked], inputs)
         with record.step("verify again"):
             verify_again(waiting)
         with record.step("swap") as notes:
             done = swap(waiting, live)
             notes.add(facts=swap_facts(done))
         with record.step("keep the record"):
-            keep_record(request, waiting.restored, swap=done)
+            keep_record(request, waiting.restored, swapped_as=done.old_name)
         record.finish(
             f"{live} is {waiting.restored.backup_id} now; outage {human_duration(done.outage_ms)}; before: {done.old_name}"
         )
     except NightshiftError:
-        write_report(run, [record], inputs)
-        return Failed(message=outcome_sentence([record]))
+        ended = asked if asked.failed else record
+        write_report(run, [asked, record], inputs)
+        return Failed(message=outcome_sentence([ended]))
+    write_report(run, [asked, record], inputs)
+    return Completed(message=outcome_sentence([record]))
+
+
+def tell_of_the_swap(
+    run: RunRecord, request: RestoreRequest, waiting: WaitingCopy, live: str, inputs: dict[str, object]
+) -> State[None]:
+    """Report a swap that an earlier process of this run made and did not live to report."""
+    record, old = Record(request.database), before_name(live, request.restore_id)
+    with record.step("swap") as notes:
+        text = "made by an earlier process of this run, which ended before it could report it: its outage is not known"
+        notes.add(facts={"live": live, "old_name": old}, findings=[Finding(severity="warning", text=text)])
+    with record.step("keep the record"):
+        keep_record(request, waiting.restored, swapped_as=old)
+    record.finish(f"{live} is {waiting.restored.backup_id} now; {text}; before: {old}")
     write_report(run, [record], inputs)
     return Completed(message=outcome_sentence([record]))
 
 
-def ask_for_approval(run: RunRecord, waiting: WaitingCopy, live: str) -> SwapApproval:
-    """Suspend the run until a person typed the live database's name, who they are and why. Raise ConfigurationError after three wrong names."""
-    plan = check_swap(waiting, live)
-    for attempt in range(1, _APPROVALS + 1):
-        again = "" if attempt == 1 else "**The name typed was not the live database's.** "
-        answer = suspend_flow_run(
-            wait_for_input=SwapApproval.with_initial_data(
-                description=f"{again}Type the live database's name to let the copy take its place.\n\n{plan}"
-            ),
-            key=f"approve-swap-{attempt}",
-            timeout=run.environment.restore.approval_hours * 3600,
-        )
-        if answer.database_name == live and answer.approver.strip() and answer.reason.strip():
-            return answer
-    raise ConfigurationError("approve the swap", live, "three times another name was typed", "Start the restore again")
+def what_there_is(waiting: WaitingCopy, live: str) -> str:
+    """Given the record of a copy that a run finds again at its end, and the live database's name, say what became of it."""
+    but = f" ({waiting.restored.reservations})" if waiting.restored.reservations else ""
+    copy = f"{waiting.restored.backup_id}, verified{but}"
+    if waiting.swapped_at is None:
+        return f"{waiting.restored.name} on {waiting.restored.server} is {copy}"
+    return f"{live} on {waiting.restored.server} is {copy}, since {waiting.swapped_at:%Y-%m-%d %H:%M:%S} UTC; before: {waiting.old_name}"

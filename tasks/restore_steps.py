@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +13,14 @@ from prefect.artifacts import create_table_artifact
 
 from core.drill_trend import expected_ms
 from core.environment import Environment
-from core.errors import ConfigurationError, IntegrityError, PermanentError
+from core.errors import ConfigurationError, IntegrityError
 from core.evidence import Finding
 from core.keys import restore_key
-from core.manifest import Manifest, Record
-from core.restore_choice import options_text
+from core.manifest import Record
+from core.restore_choice import Option
 from core.restore_facts import plan_rows, restored_facts
 from core.restore_record import Phase, Restored, WaitingCopy
 from core.restored_comparison import Verification
-from core.swap_plan import Session, SwapOutcome, SwapPlan
 from tasks.catalogue import read_manifest
 from tasks.chosen_backup import ChosenBackup, find_backup, restore_options
 from tasks.drill_history import past_drills
@@ -37,7 +35,6 @@ from tasks.retrying import step
 from tasks.sealed import open_sealed, read_record, sealed_bytes
 from tasks.secrets import signing_keys
 from tasks.spool import free_bytes
-from tasks.swap import plan_swap, preview_swap, recover_swap, swap_databases, undo_swap
 from tasks.verify_restored import verify_restored
 
 MIB = 1024 * 1024
@@ -121,11 +118,10 @@ def complete_request(
 
 
 @step("look at the backups of {database}")
-def show_options(environment_name: str, database: str) -> str:
-    """Return what can be restored and what each would lose, as Markdown for a form."""
+def offered_backups(environment_name: str, database: str) -> tuple[Option, ...]:
+    """Return what a person chooses between: the newest proven and the newest decoded backup, each where there is one."""
     environment = load_environment(environment_name)
-    store = ObjectStore.open(environment)
-    return options_text(restore_options(store, environment, database, signing_keys(environment)), database)
+    return restore_options(ObjectStore.open(environment), environment, database, signing_keys(environment))
 
 
 @step("choose the backup of {database}")
@@ -232,8 +228,8 @@ def require_match(verification: Verification, on: str) -> None:
 
 
 @step("keep the record of {request.restore_id}")
-def keep_record(request: RestoreRequest, restored: Restored, *, swap: SwapOutcome | None = None) -> None:
-    """Write what was made, signed, so that a run that was suspended finds it again, and so that undo-swap knows the old database's name."""
+def keep_record(request: RestoreRequest, restored: Restored, *, swapped_as: str | None = None) -> None:
+    """Write what was made, signed, so that a run that was suspended finds it again, and so that undo-swap knows the old database's name (`swapped_as`)."""
     environment = load_environment(request.environment)
     record = WaitingCopy(
         environment=request.environment,
@@ -242,8 +238,8 @@ def keep_record(request: RestoreRequest, restored: Restored, *, swap: SwapOutcom
         flow_run_id=request.flow_run_id,
         restored=restored,
         verified_at=utc_now(),
-        swapped_at=utc_now() if swap else None,
-        old_name=swap.old_name if swap else None,
+        swapped_at=utc_now() if swapped_as else None,
+        old_name=swapped_as,
     )
     ObjectStore.open(environment).put(
         restore_key(environment.prefix, request.restore_id), sealed_bytes(record, signing_keys(environment)[0])
@@ -266,143 +262,3 @@ def find_record(environment_name: str, restore_id: str) -> WaitingCopy | None:
     if (record.environment, record.restore_id) != (environment.name, restore_id):
         raise IntegrityError("read the restore's record", on, "it is another restore's")
     return record
-
-
-@step("verify {record.restored.name} again")
-def verify_again(record: WaitingCopy) -> Verification:
-    """Compare a copy that waited for its approval with its manifest once more: somebody may have written to it. Raise IntegrityError when it differs."""
-    environment = load_environment(record.environment)
-    store = ObjectStore.open(environment)
-    manifest, _ = read_manifest(
-        store, environment, record.database, record.restored.backup_id, signing_keys(environment)
-    )
-    verification = verify_restored(
-        login_of(environment.servers[record.restored.server], record.restored.name),
-        manifest,
-        record.restored,
-        exclude_schemas=environment.databases[record.database].exclude_schemas,
-    )
-    require_unchanged(verification, record.restored.name)
-    return verification
-
-
-def require_unchanged(verification: Verification, name: str) -> None:
-    """Raise PermanentError when the copy differs from what was verified before; it is kept, since somebody wrote to it."""
-    if not verification.matches:
-        found = [one.name for one in verification.differences] + [
-            one.text for one in verification.findings if one.severity == "mismatch"
-        ]
-        raise PermanentError(
-            "swap",
-            name,
-            f"it was changed since it was verified: {'; '.join(found[:5])}",
-            "It was kept. Restore again for a swap",
-        )
-
-
-@step("look whether {record.restored.name} can take the place of {live}")
-def check_swap(record: WaitingCopy, live: str) -> str:
-    """Return what the swap would do, as Markdown for the approval's form. Raise PermanentError with the reasons when it must not be done."""
-    environment = load_environment(record.environment)
-    store = ObjectStore.open(environment)
-    manifest, _ = read_manifest(
-        store, environment, record.database, record.restored.backup_id, signing_keys(environment)
-    )
-    plan = _plan(environment, record, live, manifest)
-    if plan.refusals:
-        raise PermanentError(
-            "swap the databases", f"{live} and {record.restored.name}", "; ".join(plan.refusals), "The copy is kept"
-        )
-    return swap_text(plan)
-
-
-@step("swap {record.restored.name} for {live}")
-def swap(record: WaitingCopy, live: str) -> SwapOutcome:
-    """Let the copy take the live database's name. Raise PermanentError when it must not or could not be done: the live one then serves as before."""
-    environment = load_environment(record.environment)
-    store = ObjectStore.open(environment)
-    manifest, _ = read_manifest(
-        store, environment, record.database, record.restored.backup_id, signing_keys(environment)
-    )
-    return swap_databases(
-        _maintenance(environment, record),
-        _plan(environment, record, live, manifest),
-        drain_seconds=environment.restore.drain_seconds,
-        on_wait=_tell_who_is_there(),
-    )
-
-
-@step("swap {record.old_name} back for {live}")
-def swap_back(record: WaitingCopy, live: str) -> SwapOutcome:
-    """Let the database that served before a swap take its name back. Raise PermanentError when it is gone or cannot: then nothing was changed."""
-    environment = load_environment(record.environment)
-    return undo_swap(
-        _maintenance(environment, record),
-        live,
-        record.old_name or "",
-        record.restore_id,
-        drain_seconds=environment.restore.drain_seconds,
-        on_wait=_tell_who_is_there(),
-    )
-
-
-@step("look whether {request.database} can be swapped at all")
-def check_swap_early(request: RestoreRequest, live: str) -> None:
-    """Raise PermanentError with the reasons that forbid a swap whatever the copy is: before hours of restoring."""
-    environment = load_environment(request.environment)
-    server = environment.servers[request.server]
-    login = login_of(server, server.maintenance_database)
-    # A swap that was killed in its middle left the live database closed: opening it comes before everything else.
-    if (recovered := recover_swap(login, live)).reopened:
-        get_run_logger().warning("%s", recovered.found)
-    if refusals := preview_swap(login, live, request.restore_id):
-        raise PermanentError(
-            "swap the databases", live, "; ".join(refusals), "Nothing was restored; leave out the swap, or mend this"
-        )
-
-
-def swap_facts(outcome: SwapOutcome) -> dict[str, Any]:
-    """What the report says of a swap."""
-    return {
-        "live": outcome.live,
-        "old_name": outcome.old_name,
-        "outage_ms": outcome.outage_ms,
-        "drain_ms": outcome.drain_ms,
-        "sessions": [str(session) for session in outcome.sessions],
-        "terminated": [str(session) for session in outcome.terminated],
-        "notes": list(outcome.notes),
-    }
-
-
-def swap_text(plan: SwapPlan) -> str:
-    """Given a plan, return it as Markdown for the approval's form."""
-    lines = [f"- **{plan.live}** is kept as **{plan.old_name}**; **{plan.copy_name}** becomes **{plan.live}**"]
-    lines += [f"- {difference}" for difference in plan.differences]
-    lines += [f"- session to be drained: {session}" for session in plan.sessions]
-    lines += [f"- {note}" for note in plan.notes]
-    return "\n".join(lines)
-
-
-def _tell_who_is_there() -> Callable[[tuple[Session, ...]], None]:
-    logger = get_run_logger()
-
-    def tell(sessions: tuple[Session, ...]) -> None:
-        logger.info("waiting for %d sessions: %s", len(sessions), "; ".join(str(session) for session in sessions[:10]))
-
-    return tell
-
-
-def _plan(environment: Environment, record: WaitingCopy, live: str, manifest: Manifest) -> SwapPlan:
-    return plan_swap(
-        _maintenance(environment, record),
-        live,
-        record.restored.name,
-        record.restore_id,
-        manifest,
-        restored=record.restored,
-    )
-
-
-def _maintenance(environment: Environment, record: WaitingCopy) -> Any:
-    server = environment.servers[record.restored.server]
-    return login_of(server, server.maintenance_database)

@@ -1,0 +1,176 @@
+"""The steps of a swap and of its reverse, each a Prefect task: what forbids it, what it would do, and doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import get_run_logger
+
+from core.environment import Database, Environment
+from core.errors import ConfigurationError, PermanentError
+from core.manifest import Manifest
+from core.restore_record import WaitingCopy
+from core.restored_comparison import Verification
+from core.swap_plan import Session, SwapOutcome, SwapPlan, before_name
+from tasks.catalogue import read_manifest
+from tasks.environments import load_environment
+from tasks.object_store import ObjectStore
+from tasks.restore_steps import RestoreRequest
+from tasks.restore_target import login_of
+from tasks.retrying import step
+from tasks.secrets import signing_keys
+from tasks.swap import plan_swap, plan_undo, preview_swap, recover_swap, swap_databases, undo_swap
+from tasks.verify_restored import verify_restored
+
+
+@step("verify {record.restored.name} again")
+def verify_again(record: WaitingCopy) -> Verification:
+    """Compare a copy that waited for its approval with its manifest once more: somebody may have written to it. Raise IntegrityError when it differs."""
+    environment = load_environment(record.environment)
+    manifest = _manifest(environment, record)
+    verification = verify_restored(
+        login_of(environment.servers[record.restored.server], record.restored.name),
+        manifest,
+        record.restored,
+        exclude_schemas=environment.databases[record.database].exclude_schemas,
+    )
+    require_unchanged(verification, record.restored.name)
+    return verification
+
+
+def require_unchanged(verification: Verification, name: str) -> None:
+    """Raise PermanentError when the copy differs from what was verified before; it is kept, since somebody wrote to it."""
+    if not verification.matches:
+        found = [one.name for one in verification.differences] + [
+            one.text for one in verification.findings if one.severity == "mismatch"
+        ]
+        raise PermanentError(
+            "swap",
+            name,
+            f"it was changed since it was verified: {'; '.join(found[:5])}",
+            "It was kept. Restore again for a swap",
+        )
+
+
+@step("look whether {record.restored.name} can take the place of {live}")
+def check_swap(record: WaitingCopy, live: str) -> SwapPlan:
+    """Return what the swap would do. Raise PermanentError with the reasons when it must not be done; the plan of a swap that was made already is returned."""
+    environment = load_environment(record.environment)
+    plan = _plan(environment, record, live, _manifest(environment, record))
+    # Nobody is asked to approve what would be refused a moment later.
+    reasons = [*plan.refusals, *map(str, plan.unaccepted())]
+    if reasons and not is_swapped(plan, record):
+        next_step = "Nothing was swapped, the live database serves as before. Mend this and press Retry, or start the restore again"
+        raise PermanentError("swap the databases", f"{live} and {record.restored.name}", "; ".join(reasons), next_step)
+    return plan
+
+
+def is_swapped(plan: SwapPlan, record: WaitingCopy) -> bool:
+    """Whether what has the live database's name is the copy."""
+    return (plan.live_oid, plan.system_identifier) == (record.restored.oid, record.restored.system_identifier)
+
+
+@step("look whether the swap {record.restore_id} of {live} can be undone")
+def check_swap_back(record: WaitingCopy, live: str) -> SwapPlan:
+    """Return what the swap back would do. Raise ConfigurationError when it is not this restore's copy that serves, PermanentError when it must not be done."""
+    environment = load_environment(record.environment)
+    # The name follows from the restore's id: a swap whose process ended before it could keep the record is undone like any other.
+    old = record.old_name or before_name(live, record.restore_id)
+    plan = plan_undo(_maintenance(environment, record), live, old, record.restore_id)
+    if not is_swapped(plan, record):
+        found = f"{live} is not the copy that this restore made: it was not swapped in, or swapped back, or another swap came after it"
+        raise ConfigurationError(
+            "undo the swap", record.restore_id, found, "Undo the newest swap first; its report tells its id"
+        )
+    if plan.refusals:
+        raise PermanentError("undo the swap", f"{live} and {old}", "; ".join(plan.refusals), "Nothing was changed")
+    return plan
+
+
+@step("swap {record.restored.name} for {live}")
+def swap(record: WaitingCopy, live: str) -> SwapOutcome:
+    """Let the copy take the live database's name. Raise PermanentError when it must not or could not be done: the live one then serves as before."""
+    environment = load_environment(record.environment)
+    manifest = _manifest(environment, record)
+    return swap_databases(
+        _maintenance(environment, record),
+        _plan(environment, record, live, manifest),
+        drain_seconds=environment.restore.drain_seconds,
+        on_wait=_tell_who_is_there(),
+    )
+
+
+@step("swap {record.old_name} back for {live}")
+def swap_back(record: WaitingCopy, live: str) -> SwapOutcome:
+    """Let the database that served before a swap take its name back. Raise PermanentError when it is gone or cannot: then nothing was changed."""
+    environment = load_environment(record.environment)
+    return undo_swap(
+        _maintenance(environment, record),
+        live,
+        record.old_name or "",
+        record.restore_id,
+        drain_seconds=environment.restore.drain_seconds,
+        on_wait=_tell_who_is_there(),
+    )
+
+
+@step("look whether {request.database} can be swapped at all")
+def check_swap_early(request: RestoreRequest, live: str) -> None:
+    """Raise PermanentError with the reasons that forbid a swap whatever the copy is: before hours of restoring."""
+    environment = load_environment(request.environment)
+    server = environment.servers[request.server]
+    login = login_of(server, server.maintenance_database)
+    # A swap that was killed in its middle left the live database closed: opening it comes before everything else.
+    if (recovered := recover_swap(login, live)).reopened:
+        get_run_logger().warning("%s", recovered.found)
+    if refusals := preview_swap(login, live, request.restore_id):
+        raise PermanentError(
+            "swap the databases", live, "; ".join(refusals), "Nothing was restored; leave out the swap, or mend this"
+        )
+
+
+def swap_facts(outcome: SwapOutcome) -> dict[str, Any]:
+    """What the report says of a swap."""
+    return {
+        "live": outcome.live,
+        "old_name": outcome.old_name,
+        "outage_ms": outcome.outage_ms,
+        "drain_ms": outcome.drain_ms,
+        "sessions": [str(session) for session in outcome.sessions],
+        "terminated": [str(session) for session in outcome.terminated],
+        "notes": list(outcome.notes),
+    }
+
+
+def _tell_who_is_there() -> Callable[[tuple[Session, ...]], None]:
+    logger = get_run_logger()
+
+    def tell(sessions: tuple[Session, ...]) -> None:
+        logger.info("waiting for %d sessions: %s", len(sessions), "; ".join(str(session) for session in sessions[:10]))
+
+    return tell
+
+
+def _plan(environment: Environment, record: WaitingCopy, live: str, manifest: Manifest) -> SwapPlan:
+    return plan_swap(
+        _maintenance(environment, record),
+        live,
+        record.restored.name,
+        record.restore_id,
+        manifest,
+        restored=record.restored,
+    )
+
+
+def _manifest(environment: Environment, record: WaitingCopy) -> Manifest:
+    store = ObjectStore.open(environment)
+    manifest, _ = read_manifest(
+        store, environment, record.database, record.restored.backup_id, signing_keys(environment)
+    )
+    return manifest
+
+
+def _maintenance(environment: Environment, record: WaitingCopy) -> Database:
+    server = environment.servers[record.restored.server]
+    return login_of(server, server.maintenance_database)
