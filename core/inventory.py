@@ -10,6 +10,7 @@ from core.manifest import (
     Column,
     DatabaseProperties,
     Extension,
+    ObjectFacts,
     Omission,
     Record,
     Role,
@@ -86,6 +87,7 @@ class Inventory(Record):
     schema_fingerprint: Sha256
     expected: tuple[Expected, ...]
     not_in_backup: tuple[Omission, ...]
+    objects: ObjectFacts
     exclude_schemas: tuple[str, ...]
     estimated_bytes: Size
 

@@ -206,6 +206,38 @@ class Coverage(Record):
     missing: tuple[str, ...]
 
 
+class Alike(Record):
+    """Objects of which the same is said, by name. Statements are plain text that no major prints otherwise (core.object_facts)."""
+
+    statements: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+class ObjectGroup(Record):
+    """What is said of the objects of one kind in one schema (empty: in none). `sha256` is over all of it; `alike` lists it, None where the objects are too many."""
+
+    about: Literal["owner and privileges", "state", "comments"]
+    kind: str
+    schema_name: str
+    count: Size
+    sha256: Sha256
+    alike: tuple[Alike, ...] | None
+
+
+class ObjectFacts(Record):
+    """What a restore on any major must bring back beside data and definitions' texts: owners, privileges, states, comments of all dumped objects.
+
+    `form` counts how statements are made: only those of one form can be compared. `not_enforced` are foreign keys whose triggers are disabled, which a dump does not
+    say; `invalid_indexes` are those that PostgreSQL does not use (only partitioned tables' ones are dumped).
+    """
+
+    form: int
+    groups: tuple[ObjectGroup, ...]
+    not_validated: tuple[str, ...]
+    not_enforced: tuple[str, ...]
+    invalid_indexes: tuple[str, ...]
+
+
 class Manifest(Record):
     """A backup. States (decoded, proven) are objects of their own beside it."""
 
@@ -231,6 +263,8 @@ class Manifest(Record):
     schema_fingerprint: Sha256
     coverage: Coverage
     not_in_backup: tuple[Omission, ...]
+    # None: made before these were recorded.
+    objects: ObjectFacts | None = None
 
     @property
     def stored_bytes(self) -> int:

@@ -24,6 +24,8 @@ Kind = Literal[
     "coverage",
     "indexes",
     "constraints",
+    "privileges",
+    "objects",
     "not looked at",
 ]
 Name = tuple[str, str]

@@ -21,6 +21,7 @@ from core.manifest import Sequence as SequenceState
 from tasks.database_properties import read_properties
 from tasks.expected_objects import read_expected
 from tasks.expected_tags import read_expected_tags
+from tasks.object_facts import read_object_facts
 from tasks.omissions import read_omissions
 from tasks.postgres import Connection
 from tasks.schema_fingerprint import schema_fingerprint
@@ -86,6 +87,7 @@ def read_inventory(
     """Given a session in its snapshot, the tables as seen in it and the schemas left out, return the inventory. Raise psycopg.Error."""
     tables = _read_tables(connection, database, relations, in_recovery=in_recovery)
     large_objects, large_object_bytes = _read_large_objects(connection)
+    entries = read_expected(connection, exclude, tables)
     return Inventory(
         tables=tables,
         sequences=_read_sequences(connection, exclude, in_recovery=in_recovery),
@@ -97,10 +99,11 @@ def read_inventory(
         statistics=_read_statistics(connection),
         schema_fingerprint=schema_fingerprint(connection, exclude),
         expected=(
-            *read_expected(connection, exclude, tables),
+            *entries,
             *read_expected_tags(connection, exclude, in_recovery=in_recovery),
         ),
         not_in_backup=read_omissions(connection, exclude, role_passwords=database.role_passwords),
+        objects=read_object_facts(connection, exclude, entries, large_objects=large_objects),
         exclude_schemas=tuple(exclude),
         estimated_bytes=sum(table.size_bytes for table in tables) + large_object_bytes,
     )

@@ -8,6 +8,7 @@ from typing import LiteralString
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from core.inventory import ExpectedEntry
 from core.manifest import Collation, Extension, Manifest, Role
 from core.manifest import Sequence as SequenceState
 from core.restored_comparison import CopiedTable, Name
@@ -15,6 +16,7 @@ from core.restored_definitions import Definitions, InvalidIndex
 from tasks.expected_objects import read_expected
 from tasks.expected_tags import read_expected_tags
 from tasks.inventory import batches
+from tasks.object_facts import read_object_facts
 from tasks.postgres import Connection
 from tasks.schema_fingerprint import schema_lines
 
@@ -148,11 +150,6 @@ _INVALID_INDEXES: LiteralString = """
     FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_class AS t ON t.oid = i.indrelid
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE NOT (i.indisvalid AND i.indisready AND i.indislive) AND c.relpersistence <> 't' AND """
-_NOT_VALIDATED: LiteralString = """
-    SELECT concat_ws('.', n.nspname, coalesce(c.relname, t.typname), k.conname)
-    FROM pg_constraint AS k JOIN pg_namespace AS n ON n.oid = k.connamespace
-    LEFT JOIN pg_class AS c ON c.oid = k.conrelid LEFT JOIN pg_type AS t ON t.oid = k.contypid
-    WHERE NOT k.convalidated AND """
 
 
 def read_definitions(connection: Connection, manifest: Manifest, exclude: Sequence[str]) -> Definitions:
@@ -163,7 +160,7 @@ def read_definitions(connection: Connection, manifest: Manifest, exclude: Sequen
     parameters = {"exclude": list(exclude)}
     with connection.cursor(row_factory=dict_row) as cursor:
         indexes = cursor.execute(_INVALID_INDEXES + _OWN + " ORDER BY 1", parameters).fetchall()
-    constraints = connection.execute(_NOT_VALIDATED + _OWN + " ORDER BY 1", parameters).fetchall()
+    entries = read_expected(connection, exclude, ())
     lines = [line for line in schema_lines(connection, exclude) if not line.startswith('["extension", ')]
     lines += [
         f"{json.dumps(['extension', extension.name, extension.version], ensure_ascii=False)} "
@@ -172,16 +169,29 @@ def read_definitions(connection: Connection, manifest: Manifest, exclude: Sequen
     return Definitions(
         server_version_number=connection.info.server_version,
         fingerprint=hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(),
-        objects=_count_objects(connection, manifest, exclude),
+        objects=_count_objects(connection, manifest, exclude, entries),
         invalid_indexes=tuple(InvalidIndex(**row) for row in indexes),
-        not_validated=tuple(row[0] for row in constraints),
+        facts=read_object_facts(
+            connection,
+            exclude,
+            entries,
+            large_objects=_count_large_objects(connection),
+            dumped_from=manifest.server.version_number,
+        ),
     )
 
 
-def _count_objects(connection: Connection, manifest: Manifest, exclude: Sequence[str]) -> int:
+def _count_large_objects(connection: Connection) -> int:
+    row = connection.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone()
+    return row[0] if row else 0
+
+
+def _count_objects(
+    connection: Connection, manifest: Manifest, exclude: Sequence[str], entries: Sequence[ExpectedEntry]
+) -> int:
     """How many objects a dump of the copy would have to list, counted as the backup did (core.coverage)."""
     in_recovery = manifest.server.in_recovery
-    objects = len(read_expected(connection, exclude, ())) + len(manifest.tables)
+    objects = len(entries) + len(manifest.tables)
     objects += len(read_expected_tags(connection, exclude, in_recovery=in_recovery))
     objects += sum(not role.name.startswith("pg_") for role in manifest.roles)
     # read_expected tells subscriptions to superusers alone, as pg_dump does.

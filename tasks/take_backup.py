@@ -256,4 +256,5 @@ def _manifest(
         schema_fingerprint=inventory.schema_fingerprint,
         coverage=stored.coverage,
         not_in_backup=inventory.not_in_backup,
+        objects=inventory.objects,
     )

@@ -17,6 +17,7 @@ from core.restored_comparison import (
     expected_tables,
 )
 from core.restored_definitions import compare_definitions
+from core.restored_objects import compare_objects
 from core.restored_surroundings import compare_collations, compare_extensions, compare_properties, compare_roles
 from tasks.database_properties import read_properties
 from tasks.index_check import check_indexes
@@ -107,8 +108,9 @@ def _chosen(database: Database, restored: Restored, tables: Sequence[str]) -> fr
 
 
 def _schemas_left_aside(manifest: Manifest, more: Sequence[str]) -> tuple[str, ...]:
-    """The schemas that are not the dump's. One that the dump has tables of is its own, whatever an environment says by now."""
+    """The schemas that are not the dump's. One that the dump has objects of is its own, whatever an environment says by now."""
     own = {table.schema_name for table in manifest.tables} | {sequence.schema_name for sequence in manifest.sequences}
+    own |= {group.schema_name for group in manifest.objects.groups} if manifest.objects else set()
     left_out = {omission.name for omission in manifest.not_in_backup if omission.kind == "schema"}
     return tuple(sorted(left_out | (set(more) - own)))
 
@@ -136,6 +138,7 @@ def _compare_catalogues(
     sequences = [one for one in manifest.sequences if chosen is None or (one.schema_name, one.name) in chosen]
     parameters = read_parameters(connection, [setting.name for setting in manifest.properties.settings])
     states, unread = read_sequences(connection, sequences)
+    definitions = read_definitions(connection, manifest, exclude)
     return (
         *compare_tables(
             expected_tables(manifest, restored),
@@ -154,5 +157,6 @@ def _compare_catalogues(
         ),
         *compare_extensions(manifest.extensions, read_extensions(connection), restored),
         *compare_collations(manifest.collations, read_collations(connection)),
-        *compare_definitions(manifest, restored, read_definitions(connection, manifest, exclude)),
+        *compare_definitions(manifest, restored, definitions),
+        *compare_objects(manifest, restored, definitions.facts),
     )

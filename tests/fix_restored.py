@@ -122,6 +122,7 @@ def dump_with_manifest(server: PostgresServer, database: Database, archive: Path
         schema_fingerprint=inventory.schema_fingerprint,
         coverage=compare_coverage(inventory.expected, parse_listing(listing), inventory.roles, globals_sql),
         not_in_backup=inventory.not_in_backup,
+        objects=inventory.objects,
     )
 
 

@@ -4,8 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.manifest import Collation, Column, DatabaseProperties, DatabaseSetting, Extension, Manifest, Role, Table
+from core.manifest import (
+    Collation,
+    Column,
+    DatabaseProperties,
+    DatabaseSetting,
+    Extension,
+    Manifest,
+    ObjectFacts,
+    Role,
+    Table,
+)
 from core.manifest import Sequence as SequenceState
+from core.object_facts import FORM
 from core.restore_record import Restored, Skipped
 from core.restored_comparison import (
     ComparisonFinding,
@@ -180,13 +191,20 @@ def a_manifest(version_number: int = 160001) -> Manifest:
     return manifest.model_copy(update={"server": server, "coverage": coverage})
 
 
+NO_FACTS = ObjectFacts(form=FORM, groups=(), not_validated=(), not_enforced=(), invalid_indexes=())
+
+
+def facts(**more: object) -> ObjectFacts:
+    return NO_FACTS.model_copy(update=more)
+
+
 def definitions(**more: object) -> Definitions:
     fields: dict[str, object] = {
         "server_version_number": 160004,
         "fingerprint": a_manifest().schema_fingerprint,
         "objects": 10,
         "invalid_indexes": (),
-        "not_validated": (),
+        "facts": NO_FACTS,
     }
     return Definitions.model_validate(fields | more)
 
@@ -207,7 +225,7 @@ def test_another_major_may_print_definitions_otherwise_but_loses_none() -> None:
 
 def test_a_part_has_not_all_definitions() -> None:
     part = RESTORED.model_copy(update={"partial": True})
-    found = definitions(fingerprint="f" * 64, objects=3, not_validated=("public.t.c",))
+    found = definitions(fingerprint="f" * 64, objects=3, facts=facts(not_validated=("public.t.c",)))
     assert set(severities(compare_definitions(a_manifest(), part, found))) == {"note"}
 
 
@@ -216,7 +234,7 @@ def test_what_no_dump_could_make_invalid_is_a_mismatch_whatever_the_fingerprint(
     plain = InvalidIndex(name="public.i", partitioned=False, complete=False)
     complete = InvalidIndex(name="public.p", partitioned=True, complete=True)
     waiting = InvalidIndex(name="public.w", partitioned=True, complete=False)
-    found = definitions(invalid_indexes=(plain, complete, waiting), not_validated=("public.t.c",))
+    found = definitions(invalid_indexes=(plain, complete, waiting), facts=facts(not_validated=("public.t.c",)))
     if not same_definitions:
         found = found.model_copy(update={"fingerprint": "f" * 64})
     told = {
@@ -231,6 +249,33 @@ def test_what_no_dump_could_make_invalid_is_a_mismatch_whatever_the_fingerprint(
         "index public.w is not valid": as_source,
         "constraint public.t.c is not validated": as_source,
     }
+
+
+@pytest.mark.parametrize("version_number", [150004, 160001])
+def test_states_that_were_recorded_are_compared_exactly_on_every_major(version_number: int) -> None:
+    waiting = [InvalidIndex(name=f"public.{name}", partitioned=True, complete=False) for name in ("old", "new")]
+    recorded = facts(not_validated=("public.t.gone", "public.t.old"), invalid_indexes=("public.old",))
+    manifest = a_manifest(version_number).model_copy(update={"objects": recorded})
+    found = definitions(
+        fingerprint="f" * 64, invalid_indexes=waiting, facts=facts(not_validated=("public.t.new", "public.t.old"))
+    )
+    told = {
+        finding.text: finding.severity
+        for finding in compare_definitions(manifest, RESTORED, found)
+        if finding.kind in {"indexes", "constraints"}
+    }
+    assert told == {
+        "index public.old is not valid, as in the source": "note",
+        "index public.new is not valid; in the source it was": "mismatch",
+        "constraint public.t.new is not validated; in the source it was": "mismatch",
+        "constraint public.t.old is not validated, as in the source": "note",
+        "constraint public.t.gone is validated in the copy or missing; in the source it was not validated": "mismatch",
+    }
+    part = RESTORED.model_copy(update={"partial": True})
+    told = {finding.text: finding.severity for finding in compare_definitions(manifest, part, found)}
+    assert told["index public.new is not valid; in the source it was"] == "note"
+    assert told["constraint public.t.new is not validated; in the source it was"] == "mismatch"
+    assert not any("public.t.gone" in text for text in told)
 
 
 def test_a_standbys_dump_has_no_unlogged_tables_to_miss() -> None:
