@@ -203,11 +203,12 @@ def test_nobody_answers_and_nothing_is_swapped_and_a_retry_asks_anew(person: Per
     person.wait_for_form(run)
     made = person.databases()
     let_it_expire(person, run)
-    state = person.wait_for_end(run)
-    assert (state.type, state.message) == (StateType.FAILED, "The flow was suspended and never resumed.")
+    wait_until(lambda: person.state(run).type != StateType.PAUSED, "the server stops waiting", seconds=60)
+    state = person.state(run)
+    assert (state.type, state.message) == (StateType.FAILED, "The flow was paused and never resumed.")
     answer = {"database_name": LIVE, "approver": "Jo", "reason": "too late"}
     assert person.resume(run, **answer)[0] == "ABORT"
-    # As docs/restore.md says: the copy is kept, the live database untouched.
+    # The copy is kept, the live database untouched (docs/restore.md).
     assert person.databases() == made
     assert len(made) == len(before) + 1
 
