@@ -48,3 +48,4 @@ def test_a_session_that_will_not_leave_fails_the_run_and_live_one_and_copy_stay_
         assert comment == (None,)
     failed = [step.name for step in night.report.steps if step.state == "failed"]
     assert failed == ["swap"]
+    night.server.execute(live, f"ALTER DATABASE {live} OWNER TO postgres")
