@@ -201,15 +201,19 @@ def _how_it_ended(order: PodOrder, seconds: float) -> str | None:
 
 def _remove_all(choice: ScratchPod, mine: Callable[[Document], bool], *, wait: bool = False) -> list[str]:
     """Remove what the predicate takes for ours, the Pod first, and return what was removed. An API server that is away is told of in the log: a later drill sweeps."""
-    removed = []
+    removed: list[str] = []
+    pods: list[str] = []
     paths = _paths(choice)
     try:
         with KubernetesClient.open(choice.context) as client:
             for kind in ("Pod", "Secret", "NetworkPolicy"):
+                if wait and kind == "NetworkPolicy":
+                    # A Pod that is still there keeps it: what runs in it must not get at the network at the end. The Secret goes in any case.
+                    for name in pods:
+                        wait_for_object(client, paths["Pod"], name, lambda pod: pod is None, seconds=_GONE_SECONDS)
                 names = _remove(client, paths[kind], lambda found: _is_scratch(found) and mine(found))
                 removed += [f"{kind} {choice.namespace}/{name}" for name in names]
-                for name in names if wait and kind == "Pod" else ():
-                    wait_for_object(client, paths[kind], name, lambda pod: pod is None, seconds=_GONE_SECONDS)
+                pods = names if kind == "Pod" else pods
     except (NightshiftError, NotInTimeError) as error:
         logger.warning("could not remove all of the scratch server's parts: %s", error)
     return removed

@@ -24,7 +24,7 @@ KINDS: dict[str, dict[str, tuple[str, bool]]] = {
     # As in Kubernetes 1.20: the preferred version of a group need not have all of its kinds.
     "batch/v1": {"jobs": ("Job", True)},
     "batch/v1beta1": {"cronjobs": ("CronJob", True)},
-    "networking.k8s.io/v1": {"ingresses": ("Ingress", True)},
+    "networking.k8s.io/v1": {"ingresses": ("Ingress", True), "networkpolicies": ("NetworkPolicy", True)},
     "velero.io/v1": {
         "backups": ("Backup", True),
         "restores": ("Restore", True),
@@ -51,6 +51,8 @@ class Objects:
         self.objects: dict[tuple[str, str, str, str], Document] = {}
         self.log: list[tuple[int, str, Document]] = []
         self.version, self.oldest = 100, 0
+        # Kinds (plurals) whose deletion is accepted and does not come about, as with a node that is away.
+        self.lingers: set[str] = set()
 
     def put(self, document: Document, *, seconds_ago: int = 0) -> Document:
         """Create an object directly, as another client would have so many seconds ago."""
@@ -106,6 +108,8 @@ class Objects:
             there = self.read(group_version, plural, namespace, name)
             if uid and there["metadata"]["uid"] != uid:
                 raise ApiError(409, "Conflict", "the UID in the precondition does not match")
+            if plural in self.lingers:
+                return there
             if plural == "namespaces":
                 for key in [key for key in self.objects if key[2] == name]:
                     self._remove(key)
