@@ -39,7 +39,7 @@ def ended(kind: str = "Backup", phase: str = "PartiallyFailed", **status: Any) -
 
 
 def packed(document: Any) -> bytes:
-    return gzip.compress(json.dumps(document).encode())
+    return gzip.compress(json.dumps(document).encode(), mtime=0)
 
 
 # The file
