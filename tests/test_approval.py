@@ -20,7 +20,7 @@ from tests.fix_platform import below
 from tests.waiting import wait_until
 
 # The first one waits for the platform to start and for a backup.
-pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("platform"), pytest.mark.timeout(400)]
 LIVE = "platform"
 SWAP = {"environment": "local", "database": "app", "backup": "newest-decoded", "swap_live": True}
 
@@ -157,7 +157,6 @@ def test_a_restore_without_a_backup_named_asks_shows_both_ages_and_takes_what_it
     assert f"dry run: {backup_id} would become" in str(ended.message)
 
 
-@pytest.mark.services
 def test_a_swap_waits_without_a_process_and_goes_on_in_a_new_one_only_for_the_right_name(person: Person) -> None:
     before = person.databases()
     run = person.start("restore/local", **SWAP)
@@ -196,7 +195,6 @@ def test_a_swap_waits_without_a_process_and_goes_on_in_a_new_one_only_for_the_ri
     assert "Somebody else" not in report
 
 
-@pytest.mark.services
 def test_nobody_answers_and_nothing_is_swapped_and_a_retry_asks_anew(person: Person) -> None:
     before = person.databases()
     run = person.start("restore/local", **SWAP)
@@ -227,7 +225,6 @@ def test_nobody_answers_and_nothing_is_swapped_and_a_retry_asks_anew(person: Per
     assert person.databases()[LIVE] not in before.values()
 
 
-@pytest.mark.services
 def test_an_approval_that_was_given_before_a_run_failed_approves_nothing_when_it_is_retried(person: Person) -> None:
     run = person.start("restore/local", **SWAP)
     person.wait_for_form(run)
