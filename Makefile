@@ -32,7 +32,7 @@ up: .venv/installed  ## the same platform, left running until Ctrl-C
 	@$(BIN)/nightshift up --rows $(ROWS)
 
 test: .venv/installed  ## all tests that need nothing but this checkout
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not services and not cluster" tests
+	@$(BIN)/python -m pytest -q -n 3 --dist loadgroup -m "not services and not cluster" tests
 
 test-services: .venv/installed  ## tests against servers from Debian's packages (installs them when root)
 	@sh tests/services/install.sh

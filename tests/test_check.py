@@ -160,6 +160,7 @@ def test_a_database_with_settings_of_its_own_is_looked_at_like_any_other(
     assert "✔ app: clock" in result.output
 
 
+@pytest.mark.services
 def test_a_server_that_is_deaf_holds_nothing_up(
     run: Callable[..., Result], write: Callable[..., None], no_prefect_server: None
 ) -> None:
@@ -218,6 +219,7 @@ def test_json_holds_every_check_and_nothing_else(
     assert all(check["next_step"] for check in document["checks"] if check["state"] == "failed")
 
 
+@pytest.mark.xdist_group("prefect")
 def test_the_prefect_server_that_is_set_is_asked(
     *,
     run: Callable[..., Result],

@@ -214,6 +214,7 @@ def test_an_environment_of_ones_own_is_deployed_at_its_first_backup(
     assert capsys.readouterr().err.count("deployed nightly-backup/mine, without a schedule") == 1
 
 
+@pytest.mark.services
 @with_platform
 def test_ctrl_c_ends_the_following_and_not_the_run(
     nightshift: NightshiftCommand, platform_client: SyncPrefectClient

@@ -34,6 +34,7 @@ def state_of(night: Night) -> str:
     return read_catalogue(ObjectStore.open(night.environment), night.environment, "first").entries[-1].state
 
 
+@pytest.mark.services
 def test_with_the_bucket_unreachable_the_copy_is_proven_whole_and_the_lost_report_is_told(
     night: Night, replicate: Callable[[Night], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

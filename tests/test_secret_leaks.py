@@ -64,6 +64,7 @@ def test_a_foreign_error_that_tells_a_secret_is_replaced_and_others_pass(monkeyp
         raise KeyError("harmless")
 
 
+@pytest.mark.xdist_group("prefect")
 def test_a_secret_in_a_flow_reaches_neither_the_servers_log_nor_the_state(
     prefect_server: str, log_redaction: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

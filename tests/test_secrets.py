@@ -176,6 +176,7 @@ def test_a_signing_key_that_does_not_do_is_named_and_not_told(monkeypatch: pytes
 # --- Prefect
 
 
+@pytest.mark.xdist_group("prefect")
 def test_a_prefect_block_is_resolved_from_plain_code_a_thread_and_a_flow(prefect_server: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
