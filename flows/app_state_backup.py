@@ -8,7 +8,6 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
 
 from core.environment_restore import AppState
 from core.evidence import Finding
@@ -34,8 +33,8 @@ from tasks.app_state_steps import (
     try_backup,
     wait_for_velero,
 )
-from tasks.recording import Notes, Record, outcome_sentence
-from tasks.report_steps import begin_run, write_report
+from tasks.recording import Notes, Record
+from tasks.report_steps import begin_run, end_run
 
 
 class Made:
@@ -81,9 +80,7 @@ def app_state_backup(environment: EnvironmentName, drill: bool = False, dry_run:
                     environment, settings, records[-1], made, namespace=namespace, run_id=run.run_id, return_state=True
                 )
 
-    write_report(run, records, inputs={"drill": drill, "dry_run": dry_run})
-    sentence = outcome_sentence(records)
-    return Failed(message=sentence) if any(record.failed for record in records) else Completed(message=sentence)
+    return end_run(run, records, {"drill": drill, "dry_run": dry_run})
 
 
 @task(task_run_name="try to back up application state", cache_policy=NO_CACHE, persist_result=False)

@@ -10,7 +10,6 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
 from pydantic import Field
 
 from core.drill_trend import FACTS, DrillPoint
@@ -35,8 +34,8 @@ from tasks.drill_steps import (
     sweep,
     try_controls,
 )
-from tasks.recording import Record, RunRecord, outcome_sentence
-from tasks.report_steps import begin_run, write_report
+from tasks.recording import Record, RunRecord
+from tasks.report_steps import begin_run, end_run
 
 EnvironmentName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -69,13 +68,7 @@ def dr_drill(
 
     show_trend(environment, tuple(points))
     inputs = {"databases": [record.name for record in records], "backup": backup, "read_from_copy": read_from_copy}
-    sentence = outcome_sentence(records)
-    try:
-        write_report(run, records, inputs)
-    except NightshiftError as error:
-        # What was found is told all the same: the bucket may be gone, and this the drill of its copy.
-        return Failed(message=f"{sentence}; BUT ITS REPORT COULD NOT BE KEPT: {error}")
-    return Failed(message=sentence) if any(record.failed for record in records) else Completed(message=sentence)
+    return end_run(run, records, inputs)
 
 
 @task(task_run_name="drill {record.name}", cache_policy=NO_CACHE, persist_result=False)

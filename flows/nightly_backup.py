@@ -9,7 +9,6 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
@@ -25,8 +24,8 @@ from tasks.backup_steps import (
     read_back_and_decode,
 )
 from tasks.children import children_of_this_run
-from tasks.recording import Record, outcome_sentence
-from tasks.report_steps import begin_run, write_report
+from tasks.recording import Record
+from tasks.report_steps import begin_run, end_run
 
 EnvironmentName = Annotated[str, Field(pattern=NAME_PATTERN)]
 RetentionMode = Literal["apply", "dry-run", "skip"]
@@ -57,10 +56,8 @@ def nightly_backup(
         for future in [runner.submit(back_up_database, each) for each in parameters]:
             future.wait()
 
-    write_report(run, records, inputs={"databases": [record.name for record in records], "retention": retention})
-    sentence = outcome_sentence(records)
-    # A state of our own rather than an exception: its message is what a person reads first in the UI and in notifications.
-    return Failed(message=sentence) if any(record.failed for record in records) else Completed(message=sentence)
+    inputs = {"databases": [record.name for record in records], "retention": retention}
+    return end_run(run, records, inputs)
 
 
 @task(task_run_name="back up {record.name}", cache_policy=NO_CACHE, persist_result=False)

@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.input import RunInput
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from pydantic import Field
 
 from core.approval_text import choice_text, swap_text
@@ -23,8 +23,8 @@ from core.swap_plan import before_name
 from core.units import human_duration
 from flows.approval import ATTEMPTS, ask, ask_for_approval, remember
 from tasks.children import children_of_this_run
-from tasks.recording import Record, RunRecord, outcome_sentence, utc_now
-from tasks.report_steps import begin_run, write_report
+from tasks.recording import Record, RunRecord, utc_now
+from tasks.report_steps import begin_run, end_run, write_report
 from tasks.restore_steps import (
     RestoreRequest,
     choose_backup,
@@ -116,8 +116,7 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
             try:
                 waiting = restore_beside(record, request, wanted, live=live if swap_live else None, dry_run=dry_run)
             except NightshiftError:
-                write_report(run, [record], inputs)
-                return Failed(message=outcome_sentence([record]))
+                return end_run(run, [record], inputs)
             if waiting is None:
                 return Completed(message=record.summary)
             write_report(run, [record], inputs)
@@ -196,7 +195,7 @@ def swap_when_approved(
 ) -> State[None]:
     """Ask for the approval, verify the copy once more, swap, and report."""
     live = run.environment.databases[request.database].name
-    asked, record = Record(request.database), Record(request.database)
+    asked, record, made = Record(request.database), Record(request.database), ""
     try:
         with asked.step("approve") as notes:
             plan = check_swap(waiting, live)
@@ -214,17 +213,14 @@ def swap_when_approved(
         with record.step("swap") as notes:
             done = swap(waiting, live)
             notes.add(facts=swap_facts(done))
+        outcome = f"{live} is {waiting.restored.backup_id} now; outage {human_duration(done.outage_ms)}; before: {done.old_name}"
+        made = f"THE SWAP WAS MADE, {outcome}; what failed came after it: "
         with record.step("keep the record"):
             keep_record(request, waiting.restored, swapped_as=done.old_name)
-        record.finish(
-            f"{live} is {waiting.restored.backup_id} now; outage {human_duration(done.outage_ms)}; before: {done.old_name}"
-        )
+        record.finish(outcome)
     except NightshiftError:
-        ended = asked if asked.failed else record
-        write_report(run, [asked, record], inputs)
-        return Failed(message=outcome_sentence([ended]))
-    write_report(run, [asked, record], inputs)
-    return Completed(message=outcome_sentence([record]))
+        return end_run(run, [asked, record], inputs, told=[asked if asked.failed else record], made=made)
+    return end_run(run, [asked, record], inputs, told=[record])
 
 
 def tell_of_the_swap(
@@ -238,8 +234,7 @@ def tell_of_the_swap(
     with record.step("keep the record"):
         keep_record(request, waiting.restored, swapped_as=old)
     record.finish(f"{live} is {waiting.restored.backup_id} now; {text}; before: {old}")
-    write_report(run, [record], inputs)
-    return Completed(message=outcome_sentence([record]))
+    return end_run(run, [record], inputs)
 
 
 def what_there_is(waiting: WaitingCopy, live: str) -> str:

@@ -5,7 +5,6 @@ from typing import Annotated
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
 from pydantic import Field
 
 from core.approval_text import undo_text
@@ -13,8 +12,8 @@ from core.errors import ConfigurationError, NightshiftError
 from core.section import NAME_PATTERN
 from core.units import human_duration
 from flows.approval import ask_for_approval
-from tasks.recording import Record, outcome_sentence, utc_now
-from tasks.report_steps import begin_run, write_report
+from tasks.recording import Record, utc_now
+from tasks.report_steps import begin_run, end_run, write_report
 from tasks.restore_steps import find_record
 from tasks.swap_steps import check_swap_back, swap_back, swap_facts
 
@@ -57,7 +56,5 @@ def undo_swap(environment: EnvironmentName, restore_id: Annotated[str, Field(pat
             f"{live} is what it was before the swap; outage {human_duration(done.outage_ms)}; the other: {done.old_name}"
         )
     except NightshiftError:
-        write_report(run, [asked, record], inputs)
-        return Failed(message=outcome_sentence([asked if asked.failed else record]))
-    write_report(run, [asked, record], inputs)
-    return Completed(message=outcome_sentence([record]))
+        return end_run(run, [asked, record], inputs, told=[asked if asked.failed else record])
+    return end_run(run, [asked, record], inputs, told=[record])

@@ -1,20 +1,23 @@
 """The beginning and the end of every run: reading its environment, and writing its report to S3 and to the Prefect UI."""
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 
+from core.errors import NightshiftError
 from core.evidence import Report, verdict_of
 from core.report_text import render_report
 from tasks.environments import load_environment
 from tasks.evidence import append_report
 from tasks.log_redaction import install_log_redaction
 from tasks.object_store import ObjectStore
-from tasks.recording import Record, RunRecord
+from tasks.recording import Record, RunRecord, outcome_sentence
 from tasks.retrying import step
 from tasks.secrets import signing_keys
 
@@ -61,3 +64,29 @@ def write_report(run: RunRecord, records: Iterable[Record], inputs: Mapping[str,
     )
     get_run_logger().info("report %s: %s", location, verdict)
     return key
+
+
+def end_run(
+    run: RunRecord,
+    records: Sequence[Record],
+    inputs: Mapping[str, Any],
+    *,
+    told: Sequence[Record] = (),
+    made: str = "",
+) -> State[None]:
+    """Write the report and return the run's final state: Failed when a record failed, or the report could not be kept.
+
+    A state of our own rather than an exception: its message is what a person reads first in the UI and in notifications. It tells what happened though the bucket
+    is out of reach.
+
+    Args:
+        told: whose outcome the message tells; empty: that of all records.
+        made: what was done for good before something failed; told first.
+    """
+    told = told or records
+    sentence = made + outcome_sentence(told)
+    try:
+        write_report(run, records, inputs)
+    except NightshiftError as error:
+        return Failed(message=f"{sentence}; BUT ITS REPORT COULD NOT BE KEPT: {error}")
+    return Failed(message=sentence) if any(record.failed for record in told) else Completed(message=sentence)

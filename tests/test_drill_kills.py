@@ -30,9 +30,9 @@ POINTS = (
     "flows.dr_drill:judge_drill:before",
     "flows.dr_drill:mark_proven:before",
     "flows.dr_drill:mark_proven:after",
-    "flows.dr_drill:write_report:after",
+    "tasks.report_steps:write_report:after",
 )
-MARKED = {"flows.dr_drill:mark_proven:after", "flows.dr_drill:write_report:after"}
+MARKED = {"flows.dr_drill:mark_proven:after", "tasks.report_steps:write_report:after"}
 
 
 def states(night: Night) -> list[str]:
@@ -54,7 +54,7 @@ def test_after_a_kill_the_next_drill_sweeps_what_was_left_and_proves_the_backup(
     start_flow("dr_drill", point, "kill", databases=["first"]).wait_for_kill()
     # Proven is one object, written at once: it is there or not.
     assert states(night) == ["proven" if point in MARKED else "decoded"]
-    assert (remains(night) != set()) == (point != "flows.dr_drill:write_report:after")
+    assert (remains(night) != set()) == (point != "tasks.report_steps:write_report:after")
     wait_until(lambda: not processes_in(night.folder), "the end of the killed drill's server")
     state = night.drill(databases=["first"])
     assert state.is_completed(), state.message

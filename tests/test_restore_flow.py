@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from prefect import flow
 
+from core.errors import TemporaryError
 from core.restore_record import Restored
 from flows import approval
 from flows import restore as restore_flow
@@ -152,6 +153,31 @@ def test_after_an_approval_the_copy_takes_the_live_name_and_the_way_back_works(
         assert rows(night, live)[0] == 10
     finally:
         drop(night, *(name for name in databases(night) if "_undone_" in name or "_before_" in name))
+
+
+@pytest.mark.services
+def test_a_swap_whose_record_cannot_be_kept_is_told_as_made_first_of_all(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.run(databases=["first"])
+    live, keep = night.names["first"], restore_flow.keep_record
+    approve(monkeypatch, database_name=live, approver="on call", reason="rows were deleted")
+
+    def refused(request: RestoreRequest, restored: Restored, *, swapped_as: str | None = None) -> None:
+        if swapped_as is not None:
+            raise TemporaryError("write", "s3://bucket/record", "no answer")
+        keep(request, restored)
+
+    monkeypatch.setattr(restore_flow, "keep_record", refused)
+    state = night.restore(backup="newest-decoded", swap_live=True)
+    (old,) = (name for name in databases(night) if "_before_" in name)
+    try:
+        assert state.is_failed()
+        assert str(state.message).startswith(f"THE SWAP WAS MADE, {live} is ")
+        assert f"before: {old}; what failed came after it: " in str(state.message)
+        assert "no answer" in str(state.message)
+    finally:
+        drop(night, old)
 
 
 @pytest.mark.services
