@@ -99,3 +99,4 @@ class WaitingCopy(Record):
     verified_at: AwareDatetime
     swapped_at: AwareDatetime | None = None
     old_name: str | None = None
+    old_oid: int | None = None

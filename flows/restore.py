@@ -32,6 +32,7 @@ from tasks.restore_steps import (
     find_record,
     keep_record,
     offered_backups,
+    require_still_there,
     restore_and_verify,
     show_plan,
 )
@@ -122,6 +123,7 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
             write_report(run, [record], inputs)
         if swap_live and waiting.swapped_at is None:
             return swap_when_approved(run, request, waiting, inputs)
+        require_still_there(waiting)
     return Completed(message=what_there_is(waiting, live))
 
 
@@ -216,7 +218,7 @@ def swap_when_approved(
         outcome = f"{live} is {waiting.restored.backup_id} now; outage {human_duration(done.outage_ms)}; before: {done.old_name}"
         made = f"THE SWAP WAS MADE, {outcome}; what failed came after it: "
         with record.step("keep the record"):
-            keep_record(request, waiting.restored, swapped_as=done.old_name)
+            keep_record(request, waiting.restored, swapped_as=done.old_name, old_oid=done.old_oid)
         record.finish(outcome)
     except NightshiftError:
         return end_run(run, [asked, record], inputs, told=[asked if asked.failed else record], made=made)

@@ -87,8 +87,12 @@ def mask_copy(
     ) as connection:
         rows = _run(connection, statements, f"{on} on {describe(database)}")
         masked = clock()
-        with translated("analyze the masked copy", describe(database)):
-            connection.execute("ANALYZE")
+    # A session of its own: the file may have left another role or settings in the one that ran it.
+    with (
+        connect(database, application_name="nightshift masking", autocommit=True) as connection,
+        translated("analyze the masked copy", describe(database)),
+    ):
+        connection.execute("ANALYZE")
     return MaskOutcome(
         sql_sha256=hashlib.sha256(script.encode()).hexdigest(),
         statements=len(statements),

@@ -53,4 +53,6 @@ def smallest_fitting(
     if fitting := [programs for programs in installed if programs.major >= major]:
         return min(fitting, key=lambda programs: programs.major)
     there = ", ".join(f"{programs.version} in {programs.folder}" for programs in installed) or "none"
-    raise PermanentError(attempted, on, f"no {what} of major {major} or newer is installed; found: {there}", next_step)
+    raise PermanentError(
+        attempted, on, f"no {what} of major {major} or newer is installed here; found: {there}", next_step
+    )

@@ -63,6 +63,7 @@ class RestoreOrder:
         spool_parent: where the fetched dump lies meanwhile; None: the temporary folder.
         spool_reserve_bytes: so much of its disk is left free.
         allow_missing_extensions: skip, and name, extensions that the server lacks and all that needs them, rather than refuse.
+        analyze: collect the planner's statistics; not before a masking, since they hold values of the rows.
         host_bin: reserved.
     """
 
@@ -79,6 +80,7 @@ class RestoreOrder:
     spool_parent: str | None = None
     spool_reserve_bytes: int = 1 << 30
     allow_missing_extensions: bool = False
+    analyze: bool = True
     host_bin: Path | None = None
 
 
@@ -255,7 +257,8 @@ class _Restore:
         with phases("restore"):
             self._load(folder, fetched)
         with phases("analyze"):
-            analyze(self._database)
+            if order.analyze:
+                analyze(self._database)
             notes = complete_database(self._session, order.login, self._database.name, properties)
         return created, notes
 

@@ -13,7 +13,8 @@ from prefect.artifacts import create_table_artifact
 
 from core.drill_trend import expected_ms
 from core.environment import Environment
-from core.errors import ConfigurationError, IntegrityError
+from core.environment_restore import RestoreServer
+from core.errors import ConfigurationError, IntegrityError, PermanentError
 from core.evidence import Finding
 from core.keys import restore_key
 from core.manifest import Record
@@ -25,12 +26,12 @@ from tasks.catalogue import read_manifest
 from tasks.chosen_backup import ChosenBackup, find_backup, restore_options
 from tasks.drill_history import past_drills
 from tasks.environments import load_environment
-from tasks.masking import mask_copy
+from tasks.masking import check_masking, mask_copy, read_masking
 from tasks.object_store import ObjectMissingError, ObjectStore
 from tasks.progress import Progress, shown_progress
 from tasks.recording import utc_now
 from tasks.restore_backup import RestoreOrder, restore_backup
-from tasks.restore_target import login_of
+from tasks.restore_target import identity_of, login_of
 from tasks.retrying import step
 from tasks.sealed import open_sealed, read_record, sealed_bytes
 from tasks.secrets import signing_keys
@@ -103,6 +104,9 @@ def complete_request(
         raise ConfigurationError(
             "mask the copy", masking, "the worker has no such file", "Give a path that the worker can read"
         )
+    if masking:
+        # Now rather than after hours of restoring.
+        check_masking(read_masking(Path(masking)), masking)
     # Of all of the run's id: the beginning alone is a time in ids of version 7, and two runs of a minute would share it.
     restore_id = hashlib.sha256(flow_run_id.encode()).hexdigest()[:8]
     return RestoreRequest(
@@ -179,6 +183,7 @@ def restore_and_verify(request: RestoreRequest, backup_id: str) -> VerifiedCopy:
         spool_parent=environment.restore.spool_directory,
         spool_reserve_bytes=environment.restore.spool_reserve_mib * MIB,
         allow_missing_extensions=request.allow_missing_extensions,
+        analyze=not request.masking,
     )
     with (
         shown_progress(f"restore-{request.database}", progress, logger),
@@ -228,8 +233,10 @@ def require_match(verification: Verification, on: str) -> None:
 
 
 @step("keep the record of {request.restore_id}")
-def keep_record(request: RestoreRequest, restored: Restored, *, swapped_as: str | None = None) -> None:
-    """Write what was made, signed, so that a run that was suspended finds it again, and so that undo-swap knows the old database's name (`swapped_as`)."""
+def keep_record(
+    request: RestoreRequest, restored: Restored, *, swapped_as: str | None = None, old_oid: int | None = None
+) -> None:
+    """Write what was made, signed, so that a run that was suspended finds it again, and so that undo-swap knows the old database (`swapped_as`, and its oid)."""
     environment = load_environment(request.environment)
     record = WaitingCopy(
         environment=request.environment,
@@ -240,10 +247,36 @@ def keep_record(request: RestoreRequest, restored: Restored, *, swapped_as: str 
         verified_at=utc_now(),
         swapped_at=utc_now() if swapped_as else None,
         old_name=swapped_as,
+        old_oid=old_oid,
     )
     ObjectStore.open(environment).put(
         restore_key(environment.prefix, request.restore_id), sealed_bytes(record, signing_keys(environment)[0])
     )
+
+
+@step("look whether {record.restored.name} is still there")
+def require_still_there(record: WaitingCopy) -> None:
+    """Raise PermanentError when the database that this run made is gone, or another has its name."""
+    restored = record.restored
+    environment = load_environment(record.environment)
+    name = environment.databases[record.database].name if record.swapped_at else restored.name
+    found = identity_of(login_of(server_of(environment, restored.server), name))
+    if (found.system_identifier, found.database_oid) != (restored.system_identifier, restored.oid):
+        raise PermanentError(
+            "find the restored copy again",
+            f"{name} on {restored.server}",
+            "what has this name is not the database that this run restored and verified",
+            "Start a new restore",
+        )
+
+
+def server_of(environment: Environment, name: str) -> RestoreServer:
+    """Given a server's name in a record, return it. Raise ConfigurationError when the environment's file does not have it any more."""
+    if name not in environment.servers:
+        raise ConfigurationError(
+            "find the server", f"[servers.{name}]", "the environment's file does not have it any more", "Put it back"
+        )
+    return environment.servers[name]
 
 
 @step("look for the record of {restore_id}")

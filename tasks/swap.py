@@ -41,7 +41,7 @@ from core.swap_plan import (
 )
 from tasks.database_properties import UNKNOWN
 from tasks.postgres import Connection, translate, translated
-from tasks.swap_facts import look, read_database_facts, read_server_facts
+from tasks.swap_facts import look, read_database_facts, read_server_facts, read_sessions
 from tasks.swap_recovery import go_back, recover
 from tasks.swap_session import described, open_session, take_turn
 from tasks.swap_transactions import SERVES, OnWait, Patience, Pause, drain, new_marker, refuse_connections, rename_both
@@ -235,6 +235,7 @@ def _swap(
     def empty_and_rename() -> None:
         nonlocal first, terminated
         waiting = clock()
+        _refuse_writers(connection, plan)
         there, ended = drain(connection, plan, replace(patience, seconds=0) if drained else patience)
         first, terminated = (*first, *there), (*terminated, *ended)
         drained.append(clock() - waiting)
@@ -265,6 +266,21 @@ def _swap(
         terminated=terminated,
         notes=notes,
     )
+
+
+def _refuse_writers(connection: Connection, plan: SwapPlan) -> None:
+    """Raise PermanentError when somebody is connected to a copy that was compared with its backup a moment ago: what they write until they leave, nobody compares."""
+    if plan.recorded is None:
+        return
+    # Our own, which only read, may take a moment to end.
+    there = [one for one in read_sessions(connection, [plan.copy_oid]) if not one.application.startswith("nightshift ")]
+    if there:
+        raise PermanentError(
+            "swap the databases",
+            f"{plan.live} and {plan.copy_name}",
+            f"on the copy, which was verified and must stay as it is, there still was {'; '.join(map(str, there))}",
+            f"{SERVES} End these sessions, then press Retry: the copy is verified again before the next attempt",
+        )
 
 
 def _given_up(error: psycopg.Error, login: Database, plan: SwapPlan) -> PermanentError | TemporaryError:

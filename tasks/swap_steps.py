@@ -8,16 +8,17 @@ from typing import Any
 from prefect import get_run_logger
 
 from core.environment import Database, Environment
-from core.errors import ConfigurationError, PermanentError
+from core.errors import ConfigurationError, NightshiftError, PermanentError
 from core.manifest import Manifest
 from core.restore_record import WaitingCopy
 from core.restored_comparison import Verification
 from core.swap_plan import Session, SwapOutcome, SwapPlan, before_name
 from tasks.catalogue import read_manifest
+from tasks.database_properties import UNKNOWN
 from tasks.environments import load_environment
 from tasks.object_store import ObjectStore
-from tasks.restore_steps import RestoreRequest
-from tasks.restore_target import login_of
+from tasks.restore_steps import RestoreRequest, server_of
+from tasks.restore_target import identity_of, login_of
 from tasks.retrying import step
 from tasks.secrets import signing_keys
 from tasks.swap import plan_swap, plan_undo, preview_swap, recover_swap, swap_databases, undo_swap
@@ -30,7 +31,7 @@ def verify_again(record: WaitingCopy) -> Verification:
     environment = load_environment(record.environment)
     manifest = _manifest(environment, record)
     verification = verify_restored(
-        login_of(environment.servers[record.restored.server], record.restored.name),
+        login_of(server_of(environment, record.restored.server), record.restored.name),
         manifest,
         record.restored,
         exclude_schemas=environment.databases[record.database].exclude_schemas,
@@ -59,11 +60,31 @@ def check_swap(record: WaitingCopy, live: str) -> SwapPlan:
     environment = load_environment(record.environment)
     plan = _plan(environment, record, live, _manifest(environment, record))
     # Nobody is asked to approve what would be refused a moment later.
-    reasons = [*plan.refusals, *map(str, plan.unaccepted())]
+    reasons = [
+        *plan.refusals,
+        *map(str, plan.unaccepted()),
+        *_another_server(environment, record.database, record.restored.server),
+    ]
     if reasons and not is_swapped(plan, record):
         next_step = "Nothing was swapped, the live database serves as before. Mend this and press Retry, or start the restore again"
         raise PermanentError("swap the databases", f"{live} and {record.restored.name}", "; ".join(reasons), next_step)
     return plan
+
+
+def _another_server(environment: Environment, database: str, server_name: str) -> list[str]:
+    """Why the database of the live name on the copy's server is not the environment's own: a swap there would leave the live one as it is and replace a stranger's."""
+    ours, server = environment.databases[database], server_of(environment, server_name)
+    where = f"{ours.name} on [servers.{server_name}] ({server.host}:{server.port})"
+    same_address = (ours.host, ours.port) == (server.host, server.port)
+    try:
+        mine, theirs = identity_of(ours), identity_of(login_of(server, ours.name))
+    except NightshiftError as error:
+        # One that is closed or lost cannot be asked who it is; its address can be compared.
+        return [] if same_address else [f"it cannot be seen whether {where} is the live database: {error.found}"]
+    unknown = UNKNOWN in {mine.system_identifier, theirs.system_identifier}
+    if mine.is_same(theirs) or (unknown and same_address and mine.database_oid == theirs.database_oid):
+        return []
+    return [f"{where} is not the live database, which is at {ours.host}:{ours.port}: name its server"]
 
 
 def is_swapped(plan: SwapPlan, record: WaitingCopy) -> bool:
@@ -83,9 +104,23 @@ def check_swap_back(record: WaitingCopy, live: str) -> SwapPlan:
         raise ConfigurationError(
             "undo the swap", record.restore_id, found, "Undo the newest swap first; its report tells its id"
         )
-    if plan.refusals:
-        raise PermanentError("undo the swap", f"{live} and {old}", "; ".join(plan.refusals), "Nothing was changed")
+    if reasons := [*plan.refusals, *_another_old_one(record, plan)]:
+        raise PermanentError("undo the swap", f"{live} and {old}", "; ".join(reasons), "Nothing was changed")
+    if record.old_oid is None:
+        note = (
+            f"the swap's own record is missing, so it is not known whether {old} is the database that served before it"
+        )
+        return plan.model_copy(update={"notes": (*plan.notes, note)})
     return plan
+
+
+def _another_old_one(record: WaitingCopy, plan: SwapPlan) -> list[str]:
+    """Why what has the old database's name is not the one that served before; nothing where that is not known, or it is gone."""
+    if record.old_oid is None or plan.copy_oid in {0, record.old_oid}:
+        return []
+    return [
+        f"{plan.copy_name} is not the database that served before the swap: its oid is {plan.copy_oid}, not {record.old_oid}"
+    ]
 
 
 @step("swap {record.restored.name} for {live}")
@@ -105,10 +140,14 @@ def swap(record: WaitingCopy, live: str) -> SwapOutcome:
 def swap_back(record: WaitingCopy, live: str) -> SwapOutcome:
     """Let the database that served before a swap take its name back. Raise PermanentError when it is gone or cannot: then nothing was changed."""
     environment = load_environment(record.environment)
+    login, old = _maintenance(environment, record), record.old_name or ""
+    # Between the form and the answer somebody may have put another database there.
+    if reasons := _another_old_one(record, plan_undo(login, live, old, record.restore_id)):
+        raise PermanentError("undo the swap", f"{live} and {old}", "; ".join(reasons), "Nothing was changed")
     return undo_swap(
-        _maintenance(environment, record),
+        login,
         live,
-        record.old_name or "",
+        old,
         record.restore_id,
         drain_seconds=environment.restore.drain_seconds,
         on_wait=_tell_who_is_there(),
@@ -124,7 +163,11 @@ def check_swap_early(request: RestoreRequest, live: str) -> None:
     # A swap that was killed in its middle left the live database closed: opening it comes before everything else.
     if (recovered := recover_swap(login, live)).reopened:
         get_run_logger().warning("%s", recovered.found)
-    if refusals := preview_swap(login, live, request.restore_id):
+    refusals = (
+        *preview_swap(login, live, request.restore_id),
+        *_another_server(environment, request.database, request.server),
+    )
+    if refusals:
         raise PermanentError(
             "swap the databases", live, "; ".join(refusals), "Nothing was restored; leave out the swap, or mend this"
         )
@@ -172,5 +215,5 @@ def _manifest(environment: Environment, record: WaitingCopy) -> Manifest:
 
 
 def _maintenance(environment: Environment, record: WaitingCopy) -> Database:
-    server = environment.servers[record.restored.server]
+    server = server_of(environment, record.restored.server)
     return login_of(server, server.maintenance_database)

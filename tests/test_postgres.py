@@ -144,7 +144,8 @@ def test_the_smallest_client_that_is_as_new_as_the_server_is_taken(server: int, 
 
 def test_a_server_newer_than_every_client_is_refused_with_what_is_installed() -> None:
     with pytest.raises(
-        PermanentError, match=r"no pg_dump of major 99 or newer is installed; found: .* Install postgresql-client-99"
+        PermanentError,
+        match=r"no pg_dump of major 99 or newer is installed here; found: .* Install postgresql-client-99",
     ):
         find_clients(99)
 

@@ -163,7 +163,7 @@ def test_a_swap_whose_record_cannot_be_kept_is_told_as_made_first_of_all(
     live, keep = night.names["first"], restore_flow.keep_record
     approve(monkeypatch, database_name=live, approver="on call", reason="rows were deleted")
 
-    def refused(request: RestoreRequest, restored: Restored, *, swapped_as: str | None = None) -> None:
+    def refused(request: RestoreRequest, restored: Restored, *, swapped_as: str | None = None, **_more: Any) -> None:
         if swapped_as is not None:
             raise TemporaryError("write", "s3://bucket/record", "no answer")
         keep(request, restored)
@@ -190,7 +190,7 @@ def test_a_swap_that_ended_before_it_was_recorded_is_told_of_by_a_retry_and_can_
     change(night, live, "DELETE FROM account WHERE id > 10")
     shown = approve(monkeypatch, database_name=live, approver="on call", reason="rows were deleted")
 
-    def ends(request: RestoreRequest, restored: Restored, *, swapped_as: str | None = None) -> None:
+    def ends(request: RestoreRequest, restored: Restored, *, swapped_as: str | None = None, **_more: Any) -> None:
         orders.append(request)
         if swapped_as is not None:
             raise RuntimeError("the process ends here")
