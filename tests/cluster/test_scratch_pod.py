@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,12 @@ from tasks.scratch_folder import SOCKET_PREFIX
 from tests.fix_cluster import objects_of
 from tests.fix_platform import CHECKOUT
 from tests.fix_scratch import manifest_of, scratch_environment
+from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 MAJOR = installed_servers()[0].major
+# Seconds that a busy node may take to notice.
+PATIENCE = 150
 
 
 def environment_for(
@@ -156,7 +158,7 @@ def test_a_quota_is_told(cluster: KubernetesClient, drill_namespace: str, postgr
         },
     )
     path = f"/api/v1/namespaces/{drill_namespace}/resourcequotas/small"
-    wait_for(lambda: cluster.get(path).get("status", {}).get("hard"))
+    wait_until(lambda: cluster.get(path).get("status", {}).get("hard"), "the quota holds", seconds=PATIENCE)
     error = refused(environment_for(drill_namespace, postgres_image))
     assert "exceeded quota: small" in str(error)
     assert "Raise the namespace's quota" in str(error)
@@ -190,10 +192,12 @@ def test_a_pod_that_ends_while_it_is_used_says_why(
         # Its server is stopped for good, as an eviction would.
         connection.execute("CREATE TEMPORARY TABLE said (line text)")
         connection.execute("COPY pg_temp.said FROM PROGRAM 'kill -QUIT 1'")
-        wait_for(
+        wait_until(
             lambda: [
                 pod for pod in objects_of(cluster, drill_namespace) if pod.get("status", {}).get("phase") == "Failed"
-            ]
+            ],
+            "the Pod has failed",
+            seconds=PATIENCE,
         )
         connect(scratch.login, application_name="test")
     assert objects_of(cluster, drill_namespace) == []
@@ -235,12 +239,4 @@ def test_a_killed_drills_pod_is_swept_when_nobody_marks_it_any_more_and_by_its_o
     ]
     swept = sweep_scratch(environment, now=later)
     assert [sentence.split()[2] for sentence in swept] == ["Pod", "NetworkPolicy"]
-    wait_for(lambda: not objects_of(cluster, drill_namespace))
-
-
-def wait_for(holds: Any, seconds: float = 60.0) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: not objects_of(cluster, drill_namespace), "all is gone", seconds=PATIENCE)
