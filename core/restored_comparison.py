@@ -134,6 +134,28 @@ def _table_differences(table: Table, copy: CopiedTable | None) -> Iterable[str]:
         yield f"table {table.qualified} has other columns: {', '.join(changed)}"
 
 
+def not_compared(tables: Iterable[Table]) -> tuple[ComparisonFinding, ...]:
+    """Given the tables that must be as recorded, name those whose content nobody compares, because the environment asks for no digest of them."""
+    by_mode: dict[str, list[str]] = {"off": [], "counts": []}
+    for table in tables:
+        if table.mode in by_mode:
+            by_mode[table.mode].append(table.qualified)
+    told = {
+        "off": "neither rows nor content were compared",
+        "counts": "rows were counted, the content was not compared",
+    }
+    return tuple(
+        ComparisonFinding(
+            kind="tables",
+            severity="environment",
+            text=f"of {len(names)} {'table' if len(names) == 1 else 'tables'} {told[mode]} (digests = {mode}): {', '.join(sorted(names)[:10])}"
+            + (f" and {len(names) - 10} more" if len(names) > 10 else ""),
+        )
+        for mode, names in by_mode.items()
+        if names
+    )
+
+
 def compare_sequences(
     expected: Iterable[SequenceState], found: Mapping[Name, SequenceState], restored: Restored
 ) -> tuple[ComparisonFinding, ...]:

@@ -15,6 +15,7 @@ from core.restored_comparison import (
     compare_sequences,
     compare_tables,
     expected_tables,
+    not_compared,
 )
 from core.restored_definitions import compare_definitions
 from core.restored_objects import compare_objects
@@ -85,7 +86,7 @@ def verify_restored(
         tables_compared=sum(table.mode != "off" and table.oid in counted.tables for table in expected),
         rows=sum(rows or 0 for rows, _digest in counted.tables.values()),
         differences=digest_comparison.differences(expected, counted.tables),
-        findings=(*_compare_contents(manifest, restored, counted), *found),
+        findings=(*_compare_contents(manifest, restored, counted), *not_compared(expected), *found),
     )
 
 

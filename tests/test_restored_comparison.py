@@ -1,5 +1,7 @@
 """The rules by which a restored copy is compared: sequences, properties, roles, extensions, collations, definitions."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +27,7 @@ from core.restored_comparison import (
     compare_sequences,
     compare_tables,
     is_behind,
+    not_compared,
 )
 from core.restored_definitions import Definitions, InvalidIndex, compare_definitions
 from core.restored_surroundings import compare_collations, compare_extensions, compare_properties, compare_roles
@@ -313,3 +316,12 @@ def test_what_could_not_be_looked_at_never_matches() -> None:
     other = ComparisonFinding(kind="roles", severity="environment", text="role r is missing")
     assert not Verification(tables_compared=1, rows=1, findings=(unseen,)).matches
     assert Verification(tables_compared=1, rows=1, findings=(other,)).matches
+
+
+def test_tables_that_nobody_compares_are_named() -> None:
+    tables = [SimpleNamespace(mode=mode, qualified=f"public.{mode}") for mode in ("full", "counts", "off")]
+    off, counts = sorted(not_compared(tables), key=lambda one: one.text)  # type: ignore[arg-type]
+    assert "neither rows nor content were compared (digests = off): public.off" in off.text
+    assert "the content was not compared (digests = counts): public.counts" in counts.text
+    assert severities((off, counts)) == ["environment", "environment"]
+    assert not_compared(tables[:1]) == ()  # type: ignore[arg-type]
