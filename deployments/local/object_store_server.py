@@ -3,6 +3,8 @@
 import os
 import secrets
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import boto3
 from botocore.config import Config
@@ -20,8 +22,10 @@ _REGION = "us-east-1"
 class ObjectStoreServer:
     """The server, its bucket and the keys to it."""
 
-    def __init__(self, folder: DataFolder, bucket: str, *more: str) -> None:
-        """Given the platform's claimed folder, the bucket's name and those of further buckets, get ready to start."""
+    def __init__(
+        self, folder: DataFolder, bucket: str, *more: str, variables: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Given the platform's claimed folder, the bucket's name, those of further buckets and further variables of its process, get ready to start."""
         self.bucket, self._buckets = bucket, (bucket, *more)
         self.port = free_port()
         self.endpoint_url = f"http://{HOST}:{self.port}"
@@ -33,7 +37,7 @@ class ObjectStoreServer:
         self.service = Service(
             name="the S3 stand-in",
             argv=[sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(self.port)],
-            environment={**environment, "TMPDIR": str(folder.store)},
+            environment={**environment, "TMPDIR": str(folder.store), **variables},
             log=folder.logs / "s3.log",
             folder=folder.store,
         )

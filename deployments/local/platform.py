@@ -50,6 +50,7 @@ class Platform:
         prefect_file: Path = CHECKOUT / "prefect.yaml",
         deployments: str = "*/local",
         variables: dict[str, str] | None = None,
+        store_variables: dict[str, str] | None = None,
         tell: Tell = lambda _: None,
         meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
@@ -63,6 +64,7 @@ class Platform:
             prefect_file: what to deploy from.
             deployments: which of them, as `prefect deploy --name` understands it.
             variables: further variables for flow runs.
+            store_variables: further variables of the S3 stand-in's process.
             tell: called with a sentence at each step.
             meanwhile: called once while the Prefect server is still starting.
         """
@@ -70,7 +72,7 @@ class Platform:
         self.rows = rows
         self._postgres_choice, self._preferred_port = postgres, preferred_port
         self._prefect_file, self._deployments = prefect_file, deployments
-        self._further_variables = variables or {}
+        self._further_variables, self._store_variables = variables or {}, store_variables or {}
         self._tell, self._meanwhile = tell, meanwhile
         self._supervisor = Supervisor(tell)
         self._backup_password, self._signing_key = secrets.token_urlsafe(24), secrets.token_urlsafe(36)
@@ -146,7 +148,7 @@ class Platform:
         self.folder.claim()
         self._check_space()
         self.prefect = PrefectServer(self.folder, preferred_port=self._preferred_port)
-        self.store = ObjectStoreServer(self.folder, BUCKET, COPY_BUCKET)
+        self.store = ObjectStoreServer(self.folder, BUCKET, COPY_BUCKET, variables=self._store_variables)
         self.postgres = EmbeddedPostgres(self.folder, choice=self._postgres_choice)
 
         # The Prefect server takes longest; the others start meanwhile.
