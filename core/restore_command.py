@@ -23,6 +23,11 @@ def pg_restore_contents_command(program: str, archive: str = "") -> list[str]:
     return [program, "--list", "--verbose", *((archive,) if archive else ("--format=custom",))]
 
 
+def pg_restore_script_command(program: str, archive: str) -> list[str]:
+    """Return the command line that prints the statements after an archive's data (indexes, constraints, triggers), each entry's after its number."""
+    return [program, "--section=post-data", "--verbose", "--file=-", archive]
+
+
 def pg_restore_command(
     program: str, *, list_file: str, archive: str = "", jobs: int = 1, client_major: int, server_major: int
 ) -> list[str]:

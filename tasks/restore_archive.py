@@ -13,8 +13,15 @@ from pathlib import Path
 from core.environment import Database
 from core.errors import IntegrityError, PermanentError, TemporaryError
 from core.manifest import Archive, StoredPart
-from core.restore_command import harmless, may_pass, pg_restore_command, pg_restore_contents_command
+from core.restore_command import (
+    harmless,
+    may_pass,
+    pg_restore_command,
+    pg_restore_contents_command,
+    pg_restore_script_command,
+)
 from core.restore_listing import Choice, Listed, parse_contents
+from core.restore_passes import in_passes, postponed_indexes
 from core.units import human_bytes
 from tasks.children import PIPE, Child
 from tasks.clients import Clients
@@ -43,7 +50,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Restoring:
-    """What pg_restore works with: which one, into which database, of which major, by which list file."""
+    """What pg_restore works with: which one, into which database, of which major, and where its list file is written."""
 
     clients: Clients
     login: Database
@@ -130,19 +137,32 @@ def _require_room(folder: Path, parts: Sequence[StoredPart], room: int) -> None:
         raise _no_room(folder, found)
 
 
-def restore_fetched(restoring: Restoring, path: Path, jobs: int) -> None:
-    """Given a dump on disk, restore it with so many jobs. Raise PermanentError or TemporaryError with pg_restore's own words."""
-    with _pg_restore(restoring, str(path), jobs) as child:
-        child.wait()
-        _judge(child, restoring)
+def restore_fetched(restoring: Restoring, source: Source, path: Path, choice: Choice, jobs: int) -> None:
+    """Given a dump on disk and what of it is wanted, restore that with so many jobs. Raise PermanentError or TemporaryError with pg_restore's own words."""
+    for list_text in _passes(restoring, source, path, choice) if jobs > 1 else (choice.list_text,):
+        restoring.list_file.write_text(list_text)
+        with _pg_restore(restoring, str(path), jobs) as child:
+            child.wait()
+            _judge(child, restoring)
 
 
-def restore_streamed(restoring: Restoring, source: Source, part: StoredPart) -> None:
-    """Given a custom-format dump in S3, restore it from there with one job. Raise as `restore_fetched`, and IntegrityError when a checksum differs.
+def _passes(restoring: Restoring, source: Source, path: Path, choice: Choice) -> tuple[str, ...]:
+    """What each pass restores, so that no two jobs wait for each other."""
+    program = str(restoring.clients.pg_restore)
+    script = list_folder(
+        pg_restore_script_command(program, str(path)), ENVIRONMENT, on=source.where, error=IntegrityError
+    )
+    postponed = postponed_indexes(script)
+    return in_passes(_list(source, path, restoring.clients), choice, postponed) if postponed else (choice.list_text,)
+
+
+def restore_streamed(restoring: Restoring, source: Source, part: StoredPart, choice: Choice) -> None:
+    """Given a custom-format dump in S3 and what of it is wanted, restore that with one job. Raise as `restore_fetched`, and IntegrityError when a checksum differs.
 
     That is known only at the end, with all restored: then the database is not to be used.
     """
     gave_up = False
+    restoring.list_file.write_text(choice.list_text)
 
     def write(block: memoryview) -> None:
         nonlocal gave_up

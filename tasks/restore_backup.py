@@ -263,20 +263,18 @@ class _Restore:
         return created, notes
 
     def _load(self, folder: Path, fetched: Fetched) -> None:
-        list_file = folder / "list"
-        list_file.write_text(fetched.choice.list_text)
         restoring = Restoring(
             self._prepared.clients,
             self._database,
             self._prepared.server_major,
-            list_file,
+            folder / "list",
             f"nightshift pg_restore {self._order.restore_id}",
         )
         if fetched.path is None:
-            restore_streamed(restoring, self._source, self._order.manifest.archive.parts[0])
+            restore_streamed(restoring, self._source, self._order.manifest.archive.parts[0], fetched.choice)
             self._source.meter.finish()
         else:
-            restore_fetched(restoring, fetched.path, self._order.jobs)
+            restore_fetched(restoring, self._source, fetched.path, fetched.choice, self._order.jobs)
 
     def _restored(self, created: Created, fetched: Fetched, roles: MadeRoles, notes: tuple[str, ...]) -> Restored:
         prepared, choice, streamed = self._prepared, fetched.choice, fetched.path is None
