@@ -10,6 +10,7 @@ from itertools import accumulate, count, islice
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 MIXTURE: Mapping[str, float] = {"activity": 0.75, "revisions": 0.15, "comments": 0.1}
@@ -134,3 +135,14 @@ def generate(conninfo: str, *, size_bytes: int, parts: Mapping[str, float] = MIX
                     copy.write_row(row)
         connection.execute("VACUUM (ANALYZE)")
     return rows
+
+
+def multiply(conninfo: str, times: int) -> None:
+    """Given an administrator's connection string of a generated database, add copies of its tables until a dump is so many times as long."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("SET statement_timeout = 0")
+        for number in range(2, times + 1):
+            for table in MIXTURE:
+                copy, original = sql.Identifier("bench", f"{table}_{number}"), sql.Identifier("bench", table)
+                connection.execute(sql.SQL("CREATE TABLE {} AS SELECT * FROM {}").format(copy, original))
+        connection.execute("ANALYZE")
