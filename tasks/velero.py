@@ -23,6 +23,8 @@ _VALIDATION_AGE = timedelta(hours=1)
 # What the flow needs in Velero's namespace, as (verb, resource); for a rehearsal the second, and the third in the whole cluster (namespaces by name).
 _RIGHTS = (("get", "backupstoragelocations"), ("create", "backups"), ("get", "backups"), ("list", "backups"), ("watch", "backups"))  # fmt: skip
 _DRILL_RIGHTS = (("create", "restores"), ("get", "restores"), ("list", "restores"), ("watch", "restores"))
+# Only to tell why a Backup failed: without them it can be made all the same.
+_ERROR_RIGHTS = (("create", "downloadrequests"), ("get", "downloadrequests"), ("delete", "downloadrequests"))
 _SCRATCH_RIGHTS = (("create", ""), ("get", "drill"), ("list", "drill"), ("watch", "drill"), ("delete", "drill"))
 
 KINDS = {"backups": "Backup", "restores": "Restore"}
@@ -42,6 +44,7 @@ def check_velero(client: KubernetesClient, settings: AppState, now: datetime, *,
         return (rights,)
     return (
         rights,
+        *_check_error_rights(client, settings),
         check_location(client, settings, now),
         *(_check_namespace(client, namespace) for namespace in settings.namespaces),
     )
@@ -209,6 +212,18 @@ def check_rights(client: KubernetesClient, settings: AppState, *, drill: bool) -
             next_step="Apply the role in docs/app-state.md",
         )
     return Check(name="rights", state="passed", found=f"all {len(wanted)}")
+
+
+def _check_error_rights(client: KubernetesClient, settings: AppState) -> tuple[Check, ...]:
+    """A warning where Velero's own words on a failed Backup could not be read: better told tonight than when it failed."""
+    wanted = [_right(verb, resource, "velero.io", settings.velero_namespace) for verb, resource in _ERROR_RIGHTS]
+    lacking = [_in_words(right) for right in wanted if not _allowed(client, right)]
+    if not lacking:
+        return ()
+    found = f"our account may not {', '.join(lacking)}: why a Backup failed could not be told"
+    return (
+        Check(name="Velero's errors", state="warning", found=found, next_step="Apply the role in docs/app-state.md"),
+    )
 
 
 def _right(verb: str, resource: str, group: str = "", namespace: str = "", name: str = "") -> dict[str, str]:

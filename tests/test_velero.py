@@ -297,3 +297,14 @@ def test_rights_that_are_lacking_are_listed_and_those_of_a_rehearsal_only_for_on
         "create backups.velero.io in velero, delete namespaces nightshift-app-state-drill "
         in failed(client, drill=True)[0]
     )
+
+
+def test_a_missing_right_to_read_why_a_backup_failed_is_a_warning_and_stops_nothing(
+    kubernetes: KubernetesApi, velero: Velero, client: KubernetesClient
+) -> None:
+    kubernetes.denied = {("create", "downloadrequests")}
+    checks = check_velero(client, SETTINGS, datetime.now(UTC), drill=False)
+    assert [(check.name, check.state) for check in checks if check.state != "passed"] == [
+        ("Velero's errors", "warning")
+    ]
+    assert "may not create downloadrequests.velero.io in velero: why a Backup failed" in checks[1].found
