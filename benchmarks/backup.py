@@ -23,7 +23,7 @@ import typer
 from psycopg.conninfo import make_conninfo
 
 from benchmarks.generated_database import generate, multiply
-from benchmarks.measuring import Ratio, finish, median_ratio, timed
+from benchmarks.measuring import Ratio, finish, median_ratio, own_peak_bytes, timed
 from core.environment import Environment
 from core.evidence import Report
 from core.keys import backup_folder
@@ -113,13 +113,13 @@ class Bench:
     def backup(self, digests: str) -> tuple[Report, int]:
         """One run of the flow; its report, and its process's peak memory in bytes. The backup is removed again."""
         variables = {**self.flow_environment, "NIGHTSHIFT_LOCAL__DATABASES__APP__DIGESTS": digests}
-        finished = timed([sys.executable, "-c", RUN_FLOW], environment=variables)
+        peak_bytes = own_peak_bytes(RUN_FLOW, variables)
         environment = self.environment
         store = ObjectStore.open(environment)
         _, report = read_report(store, environment, signing_keys(environment))
         backup_id = next(step.facts["backup_id"] for step in report.steps if "backup_id" in step.facts)
         store.remove_folder(backup_folder(environment.prefix, "app", backup_id))
-        return report, finished.peak_bytes
+        return report, peak_bytes
 
 
 def make_platform(folder: Path) -> Platform:

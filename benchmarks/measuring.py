@@ -4,6 +4,7 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Finished:
-    """A child process that has ended: wall seconds, CPU seconds (user and system, its own children included), and peak memory in bytes."""
+    """A child process that has ended: wall seconds, CPU seconds (user and system), and peak memory in bytes; its own children's included."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -57,6 +58,17 @@ def timed(argv: Sequence[str], *, environment: Mapping[str, str] | None = None, 
     if (code := os.waitstatus_to_exitcode(status)) != 0:
         sys.exit(f"{argv[0]} ended with {code}")
     return Finished(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+# Appended to a program: writes its own peak memory, without that of the servers and clients that it started and waited for (getrusage(2), RUSAGE_SELF; KiB).
+_TELL_PEAK = "\nimport resource, sys; open(sys.argv[-1], 'w').write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))"
+
+
+def own_peak_bytes(code: str, environment: Mapping[str, str]) -> int:
+    """Run Python code in a process of its own and return that process's peak memory. Raise SystemExit when it fails."""
+    with tempfile.NamedTemporaryFile("r") as told:
+        timed([sys.executable, "-c", code + _TELL_PEAK, told.name], environment=environment)
+        return int(told.read())
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:

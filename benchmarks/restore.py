@@ -21,7 +21,7 @@ import typer
 from psycopg.conninfo import make_conninfo
 
 from benchmarks.backup import MIB, Bench, fill, fill_tenfold, make_platform
-from benchmarks.measuring import Ratio, finish, median_ratio, timed
+from benchmarks.measuring import Ratio, finish, median_ratio, own_peak_bytes, timed
 from core.environment import Environment
 from core.evidence import Report
 from tasks.catalogue import read_catalogue, read_manifest
@@ -84,11 +84,11 @@ def bare(bench: Bench, archive: Path, scratch: Path) -> float:
 
 def drill(bench: Bench) -> tuple[dict[str, Any], Report, int]:
     """One run of the flow in a process of its own: the facts of its judgement, its report, and its peak memory in bytes."""
-    finished = timed([sys.executable, "-c", DRILL], environment=bench.flow_environment)
+    peak_bytes = own_peak_bytes(DRILL, bench.flow_environment)
     report = newest_report(bench.environment)
     if report.flow != "dr-drill" or report.verdict == "failed":
         sys.exit(f"the drill failed: {[finding.text for step in report.steps for finding in step.findings]}")
-    return next(step.facts for step in report.steps if step.name == "judge"), report, finished.peak_bytes
+    return next(step.facts for step in report.steps if step.name == "judge"), report, peak_bytes
 
 
 def one_round(bench: Bench, runs: Runs, archive: Path, scratch: Path, *, counted: bool) -> None:
