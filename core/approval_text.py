@@ -26,7 +26,9 @@ def choice_text(choices: Sequence[Option], database: str, becomes: str) -> str:
     for choice in (NEWEST_DECODED, NEWEST_PROVEN):
         one = found.get(choice)
         lines.append(
-            f"- `{choice}` loses {one.loses}: {one.backup_id}, {one.state}" if one else f"- `{choice}`: there is none"
+            f"- `{choice}` loses {one.loses}: {one.backup_id}, {one.shown_state}"
+            if one
+            else f"- `{choice}`: there is none"
         )
     return "\n".join(
         [*lines, "", f"Allowed: {ALLOWED}. A name that stands above means the backup that stands beside it."]
@@ -86,9 +88,14 @@ def _ages(choices: Sequence[Option], now: datetime) -> str:
     ):
         one = found.get(choice)
         told.append(
-            f"{name}: " + (f"{human_age(now - one.snapshot_time)}, {one.backup_id}" if one else "there is none")
+            f"{name}: "
+            + (f"{human_age(now - one.snapshot_time)}, {one.backup_id}{_but(one)}" if one else "there is none")
         )
     return f"Now: {'; '.join(told)}."
+
+
+def _but(one: Option) -> str:
+    return f", {one.reservation}" if one.reservation else ""
 
 
 def _moment(moment: datetime, now: datetime) -> str:

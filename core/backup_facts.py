@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from core.compared_tables import compared_tables
 from core.evidence import Finding
 from core.manifest import Decoded, Manifest
 from core.retention import Plan
@@ -10,6 +11,7 @@ from core.units import ratio_text
 
 def backup_facts(manifest: Manifest) -> dict[str, Any]:
     """Given a manifest, return what its report tells: sizes, place in the write-ahead log, coverage, and every table with rows and digest."""
+    compared = compared_tables(manifest.tables)
     counted = [table.rows for table in manifest.tables if table.rows is not None]
     return {
         "backup_id": manifest.backup_id,
@@ -23,6 +25,7 @@ def backup_facts(manifest: Manifest) -> dict[str, Any]:
         "ratio": ratio_text(manifest.plain_bytes, manifest.stored_bytes),
         "objects_covered": f"{manifest.coverage.expected - len(manifest.coverage.missing)} of {manifest.coverage.expected}",
         "rows": sum(counted),
+        "tables_with_digest": f"{compared.full} of {compared.all}",
         "large_objects": manifest.large_objects.count,
         "schema_fingerprint": manifest.schema_fingerprint,
         "tables": [
@@ -42,10 +45,16 @@ def backup_facts(manifest: Manifest) -> dict[str, Any]:
 
 
 def backup_findings(manifest: Manifest) -> tuple[Finding, ...]:
-    """Given a manifest, return what an operator must know of it: each object that the dump does not hold is an error, named."""
-    return tuple(
-        Finding(severity="error", text=f"not in the dump although it should be: {missing}")
-        for missing in manifest.coverage.missing
+    """Given a manifest, return what an operator must know of it: each object that the dump does not hold is an error, named; tables of which no drill can say that
+    their content came back are a note."""
+    compared = compared_tables(manifest.tables)
+    reserved = f"{compared.short} by a drill or restore: {compared.reservation}"
+    return (
+        *(
+            Finding(severity="error", text=f"not in the dump although it should be: {missing}")
+            for missing in manifest.coverage.missing
+        ),
+        *((Finding(severity="note", text=reserved),) if compared.reserved else ()),
     )
 
 

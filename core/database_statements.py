@@ -22,19 +22,32 @@ NAME_BYTES = 63
 RESERVED_NAMES = frozenset({"template0", "template1", "postgres"})
 
 # pg_dump's sessions get the source's settings before any data; these would change where pg_restore puts things, as whom, or whether it may write at all.
-# What ends sessions by time is reset by pg_restore itself, but for idle_session_timeout.
+# pg_restore resets what ends statements by time with its first statements, which are under it already. Some change what a value or a definition comes back as
+# (array_nulls, transform_null_equals), hide a damage, or end a long one.
 _SET_AFTERWARDS = frozenset(
     {
+        "array_nulls",
         "default_tablespace",
         "default_transaction_deferrable",
         "default_transaction_isolation",
         "default_transaction_read_only",
         "event_triggers",
+        "exit_on_error",
+        "idle_in_transaction_session_timeout",
         "idle_session_timeout",
+        "ignore_checksum_failure",
+        "lock_timeout",
+        "restrict_nonsystem_relation_kind",
         "role",
+        "row_security",
         "session_authorization",
         "session_replication_role",
+        "statement_timeout",
+        "temp_file_limit",
         "temp_tablespaces",
+        "transaction_timeout",
+        "transform_null_equals",
+        "zero_damaged_pages",
     }
 )
 # AclItem letters (src/include/utils/acl.h) of a database.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from core.checks import Check
+from core.compared_tables import ComparedTables
 from core.evidence import Finding
 from core.manifest import Record
 from core.restore_record import Control, Restored
@@ -56,7 +57,7 @@ def judge_drill(
         *blind_spots(controls),
         *(_error(f"invariant {check.name}: {check.found}") for check in invariants if check.state != "passed"),
     ]
-    unproven = list(_unproven(restored, verification, found_wrong=bool(wrong)))
+    unproven = list(_unproven(restored, verification, controls, found_wrong=bool(wrong)))
     findings = [
         *wrong,
         *unproven,
@@ -84,14 +85,17 @@ def _mismatches(verification: Verification) -> Iterator[Finding]:
         )
 
 
-def _unproven(restored: Restored, verification: Verification, *, found_wrong: bool) -> Iterator[Finding]:
+def _unproven(
+    restored: Restored, verification: Verification, controls: Iterable[Control], *, found_wrong: bool
+) -> Iterator[Finding]:
     """Why nothing is proven though nothing was found wrong: one error with the reasons, then each thing that was not looked at as a warning."""
-    unseen = [one.text for one in verification.findings if one.kind == "not looked at"]
+    unseen = verification.unseen
     # What an entry needs is told once; its hundred dependents are listed below.
     causes = [one.why for one in restored.skipped if one.entry.startswith("EXTENSION ")] or [
         f"{one.entry} was not restored: {one.why}" for one in restored.skipped
     ]
-    reasons = [*dict.fromkeys(causes), *unseen]
+    untried = (f"negative controls were not tried: {one.how}" for one in controls if not one.tried)
+    reasons = [*dict.fromkeys(causes), *unseen, *_nothing_compared(verification.compared), *dict.fromkeys(untried)]
     if restored.masked or restored.partial:
         reasons.append("the copy is not the whole backup")
     if not reasons:
@@ -105,11 +109,19 @@ def _unproven(restored: Restored, verification: Verification, *, found_wrong: bo
         yield Finding(severity="warning", text=f"not looked at: {text}")
 
 
+def _nothing_compared(compared: ComparedTables) -> Iterator[str]:
+    if compared.reserved and not compared.full:
+        yield f"the content of none of its {compared.all} tables was compared: {compared.reservation}"
+
+
 def blind_spots(controls: Iterable[Control]) -> Iterable[Finding]:
-    """Given the negative controls, return an error for each damage that was not seen, or not even tried."""
+    """Given the negative controls, return an error for each damage that was not seen, and for each that is not among them.
+
+    One for which nothing could be damaged says nothing of this drill's sight: it leaves the backup unproven.
+    """
     controls = tuple(controls)
     for control in controls:
-        if not control.detected:
+        if control.tried and not control.detected:
             yield _error(
                 f"this drill cannot see damage: {control.name} on {control.on} was not detected ({control.how})"
             )

@@ -216,7 +216,7 @@ class Alike(Record):
 class ObjectGroup(Record):
     """What is said of the objects of one kind in one schema (empty: in none). `sha256` is over all of it; `alike` lists it, None where the objects are too many."""
 
-    about: Literal["owner and privileges", "state", "comments"]
+    about: Literal["owner and privileges", "state", "comments", "details"]
     kind: str
     schema_name: str
     count: Size
@@ -228,7 +228,8 @@ class ObjectFacts(Record):
     """What a restore on any major must bring back beside data and definitions' texts: owners, privileges, states, comments of all dumped objects.
 
     `form` counts how statements are made: only those of one form can be compared. `not_enforced` are foreign keys whose triggers are disabled, which a dump does not
-    say; `invalid_indexes` are those that PostgreSQL does not use (only partitioned tables' ones are dumped).
+    say; `invalid_indexes` are those that PostgreSQL does not use (only partitioned tables' ones are dumped). `details` are further groups of the same form, None in
+    backups from before they were recorded.
     """
 
     form: int
@@ -236,6 +237,7 @@ class ObjectFacts(Record):
     not_validated: tuple[str, ...]
     not_enforced: tuple[str, ...]
     invalid_indexes: tuple[str, ...]
+    details: tuple[ObjectGroup, ...] | None = None
 
 
 class Manifest(Record):

@@ -17,7 +17,7 @@ CHANGED_KIND = "changed privileges of"
 _LONGEST_STATEMENT = 200
 _HASH_DIGITS = 16
 
-About = Literal["owner and privileges", "state", "comments"]
+About = Literal["owner and privileges", "state", "comments", "details"]
 Said = dict[str, tuple[str, ...]]
 
 

@@ -1,5 +1,6 @@
 """Two ages against two objectives: how old the newest decoded backup is (recovery point), and how old the newest proven one (proof)."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from core.catalogue import Catalogue, CatalogueEntry
@@ -9,9 +10,18 @@ from core.units import human_age
 
 
 def check_objectives(
-    environment: str, database: str, catalogue: Catalogue, objectives: Objectives, now: datetime
+    environment: str,
+    database: str,
+    catalogue: Catalogue,
+    objectives: Objectives,
+    now: datetime,
+    *,
+    reservations: Mapping[str, str] | None = None,
 ) -> tuple[Check, Check]:
-    """Given a database's catalogue, its environment's objectives and the time (aware), return how both ages stand. Too old or absent is a warning."""
+    """Given a database's catalogue, its environment's objectives and the time (aware), return how both ages stand. Too old or absent is a warning.
+
+    `reservations` says of backups what a proof of them leaves out, by id: such a proof counts, and is told with it.
+    """
     return (
         _compare(
             f"{database}: recovery point",
@@ -20,6 +30,7 @@ def check_objectives(
             timedelta(hours=objectives.recovery_point_hours),
             now=now,
             next_step=f"nightshift backup {environment} --database {database}",
+            reservations={},
         ),
         _compare(
             f"{database}: proof",
@@ -28,12 +39,20 @@ def check_objectives(
             timedelta(hours=objectives.proof_age_hours),
             now=now,
             next_step="Only a restore drill proves a backup",
+            reservations=reservations or {},
         ),
     )
 
 
 def _compare(
-    name: str, entry: CatalogueEntry | None, state: str, objective: timedelta, *, now: datetime, next_step: str
+    name: str,
+    entry: CatalogueEntry | None,
+    state: str,
+    objective: timedelta,
+    *,
+    now: datetime,
+    next_step: str,
+    reservations: Mapping[str, str],
 ) -> Check:
     if not objective:
         return Check(name=name, state="passed", found="not asked for: objectives.proof_age_hours is 0")
@@ -41,7 +60,8 @@ def _compare(
     if entry is None:
         return Check(name=name, state="warning", found=f"no backup is {state} yet; {asked}", next_step=next_step)
     age = now - entry.snapshot_time
-    found = f"the newest {state} backup, {entry.backup_id}, is {human_age(age)} old; {asked}"
+    but = f" ({reservations[entry.backup_id]})" if entry.backup_id in reservations else ""
+    found = f"the newest {state} backup, {entry.backup_id}{but}, is {human_age(age)} old; {asked}"
     if age > objective:
         return Check(name=name, state="warning", found=found, next_step=next_step)
     if age < timedelta(0):

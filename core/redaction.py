@@ -34,3 +34,9 @@ def redact(text: str) -> str:
         if secret in text:
             text = text.replace(secret, MASK)
     return text
+
+
+def redact_end(text: str) -> str:
+    """Given the end of a longer text, return it redacted, without so much of its beginning as may be the rest of a secret that the cut went through."""
+    longest = max(map(len, _known), default=1)
+    return redact(text)[longest - 1 :]

@@ -1,6 +1,6 @@
 """Which backup a restore or a drill takes. There is no silent default: a restore says what it wants, in one of four ways, and is told what that loses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from core.backup_id import is_backup_id
@@ -14,17 +14,24 @@ ALLOWED = f"a backup id, {NEWEST_PROVEN}, {NEWEST_DECODED}, or {BEFORE}TIME (suc
 
 
 class Option(Record):
-    """One backup that could be restored: how it would be asked for, its id and state, and what would be lost with it."""
+    """One backup that could be restored: how it would be asked for, its id and state, and what would be lost with it. `reservation`: what its proof leaves out."""
 
     choice: str
     backup_id: str
     state: str
     snapshot_time: datetime
     loses: str
+    reservation: str = ""
+
+    @property
+    def shown_state(self) -> str:
+        """The state as it is to be shown: a proof with its reservation."""
+        return f"{self.state}, {self.reservation}" if self.reservation else self.state
 
 
-def options(catalogue: Catalogue, now: datetime) -> tuple[Option, ...]:
-    """Given a database's catalogue (verified) and the time, return what a person chooses between: the newest proven and the newest decoded backup."""
+def options(catalogue: Catalogue, now: datetime, reservations: Mapping[str, str] | None = None) -> tuple[Option, ...]:
+    """Given a database's catalogue (verified), the time, and what proofs of backups leave out by their ids, return what a person chooses between: the newest proven and
+    the newest decoded backup."""
     found = ((NEWEST_PROVEN, catalogue.newest_proven), (NEWEST_DECODED, catalogue.recovery_point))
     return tuple(
         Option(
@@ -33,6 +40,7 @@ def options(catalogue: Catalogue, now: datetime) -> tuple[Option, ...]:
             state=entry.state,
             snapshot_time=entry.snapshot_time,
             loses=f"everything written in the last {human_age(now - entry.snapshot_time)}",
+            reservation=(reservations or {}).get(entry.backup_id, "") if entry.state == "proven" else "",
         )
         for choice, entry in found
         if entry is not None
@@ -44,7 +52,7 @@ def options_text(choices: Sequence[Option], database: str) -> str:
     if not choices:
         return f"No backup of {database} is decoded: there is nothing to restore."
     lines = ["| choice | backup | state | what would be lost |", "|---|---|---|---|"]
-    lines += [f"| `{one.choice}` | {one.backup_id} | {one.state} | {one.loses} |" for one in choices]
+    lines += [f"| `{one.choice}` | {one.backup_id} | {one.shown_state} | {one.loses} |" for one in choices]
     return "\n".join([*lines, "", f"Allowed: {ALLOWED}."])
 
 

@@ -20,6 +20,8 @@ def restored_facts(restored: Restored, manifest: Manifest, verification: Verific
         "recovery_ms": restored.ms,
         "phases": [{"phase": phase.name, "took_ms": phase.ms} for phase in restored.phases],
         "tables_compared": verification.tables_compared,
+        "tables_counted_only": verification.compared.counts,
+        "tables_not_compared": verification.compared.off,
         "rows": verification.rows,
         "streamed": restored.streamed,
         "roles_created": list(restored.roles_created),

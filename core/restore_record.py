@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime
 
+from core.compared_tables import ComparedTables
 from core.manifest import Record, Sha256, Size
 
 PhaseName = Literal["prepare", "fetch", "globals", "create", "restore", "analyze", "verify"]
@@ -21,6 +22,11 @@ class Skipped(Record):
 
     entry: str
     why: str
+
+
+def refused_setting(role: str, name: str) -> str:
+    """Given a role (empty: all) and a parameter, return how a note begins which says that the server did not take the source's setting of it."""
+    return f"the setting {name}{f' for role {role}' if role else ''} was not made: "
 
 
 class Restored(Record):
@@ -63,16 +69,17 @@ class Restored(Record):
 
 
 class Control(Record):
-    """A negative control: a damage done on purpose, on what, and whether it was seen."""
+    """A negative control: a damage done on purpose, on what, and whether it was seen. `tried` is false where nothing could be damaged: then nothing is known."""
 
     name: Literal["value changed", "values exchanged", "row duplicated", "stored byte flipped", "plain byte flipped"]
     on: str
     detected: bool
     how: str
+    tried: bool = True
 
 
 class Proven(Record):
-    """The state object of a backup that a drill restored and in which everything matched."""
+    """The state object of a backup that a drill restored and in which everything matched. `compared` tells by what its tables were compared; None in older ones."""
 
     format: Literal["nightshift-proven/1"] = "nightshift-proven/1"
     backup_id: str
@@ -85,6 +92,7 @@ class Proven(Record):
     restore_ms: Size
     indicative: bool
     controls: tuple[Control, ...]
+    compared: ComparedTables | None = None
 
 
 class WaitingCopy(Record):

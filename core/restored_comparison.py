@@ -6,6 +6,7 @@ The database around them (properties, roles, extensions, collations) is compared
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
+from core.compared_tables import ComparedTables
 from core.digest_comparison import Difference
 from core.manifest import LargeObjects, Manifest, Record, Size, Table
 from core.manifest import Sequence as SequenceState
@@ -44,19 +45,30 @@ class ComparisonFinding(Record):
 
 
 class Verification(Record):
-    """A restored copy compared with its manifest. `rows` is how many rows of the copy were counted; `differences` are tables whose rows or digest differ."""
+    """A restored copy compared with its manifest. `rows` is how many rows of the copy were counted; `differences` are tables whose rows or digest differ;
+    `compared` tells by what its tables were compared."""
 
     tables_compared: Size
     rows: Size
     differences: tuple[Difference, ...] = ()
     findings: tuple[ComparisonFinding, ...] = ()
+    compared: ComparedTables = ComparedTables()
 
     @property
     def matches(self) -> bool:
         """Whether all that was to be compared was looked at and nothing differs. What is the environment's doing, and explained, does not count."""
-        return not self.differences and not any(
-            finding.severity == "mismatch" or finding.kind == "not looked at" for finding in self.findings
-        )
+        return not self.mismatches and not self.unseen
+
+    @property
+    def mismatches(self) -> tuple[str, ...]:
+        """What is not as it was recorded, a sentence each: this is what speaks against the backup."""
+        differing = (f"{one.name} differs" for one in self.differences)
+        return (*differing, *(one.text for one in self.findings if one.severity == "mismatch"))
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """What could not be looked at, a sentence each: it speaks neither for the backup nor against it."""
+        return tuple(one.text for one in self.findings if one.kind == "not looked at")
 
 
 class CopiedTable(Record):

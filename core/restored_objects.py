@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from core.manifest import Manifest, ObjectFacts
+from core.manifest import Manifest, ObjectFacts, ObjectGroup
 from core.object_facts import CHANGED_KIND, FORM, GroupKey, Said, listed, plain_name
 from core.restore_record import Restored
 from core.restored_comparison import ComparisonFinding, Kind, Severity
@@ -41,17 +41,21 @@ def compare_objects(manifest: Manifest, restored: Restored, found: ObjectFacts) 
         )
         return (ComparisonFinding(kind="privileges", severity="note", text=text),)
     tables = frozenset(plain_name(table.qualified) for table in manifest.tables)
-    differences = list(_differences(recorded, found, tables))
+    differences = list(_differences(recorded.groups, found.groups, tables))
+    if recorded.details is not None and found.details is not None:
+        differences += _differences(recorded.details, found.details, tables)
     if restored.partial or restored.skipped:
         return _of_a_part(differences)
     return (*_told(_once(differences)), *_keys(recorded, found))
 
 
-def _differences(recorded: ObjectFacts, found: ObjectFacts, tables: Collection[str]) -> Iterator[_Difference]:
-    before, after = listed(recorded.groups), listed(found.groups)
+def _differences(
+    recorded: Iterable[ObjectGroup], found: Iterable[ObjectGroup], tables: Collection[str]
+) -> Iterator[_Difference]:
+    before, after = listed(recorded), listed(found)
     groups = [
-        {GroupKey(group.about, group.kind, group.schema_name): (group.sha256, group.count) for group in facts.groups}
-        for facts in (recorded, found)
+        {GroupKey(group.about, group.kind, group.schema_name): (group.sha256, group.count) for group in side}
+        for side in (recorded, found)
     ]
     for key in sorted(before.keys() | after.keys()):
         (expected_hash, expected_count), (hash_, count) = (side.get(key, ("", 0)) for side in groups)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from core.database_statements import read_marker
 from core.manifest import Collation, DatabaseProperties, Extension, Role
-from core.restore_record import Restored
+from core.restore_record import Restored, refused_setting
 from core.restored_comparison import ComparisonFinding, Kind, Severity
 
 _PLAIN_ROLE_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -28,9 +28,9 @@ def _findings(kind: Kind, severity: Severity, texts: Iterable[str]) -> tuple[Com
 
 
 def compare_properties(
-    expected: DatabaseProperties, found: DatabaseProperties, parameters: Collection[str]
+    expected: DatabaseProperties, found: DatabaseProperties, parameters: Collection[str], notes: Collection[str] = ()
 ) -> tuple[ComparisonFinding, ...]:
-    """Given the database's properties as recorded and as found, and those of the recorded settings' names that this server has, return what differs.
+    """Given the database's properties as recorded and as found, those of the recorded settings' names that this server has, and the restore's notes, return what differs.
 
     A collation's version is its library's, so the environment's; the restore built every index anew with the version that is there. Objects are restored into the
     default tablespace. While the comment is a restore's marker, the source's comment and its being a template are still to come.
@@ -47,12 +47,15 @@ def compare_properties(
         differing.append("the database's comment is another one")
     differing += _privilege_differences(expected, found)
     unknown = {one.name for one in expected.settings if "." not in one.name and one.name not in parameters}
-    differing += _setting_differences(expected, found, unknown)
+    refused = _refused(expected, found, notes, unknown)
+    differing += _setting_differences(expected, found, unknown, refused.keys())
     result = [*_findings("properties", "mismatch", differing)]
     # A parameter that another major has dropped, or a library that is not loaded here brings along.
     result += _findings(
         "properties", "environment", [f"this server has no parameter {name}" for name in sorted(unknown)]
     )
+    # What the restoring role may not set is that role's, not the backup's.
+    result += _findings("properties", "environment", refused.values())
     if expected.collation_version != found.collation_version:
         text = (
             f"the default collation's version is {found.collation_version}, {expected.collation_version} was recorded: another library sorts here;"
@@ -87,8 +90,24 @@ def _privileges(properties: DatabaseProperties) -> set[str]:
     return {f"=Tc/{name}", f"{name}=CTc/{name}"}
 
 
+def _refused(
+    expected: DatabaseProperties, found: DatabaseProperties, notes: Collection[str], unknown: Collection[str]
+) -> dict[tuple[str, str], str]:
+    """The settings, as (role, name), that are not there since the server did not take them, with the note that says why."""
+    there = {(setting.role, setting.name) for setting in found.settings}
+    missing = [one for one in expected.settings if (one.role, one.name) not in there and one.name not in unknown]
+    told = {
+        (one.role, one.name): [note for note in notes if note.startswith(refused_setting(one.role, one.name))]
+        for one in missing
+    }
+    return {key: why[0] for key, why in told.items() if why}
+
+
 def _setting_differences(
-    expected: DatabaseProperties, found: DatabaseProperties, unknown: Collection[str]
+    expected: DatabaseProperties,
+    found: DatabaseProperties,
+    unknown: Collection[str],
+    refused: Collection[tuple[str, str]],
 ) -> Iterable[str]:
     recorded = {
         (setting.role, setting.name): setting.value for setting in expected.settings if setting.name not in unknown
@@ -96,6 +115,8 @@ def _setting_differences(
     present = {(setting.role, setting.name): setting.value for setting in found.settings}
     for role, name in sorted(recorded.keys() | present.keys()):
         whose = f"setting {name} of role {role}" if role else f"setting {name}"
+        if (role, name) in refused:
+            continue
         if (role, name) not in present:
             yield f"{whose} is missing"
         elif (role, name) not in recorded:

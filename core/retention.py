@@ -21,7 +21,7 @@ from core.environment import Retention
 from core.evidence import Finding
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
-
+_NEWEST_PROVEN = "newest proven"
 
 _DISTRUST: Mapping[State, str] = {
     "incomplete": "its manifest or its data is forged or damaged: not counted, and left for you to look at",
@@ -115,7 +115,7 @@ def protect(
 
     proven = next((entry for entry in usable if worth.get(entry.backup_id, entry.state) == "proven"), None)
     if proven is not None:
-        reasons[proven.backup_id] = "newest proven"
+        reasons[proven.backup_id] = _NEWEST_PROVEN
     elif usable:
         reasons[usable[0].backup_id] = "newest decoded, while none is proven"
     always = f"one of the {policy.minimum_keep} that are always kept"
@@ -139,11 +139,13 @@ def plan_retention(
     zone: ZoneInfo,
     *,
     worth: Mapping[str, State] | None = None,
+    reservations: Mapping[str, str] | None = None,
     refusal: str = "",
 ) -> Plan:
     """Given a catalogue's entries, the policy, the time (aware) and the zone of its days, return one decision for each entry that has a manifest.
 
     `worth` is explained at `protect`; what is in it as less than it claimed to be is kept for somebody to look at. A `refusal` given keeps everything.
+    `reservations` says of backups what a proof of them leaves out, by id: such a proof protects like any other, and is told with it.
     Raise ValueError for a naive time or an id that comes twice.
     """
     if now.tzinfo is None:
@@ -162,6 +164,8 @@ def plan_retention(
     decisions = []
     for entry in backups:
         keep, text = _decide(entry, policy, now, protection)
+        if text == _NEWEST_PROVEN and reservations and entry.backup_id in reservations:
+            text = f"{text} ({reservations[entry.backup_id]})"
         decisions.append(Decision(entry.backup_id, keep, texts.setdefault(text, text)))
     return Plan(tuple(decisions))
 

@@ -87,7 +87,7 @@ def drill_one(
     """Choose, restore, compare, damage, judge. What was entered is left with the stack."""
     with record.step("choose the backup") as notes:
         chosen, manifest = choose_backup_to_drill(run.environment.name, record.name, wanted, from_copy=from_copy)
-        notes.add(facts={"backup_id": chosen.backup_id, "state": chosen.state})
+        notes.add(facts={"backup_id": chosen.backup_id, "state": chosen.shown_state})
     drill = Drill(run.environment.name, record.name, manifest, chosen.manifest_sha256, run.run_id, from_copy)
 
     with record.step("start the scratch server") as notes:
@@ -138,6 +138,8 @@ def drill_one(
             )
     took = human_duration(restored.ms)
     state = "whole in the copy of the bucket (which does not prove the bucket itself)" if from_copy else "proven"
+    if verification.compared.short:
+        state = f"{state}, {verification.compared.short}"
     record.finish(
         f"{manifest.backup_id} is {state}; {human_bytes(manifest.plain_bytes)} restored and verified in {took}"
     )

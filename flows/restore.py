@@ -173,7 +173,7 @@ def restore_beside(
             check_swap_early(request, live)
     with record.step("choose the backup") as notes:
         chosen = choose_backup(request.environment, request.database, wanted)
-        notes.add(facts={"backup_id": chosen.backup_id, "state": chosen.state, "asked_for": wanted})
+        notes.add(facts={"backup_id": chosen.backup_id, "state": chosen.shown_state, "asked_for": wanted})
     with record.step("plan") as notes:
         notes.add(facts={"plan": show_plan(request, chosen.backup_id)})
     if dry_run:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, cast
 
 from core.errors import PermanentError, TemporaryError
-from core.redaction import redact
+from core.redaction import redact, redact_end
 
 DEVNULL, PIPE = subprocess.DEVNULL, subprocess.PIPE
 PIPE_BYTES = 1024 * 1024
@@ -78,6 +78,7 @@ class Child:
         self.was_stopped = False
         self._workers = workers
         self._tail = bytearray()
+        self._cut = False
         if not os.access(argv[0], os.X_OK):
             raise PermanentError("start a program", argv[0], "it is not there or not executable")
         mode = "keep" if workers else "exec"
@@ -114,7 +115,8 @@ class Child:
     @property
     def stderr_tail(self) -> str:
         """The last 16 KiB of its stderr so far, without secrets."""
-        return redact(self._tail.decode(errors="replace"))
+        told = self._tail.decode(errors="replace")
+        return redact_end(told) if self._cut else redact(told)
 
     @property
     def running(self) -> bool:
@@ -185,6 +187,7 @@ class Child:
         pipe = cast("BinaryIO", self._process.stderr)
         while block := pipe.read(65536):
             self._tail += block
+            self._cut = self._cut or len(self._tail) > STDERR_TAIL_BYTES
             del self._tail[:-STDERR_TAIL_BYTES]
 
 

@@ -18,13 +18,19 @@ from tasks.trust import Examiner
 
 
 class ChosenBackup(Record):
-    """A verified backup: its id and state, when its snapshot was taken, and what the choice was between."""
+    """A verified backup: its id and state, when its snapshot was taken, and what the choice was between. `reservation`: what its proof leaves out."""
 
     backup_id: str
     state: str
     snapshot_time: datetime
     manifest_sha256: str
     choices: tuple[Option, ...]
+    reservation: str = ""
+
+    @property
+    def shown_state(self) -> str:
+        """The state as it is to be shown: a proof with its reservation."""
+        return f"{self.state}, {self.reservation}" if self.reservation else self.state
 
 
 class _Chooser:
@@ -47,6 +53,11 @@ class _Chooser:
             return None
         return entry, examined.manifest
 
+    def options(self, now: datetime) -> tuple[Option, ...]:
+        """What a person chooses between. The catalogue first: it has examined both when it is there."""
+        catalogue = self.catalogue
+        return options(catalogue, now, self.examiner.reservations)
+
     def told(self, entry: CatalogueEntry, now: datetime) -> ChosenBackup:
         _, sha256 = read_manifest(self.store, self.environment, self.database, entry.backup_id, self.keys)
         return ChosenBackup(
@@ -54,7 +65,8 @@ class _Chooser:
             state=entry.state,
             snapshot_time=entry.snapshot_time,
             manifest_sha256=sha256,
-            choices=options(self.catalogue, now),
+            choices=self.options(now),
+            reservation=self.examiner.reservations.get(entry.backup_id, "") if entry.state == "proven" else "",
         )
 
 
@@ -62,7 +74,7 @@ def restore_options(
     store: ObjectStore, environment: Environment, database: str, keys: Sequence[SigningKey]
 ) -> tuple[Option, ...]:
     """Return what a person chooses between: the newest proven and the newest decoded backup, both verified, with what each would lose."""
-    return options(_Chooser(store, environment, database, keys).catalogue, utc_now())
+    return _Chooser(store, environment, database, keys).options(utc_now())
 
 
 def find_backup(

@@ -71,7 +71,7 @@ def database_controls(
 
 
 def _not_tried(name: ControlName, why: str) -> Control:
-    return Control(name=name, on="no table", detected=False, how=f"no table could be damaged: {why}")
+    return Control(name=name, on="no table", detected=False, how=f"no table could be damaged: {why}", tried=False)
 
 
 @dataclass

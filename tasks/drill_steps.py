@@ -96,7 +96,7 @@ def choose_backup_to_drill(
         if wanted
         else find_backup_to_drill(store, environment, database, keys)
     )
-    get_run_logger().info("%s (%s)", chosen.backup_id, chosen.state)
+    get_run_logger().info("%s (%s)", chosen.backup_id, chosen.shown_state)
     return chosen, manifest
 
 
@@ -200,6 +200,7 @@ def proven_record(
         restore_ms=restored.ms,
         indicative=scratch.indicative,
         controls=controls,
+        compared=verification.compared,
     )
 
 

@@ -1,7 +1,9 @@
 """What the environment's own rules say of a restored copy: SQL with an expected value, and a command that tries it out."""
 
+import json
 import shutil
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import psycopg
 
@@ -9,11 +11,15 @@ from core.checks import Check
 from core.environment import Database
 from core.environment_restore import Invariant
 from core.errors import NightshiftError, TemporaryError
+from core.redaction import MASK, redact
 from tasks.children import Child
-from tasks.postgres import Connection, connect, describe, libpq_environment, translate
+from tasks.postgres import Connection, describe, libpq_environment, translate
+from tasks.restored_session import connect_to_copy
 
 INVARIANT_SECONDS = 300
 _SHOWN_CHARACTERS = 200
+# Of what a smoke command said: how it ended stands at the beginning, why mostly at the end.
+_SMOKE_CHARACTERS, _SMOKE_HEAD = 1000, 200
 _NEXT_STEP = "Compare the copy with the source, then correct the data's backup or the invariant."
 
 
@@ -26,7 +32,7 @@ def check_invariants(database: Database, invariants: Sequence[Invariant]) -> tup
     if not invariants:
         return ()
     on = describe(database)
-    with connect(
+    with connect_to_copy(
         database, application_name="nightshift invariants", statement_timeout_seconds=INVARIANT_SECONDS
     ) as connection:
         return tuple(_check(connection, invariant, on) for invariant in invariants)
@@ -69,6 +75,19 @@ def _ask(connection: Connection, query: str) -> list[tuple[str, ...]]:
     return [tuple((value or b"").decode(errors="replace") for value in row) for row in values]
 
 
+def _told(failure: str, password: str) -> str:
+    """What a command said, for evidence that many read: on one line, without the password that it was given (however short), not longer than a message."""
+    for form in dict.fromkeys((password, quote(password, safe=""), json.dumps(password)[1:-1])):
+        failure = failure.replace(form, MASK) if form else failure
+    plain = "".join(sign if sign.isprintable() else " " for sign in redact(failure))
+    flat = " ".join(plain.split())
+    return (
+        flat
+        if len(flat) <= _SMOKE_CHARACTERS
+        else f"{flat[:_SMOKE_HEAD]}…{flat[_SMOKE_HEAD - _SMOKE_CHARACTERS + 1 :]}"
+    )
+
+
 def _short(value: str) -> str:
     return repr(value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "…")
 
@@ -97,4 +116,9 @@ def run_smoke_command(command: Sequence[str], database: Database, seconds: int) 
         failure = error.found
     if failure is None:
         return Check(name=name, state="passed", found="it ended with exit code 0")
-    return Check(name=name, state="failed", found=failure, next_step="Run it against a restored copy by hand.")
+    return Check(
+        name=name,
+        state="failed",
+        found=_told(failure, environment.get("PGPASSWORD", "")),
+        next_step="Run it against a restored copy by hand.",
+    )

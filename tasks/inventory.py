@@ -282,6 +282,8 @@ _ROLES: LiteralString = """
         UNION SELECT datdba FROM this
         UNION SELECT c.relowner FROM pg_catalog.pg_class AS c WHERE c.oid >= 16384
         UNION SELECT s.setrole FROM pg_catalog.pg_db_role_setting AS s, this WHERE s.setdatabase = this.oid
+        UNION SELECT r.oid FROM pg_catalog.pg_db_role_setting AS s, this, pg_catalog.pg_roles AS r
+        WHERE s.setdatabase = this.oid AND 'role=' || r.rolname = ANY (s.setconfig)
         UNION SELECT m.member FROM pg_catalog.pg_auth_members AS m JOIN concerned ON m.roleid = concerned.oid)
     SELECT r.rolname AS name, r.rolcanlogin AS login, r.rolsuper AS superuser
     FROM pg_catalog.pg_roles AS r WHERE r.oid IN (SELECT oid FROM concerned) AND r.rolname !~ '^pg_' ORDER BY 1

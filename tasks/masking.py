@@ -18,7 +18,8 @@ from core.environment import Database
 from core.errors import ConfigurationError, PermanentError
 from core.manifest import Record, Sha256, Size
 from core.sql_script import ScriptError, Statement, fit_statements
-from tasks.postgres import Connection, connect, describe, translated
+from tasks.postgres import Connection, describe, translated
+from tasks.restored_session import connect_to_copy
 
 _NEXT_STEP = "Nothing was committed. Correct the file and restore again; the server's log has the details, which may hold the data itself and are left out here."
 
@@ -79,17 +80,14 @@ def mask_copy(
     on = "the SQL given" if isinstance(sql_file, str) else str(sql_file)
     statements = check_masking(script, on)
     begun = clock()
-    with connect(
-        database,
-        application_name="nightshift masking",
-        autocommit=True,
-        statement_timeout_seconds=statement_timeout_seconds,
+    with connect_to_copy(
+        database, application_name="nightshift masking", statement_timeout_seconds=statement_timeout_seconds
     ) as connection:
         rows = _run(connection, statements, f"{on} on {describe(database)}")
         masked = clock()
     # A session of its own: the file may have left another role or settings in the one that ran it.
     with (
-        connect(database, application_name="nightshift masking", autocommit=True) as connection,
+        connect_to_copy(database, application_name="nightshift masking") as connection,
         translated("analyze the masked copy", describe(database)),
     ):
         connection.execute("ANALYZE")
@@ -107,8 +105,6 @@ def _run(connection: Connection, statements: tuple[Statement, ...], on: str) -> 
         # The session's own search_path is pg_catalog alone; the file is written for the database's.
         connection.execute("RESET search_path")
         connection.execute("RESET DateStyle")
-        connection.execute("SET standard_conforming_strings = on")
-        connection.execute("SET row_security = off")
         connection.execute("BEGIN")
         transaction = _transaction_id(connection)
     rows, line = 0, 1

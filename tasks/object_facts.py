@@ -11,6 +11,7 @@ from core.inventory import ExpectedEntry
 from core.manifest import ObjectFacts
 from core.object_facts import CHANGED_KIND, FORM, LISTED_AT_MOST, About, GroupKey, ObjectsSaid, collect_groups
 from core.privileges import Everything, changed_privileges, parse_items, privilege_statements
+from tasks.detail_queries import DETAILS
 from tasks.object_queries import (
     CHANGED_QUERY,
     COLUMN_PRIVILEGES,
@@ -59,6 +60,7 @@ def read_object_facts(
     reader.read_large_objects(grouped=large_objects > LISTED_AT_MOST)
     reader.read_states()
     reader.read_comments()
+    reader.read_details()
     not_validated, not_enforced, invalid = map(reader.names, (NOT_VALIDATED, NOT_ENFORCED, INVALID_INDEXES))
     return ObjectFacts(
         form=FORM,
@@ -66,6 +68,7 @@ def read_object_facts(
         not_validated=not_validated,
         not_enforced=not_enforced,
         invalid_indexes=invalid,
+        details=collect_groups(reader.details.said),
     )
 
 
@@ -76,7 +79,7 @@ class _Reader:
         self, connection: Connection, exclude: Sequence[str], entries: Iterable[ExpectedEntry], dumped_from: int
     ) -> None:
         self._connection, self._exclude = connection, exclude
-        self.objects = ObjectsSaid()
+        self.objects, self.details = ObjectsSaid(), ObjectsSaid()
         self._names: dict[Identity, tuple[str, str]] = {
             (entry.catalogue_oid, entry.oid): (entry.kind, entry.name) for entry in entries if entry.catalogue_oid
         }
@@ -164,6 +167,13 @@ class _Reader:
             for catalogue, oid, schema_name, statement in self._rows(query):
                 if statement is not None:
                     self._say("state", (catalogue, oid), schema_name, statement)
+
+    def read_details(self) -> None:
+        """What a dump brings back besides, in groups of its own: backups from before it was recorded do not have them."""
+        for query in DETAILS:
+            for catalogue, oid, schema_name, statement in self._rows(query):
+                if statement and (named := self._names.get((catalogue, oid))):
+                    self.details.say(GroupKey("details", named[0], schema_name), named[1], statement)
 
     def read_comments(self) -> None:
         """Comments, by their hash; those on parts of a relation or a type are told with it."""

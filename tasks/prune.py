@@ -119,7 +119,16 @@ class _Pruning:
             refusal = (
                 f"more than {MOST_DISTRUSTED} backups have a forged or damaged manifest or state; look at them first"
             )
-        return plan_retention(catalogue.entries, policy, self.now, zone, worth=trust.worth, refusal=refusal), trust
+        plan = plan_retention(
+            catalogue.entries,
+            policy,
+            self.now,
+            zone,
+            worth=trust.worth,
+            reservations=examiner.reservations,
+            refusal=refusal,
+        )
+        return plan, trust
 
     def clock_refusal(self) -> str:
         theirs = self.store.server_time()

@@ -27,7 +27,8 @@ from tasks.children import PIPE, Child
 from tasks.clients import Clients
 from tasks.compressed_stream import Capture
 from tasks.head_listing import list_folder
-from tasks.postgres import connect, describe, libpq_environment, translated
+from tasks.postgres import describe, libpq_environment, translated
+from tasks.restored_session import connect_to_copy
 from tasks.row_counter import ENVIRONMENT
 from tasks.spool import free_bytes
 from tasks.stored_stream import Source, read_part
@@ -183,7 +184,7 @@ def restore_streamed(restoring: Restoring, source: Source, part: StoredPart, cho
 def analyze(login: Database) -> None:
     """Collect the planner's statistics of a database, which a dump does not hold. Raise TemporaryError or PermanentError."""
     with (
-        closing(connect(login, application_name="nightshift analyze")) as session,
+        closing(connect_to_copy(login, application_name="nightshift analyze")) as session,
         translated("analyze the new database", describe(login)),
     ):
         session.execute("ANALYZE")

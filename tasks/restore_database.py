@@ -24,6 +24,7 @@ from core.database_statements import (
 from core.environment import Database, Environment
 from core.errors import ConfigurationError, PermanentError
 from core.manifest import DatabaseProperties, DatabaseSetting, Manifest
+from core.restore_record import refused_setting
 from tasks.postgres import Connection, describe, translated
 from tasks.restore_target import Identity, refuse_sources, verify_copy
 
@@ -142,16 +143,16 @@ def _set(session: Connection, copy: Database, settings: Sequence[DatabaseSetting
     """Set what the source has set. What the server refuses (a parameter that it does not know, or only a superuser may set) is a note."""
     notes = []
     for setting in settings:
-        whose = f" for role {setting.role}" if setting.role else ""
+        refused = refused_setting(setting.role, setting.name)
         try:
             session.execute(set_in_database(copy.name, setting).encode())
         except ValueError as error:
-            notes.append(f"the setting {setting.name}{whose} was not made: {error}")
+            notes.append(f"{refused}{error}")
         except psycopg.Error as error:
             if not error.sqlstate or error.sqlstate.startswith(_SERVER_TROUBLE):
                 with translated("give the new database the source's settings", describe(copy)):
                     raise
-            notes.append(f"the setting {setting.name}{whose} was not made: {error.diag.message_primary}")
+            notes.append(f"{refused}{error.diag.message_primary}")
     return notes
 
 

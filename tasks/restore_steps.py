@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,7 @@ from tasks.spool import free_bytes
 from tasks.verify_restored import verify_restored
 
 MIB = 1024 * 1024
+_NAMED_AT_MOST = 10
 
 
 class RestoreRequest(Record):
@@ -134,7 +136,7 @@ def choose_backup(environment_name: str, database: str, wanted: str) -> ChosenBa
     environment = load_environment(environment_name)
     store = ObjectStore.open(environment)
     chosen, _ = find_backup(store, environment, database, signing_keys(environment), wanted)
-    get_run_logger().info("%s (%s)", chosen.backup_id, chosen.state)
+    get_run_logger().info("%s (%s)", chosen.backup_id, chosen.shown_state)
     return chosen
 
 
@@ -218,18 +220,20 @@ def with_phase(restored: Restored, name: Any, started: float) -> Restored:
 
 
 def require_match(verification: Verification, on: str) -> None:
-    """Raise IntegrityError naming what differs, when something does."""
-    if verification.matches:
-        return
-    found = [f"{one.name} differs" for one in verification.differences]
-    found += [one.text for one in verification.findings if one.severity == "mismatch"]
-    more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
-    raise IntegrityError(
-        "compare the copy with its manifest",
-        on,
-        "; ".join(found[:10]) + more,
-        "The copy was dropped; do not rely on this backup",
-    )
+    """Raise IntegrityError naming what differs, when something does; PermanentError naming what could not be looked at, when that is all that is wrong."""
+    attempted = "compare the copy with its manifest"
+    if verification.mismatches:
+        found = _first(verification.mismatches)
+        raise IntegrityError(attempted, on, found, "The copy was dropped; do not rely on this backup")
+    if verification.unseen:
+        found = f"nothing was found wrong, but not looked at: {_first(verification.unseen)}"
+        next_step = "The copy was dropped, since nobody knows whether it is whole; this says nothing against the backup. Grant what is missing, and restore again"
+        raise PermanentError(attempted, on, found, next_step)
+
+
+def _first(texts: Sequence[str]) -> str:
+    more = f"; and {len(texts) - _NAMED_AT_MOST} more" if len(texts) > _NAMED_AT_MOST else ""
+    return "; ".join(texts[:_NAMED_AT_MOST]) + more
 
 
 @step("keep the record of {request.restore_id}")

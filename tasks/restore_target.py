@@ -19,6 +19,7 @@ from tasks.database_properties import UNKNOWN, read_server
 from tasks.postgres import Connection, connect, describe, translated
 from tasks.restore_locks import restore_key, try_lock
 from tasks.restore_roles import sweep_roles
+from tasks.restored_session import connect_to_copy
 
 _NAMED = r"^nightshift_[0-9a-f]{8}$"
 
@@ -76,7 +77,7 @@ def login_of(server: RestoreServer, database: str) -> Database:
 
 def identity_of(login: Database) -> Identity:
     """Given a login, return which database of which cluster it leads to. Raise as `tasks.postgres.connect`."""
-    with closing(connect(login, application_name="nightshift restore")) as connection:
+    with closing(connect_to_copy(login, application_name="nightshift restore")) as connection:
         return read_identity(connection, login)
 
 
@@ -251,7 +252,7 @@ def drop_database(connection: Connection, login: Database, name: str) -> None:
 
 
 def _drop_subscriptions(login: Database) -> None:
-    with closing(connect(login, application_name="nightshift restore")) as session:
+    with closing(connect_to_copy(login, application_name="nightshift restore")) as session:
         names = session.execute(
             "SELECT s.subname FROM pg_catalog.pg_subscription AS s JOIN pg_catalog.pg_database AS d ON d.oid = s.subdbid"
             " WHERE d.datname = pg_catalog.current_database()"

@@ -21,6 +21,8 @@ from tasks.postgres import Connection
 from tasks.schema_fingerprint import schema_lines
 
 _BATCH = 200
+# What every server has and pg_settings does not list (GUC_NO_SHOW_ALL in src/backend/utils/misc/guc_tables.c).
+_UNLISTED_PARAMETERS = frozenset({"role", "session_authorization"})
 _OWN: LiteralString = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND n.nspname <> ALL (%(exclude)s)"
 
 _TABLES: LiteralString = """
@@ -68,7 +70,7 @@ def read_parameters(connection: Connection, names: Iterable[str]) -> frozenset[s
     rows = connection.execute(
         "SELECT name FROM pg_settings WHERE lower(name) = ANY (%s)", ([n.lower() for n in names],)
     )
-    known = {row[0].lower() for row in rows}
+    known = {row[0].lower() for row in rows} | _UNLISTED_PARAMETERS
     return frozenset(name for name in names if name.lower() in known)
 
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from typing import LiteralString
 
 import psycopg
 
@@ -13,26 +14,40 @@ from core.digest_comparison import Counted
 from core.environment import Database
 from core.errors import TemporaryError
 from core.manifest import LargeObjects, Table
+from core.missing_privileges import Access, large_objects_remedy, table_remedy
 from core.restore_record import Restored
 from tasks.digests import digest_large_objects, digest_table
-from tasks.postgres import Connection, describe, translate
+from tasks.postgres import Connection, describe, translate, translated
 from tasks.restored_session import open_copy
 
 LARGE_OBJECTS = "large objects"
 _CHECK_SECONDS = 0.2
 _CANCEL_SECONDS = 1.0
+_INSUFFICIENT_PRIVILEGE = "42501"
+# data_corrupted, index_corrupted
+_DAMAGE = frozenset({"XX001", "XX002"})
+_ACCESS: LiteralString = """
+    SELECT pg_get_userbyid(c.relowner), has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'), row_security_active(c.oid)
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s
+"""
+_STRANGERS: LiteralString = """
+    SELECT DISTINCT pg_get_userbyid(o.lomowner) FROM pg_largeobject_metadata AS o WHERE NOT pg_has_role(o.lomowner, 'USAGE')
+"""
 
 
 @dataclass
 class CopyDigests:
     """What was counted: tables by their oids in the manifest, and large objects (None: not asked for or not readable).
 
-    `unread` says of what could not be read why, by name.
+    `unread` says of what could not be read why, by name: whether it is as recorded is not known. `unread_tables` are the oids of such tables. `damaged` says of what
+    the server cannot read, since its own pages are not right, why.
     """
 
     tables: dict[int, Counted] = field(default_factory=dict)
     large_objects: LargeObjects | None = None
     unread: dict[str, str] = field(default_factory=dict)
+    unread_tables: set[int] = field(default_factory=set)
+    damaged: dict[str, str] = field(default_factory=dict)
 
 
 def digest_copy(
@@ -64,6 +79,8 @@ def digest_copy(
     for worker in workers:
         result.tables |= worker.result.tables
         result.unread |= worker.result.unread
+        result.unread_tables |= worker.result.unread_tables
+        result.damaged |= worker.result.damaged
         result.large_objects = worker.result.large_objects or result.large_objects
     return result
 
@@ -114,7 +131,31 @@ class _Worker:
             meaning = translate(error, f"compute the digest of {name}", describe(self._database))
             if isinstance(meaning, TemporaryError):
                 raise meaning from error
-            self.result.unread[name] = meaning.found
+            if connection.broken:
+                # A time-out that ends the session, say: the server's word on the session, none on the table.
+                raise TemporaryError(meaning.attempted, meaning.on, meaning.found, "The session ended") from error
+            self._note(connection, item, name, error, meaning.found)
+
+    def _note(
+        self, connection: Connection, item: Table | LargeObjects, name: str, error: psycopg.Error, found: str
+    ) -> None:
+        if error.sqlstate in _DAMAGE:
+            self.result.damaged[name] = found
+            return
+        if error.sqlstate == _INSUFFICIENT_PRIVILEGE:
+            found = f"{found}; {self._remedy(connection, item)}"
+        self.result.unread[name] = found
+        if isinstance(item, Table):
+            self.result.unread_tables.add(item.oid)
+
+    def _remedy(self, connection: Connection, item: Table | LargeObjects) -> str:
+        role = self._database.user
+        with translated("ask what the role may read", describe(self._database)):
+            if isinstance(item, Table):
+                row = connection.execute(_ACCESS, (item.schema_name, item.name)).fetchone()
+                owner, usage, select, hidden = row or (item.owner, True, True, False)
+                return table_remedy(role, Access(owner=owner, schema_usage=usage, select=select, hidden=hidden))
+            return large_objects_remedy(role, [row[0] for row in connection.execute(_STRANGERS)])
 
     def cancel(self) -> None:
         """Ask the server to cancel the running query, and take nothing more."""

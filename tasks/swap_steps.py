@@ -41,16 +41,14 @@ def verify_again(record: WaitingCopy) -> Verification:
 
 
 def require_unchanged(verification: Verification, name: str) -> None:
-    """Raise PermanentError when the copy differs from what was verified before; it is kept, since somebody wrote to it."""
-    if not verification.matches:
-        found = [one.name for one in verification.differences] + [
-            one.text for one in verification.findings if one.severity == "mismatch"
-        ]
+    """Raise PermanentError when the copy differs from what was verified before, or cannot be looked at any more; it is kept."""
+    if found := verification.mismatches:
+        text = f"it was changed since it was verified: {'; '.join(found[:5])}"
+        raise PermanentError("swap", name, text, "It was kept. Restore again for a swap")
+    if unseen := verification.unseen:
+        text = f"it cannot be compared again before the swap; not looked at: {'; '.join(unseen[:5])}"
         raise PermanentError(
-            "swap",
-            name,
-            f"it was changed since it was verified: {'; '.join(found[:5])}",
-            "It was kept. Restore again for a swap",
+            "swap", name, text, "It was kept, and nothing was swapped. Grant what is missing and press Retry"
         )
 
 

@@ -35,6 +35,8 @@ from tasks.snapshot import HeldSnapshot, hold_snapshot
 MIB = 1024**2
 GIB = 1024**3
 
+_PLAIN_STRINGS = "standard_conforming_strings"
+
 
 @dataclass(frozen=True)
 class _Attempt:
@@ -147,7 +149,10 @@ def _store(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> _Stored:
 
 def _store_globals(attempt: _Attempt) -> Streamed:
     """Store roles and tablespaces, and return them as text too."""
-    database = attempt.database
+    database, environment = attempt.database, attempt.child_environment
+    if attempt.held.connection.info.parameter_status(_PLAIN_STRINGS) != "on":
+        # Set so for the database or the role: pg_dumpall would write strings that a restore cannot read. Asked for only then, since some poolers refuse options.
+        environment["PGOPTIONS"] = f"-c {_PLAIN_STRINGS}=on"
     return dump_to_store(
         attempt.store,
         attempt.folder,
@@ -157,7 +162,7 @@ def _store_globals(attempt: _Attempt) -> Streamed:
             role_passwords=database.role_passwords,
             lock_timeout_seconds=database.lock_timeout_seconds,
         ),
-        attempt.child_environment,
+        environment,
         on=describe(database),
         name="globals.sql",
         relative="globals",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
 from core.catalogue import USABLE, Catalogue, CatalogueEntry, State, data_problem
+from core.compared_tables import ComparedTables, compared_tables
 from core.environment import Environment, Retention
 from core.errors import PermanentError
 from core.keys import DECODED, PROVEN
@@ -74,6 +75,11 @@ class Examined:
     manifest: Manifest | None
     problem: str = ""
 
+    @property
+    def compared(self) -> ComparedTables:
+        """By what its tables are compared after a restore, as its manifest tells: so it is known of proofs that do not say so themselves."""
+        return compared_tables(self.manifest.tables if self.manifest else ())
+
 
 class Examiner:
     """Reads the signed objects of a database's backups, each backup once: its manifest and its state, two requests, three when its proof is bad.
@@ -97,6 +103,11 @@ class Examiner:
         trust.worth[entry.backup_id] = examined.worth
         if examined.problem:
             trust.problems[entry.backup_id] = examined.problem
+
+    @property
+    def reservations(self) -> dict[str, str]:
+        """Of each examined backup some of whose tables are not compared in full: how many, by id. A proof of it is not to be shown without this."""
+        return {name: one.compared.short for name, one in self.examined.items() if one.compared.short}
 
     def verified(self, catalogue: Catalogue) -> Catalogue:
         """Given a catalogue, return it with what was examined counted as what it is worth, and whose two points, decoded and proven, were examined.

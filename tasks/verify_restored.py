@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from core import digest_comparison
+from core.compared_tables import compared_tables
 from core.environment import Database
 from core.errors import PermanentError
 from core.manifest import Manifest
+from core.missing_privileges import sequence_remedy
 from core.restore_record import Restored
 from core.restored_comparison import (
     ComparisonFinding,
@@ -85,8 +87,9 @@ def verify_restored(
     return Verification(
         tables_compared=sum(table.mode != "off" and table.oid in counted.tables for table in expected),
         rows=sum(rows or 0 for rows, _digest in counted.tables.values()),
-        differences=digest_comparison.differences(expected, counted.tables),
+        differences=digest_comparison.differences(expected, counted.tables, counted.unread_tables),
         findings=(*_compare_contents(manifest, restored, counted), *not_compared(expected), *found),
+        compared=compared_tables(expected),
     )
 
 
@@ -121,6 +124,10 @@ def _compare_contents(manifest: Manifest, restored: Restored, counted: CopyDiges
         ComparisonFinding(kind="not looked at", severity="environment", text=f"{name} could not be read: {why}")
         for name, why in sorted(counted.unread.items())
     ]
+    findings += [
+        ComparisonFinding(kind="tables", severity="mismatch", text=f"{name} is damaged in the copy: {why}")
+        for name, why in sorted(counted.damaged.items())
+    ]
     if counted.large_objects is not None:
         findings += compare_large_objects(manifest.large_objects, counted.large_objects)
     if restored.partial:
@@ -149,10 +156,14 @@ def _compare_catalogues(
         ),
         *compare_sequences(sequences, states, restored),
         *(
-            ComparisonFinding(kind="not looked at", severity="environment", text=f"sequence {name} may not be read")
+            ComparisonFinding(
+                kind="not looked at",
+                severity="environment",
+                text=f"sequence {name} could not be read: {sequence_remedy(connection.info.user)}",
+            )
             for name in unread
         ),
-        *compare_properties(manifest.properties, read_properties(connection), parameters),
+        *compare_properties(manifest.properties, read_properties(connection), parameters, restored.notes),
         *compare_roles(
             manifest.roles, read_roles(connection, [role.name for role in manifest.roles]), restored.roles_created
         ),

@@ -19,6 +19,7 @@ from core.manifest import (
     Segment,
     Server,
     StoredPart,
+    Table,
     ToolVersions,
 )
 from core.retention import RetentionOutcome
@@ -83,6 +84,26 @@ def sample_manifest(backup_id: str, environment: str = "local", database: str = 
     )
 
 
+def sample_table(name: str, mode: str) -> Table:
+    """An empty table of `public` that is compared in this mode."""
+    full = mode == "full"
+    fields = {
+        "oid": 1,
+        "schema_name": "public",
+        "name": name,
+        "owner": "app",
+        "persistence": "permanent",
+        "columns": (),
+        "mode": mode,
+    }
+    counted = {
+        "rows": None if mode == "off" else 0,
+        "digest": "0" if full else None,
+        "digest_sql": "SELECT 0, '0'" if full else None,
+    }
+    return Table.model_validate({**fields, **counted, "size_bytes": 0, "counters": {}})
+
+
 @dataclass
 class Keeping:
     """One environment's backups of one database in a real (moto) bucket."""
@@ -111,12 +132,13 @@ class Keeping:
         for suffix in (DATA, "globals/00000.zst"):
             self.store.put(self.folder(backup_id) + suffix, b"data")
 
-    def add(self, backup_id: str, state: str = "decoded", *, key: SigningKey = KEY) -> str:
+    def add(
+        self, backup_id: str, state: str = "decoded", *, key: SigningKey = KEY, tables: tuple[Table, ...] = ()
+    ) -> str:
         """Write a backup in a state, signed with a key; return its id."""
         self.put_data(backup_id)
-        commit_manifest(
-            self.store, self.environment, sample_manifest(backup_id, self.environment.name, self.database), key
-        )
+        manifest = sample_manifest(backup_id, self.environment.name, self.database)
+        commit_manifest(self.store, self.environment, manifest.model_copy(update={"tables": tables}), key)
         if state in ("decoded", "proven"):
             self.decode(backup_id, key=key)
         if state == "proven":
@@ -221,5 +243,6 @@ __all__ = [
     "keeping_at",
     "prune",
     "sample_manifest",
+    "sample_table",
     "texts",
 ]

@@ -83,6 +83,17 @@ def test_of_a_long_stderr_the_end_is_kept_without_secrets() -> None:
         assert child.stderr_tail.endswith("line 2999 of many\npw=*****\n")
 
 
+def test_a_secret_that_the_cut_goes_through_is_not_told_in_part() -> None:
+    secret = "".join(f"<{number}>" for number in range(30))
+    register_secret(secret)
+    # Masked, what was kept shrinks to less than a message: its beginning, half a secret, would come into it.
+    for between in ("", "\\n"):
+        script = f"i=0; while [ $i -lt 400 ]; do printf '{secret}{between}' >&2; i=$((i+1)); done; exit 1"
+        with Child([SHELL, "-c", script], environment=ENVIRONMENT) as child:
+            child.wait(20)
+            assert "<29>" not in child.stderr_tail.replace("*****", "")
+
+
 def test_a_killed_child_is_named_with_its_signal() -> None:
     with Child(["/bin/sleep", "60"], environment=ENVIRONMENT) as child:
         os.kill(child.pid, signal.SIGKILL)

@@ -176,3 +176,33 @@ def test_a_backup_that_cannot_be_proven_where_an_extension_is_missing_does_not_l
     judged = next(step.facts for step in night.report.steps if step.name == "judge")
     assert judged["restored"]["outcome"] == "not proven"
     assert state_of(night) == "decoded"
+
+
+def test_a_backup_of_which_no_tables_content_is_compared_is_not_proven_and_one_of_some_is_with_a_word_on_the_others(
+    night: Night,
+) -> None:
+    night.server.execute(night.names["first"], "CREATE TABLE cache AS SELECT 1 AS id")
+    night.settings["databases"]["first"]["digests"] = "off"
+    night.run(databases=["first"])
+    state = night.drill(databases=["first"])
+    assert state.is_failed()
+    assert str(state.message).startswith(
+        "first: not proven: the content of none of its 2 tables was compared: neither rows nor content (digests = off): public.account, public.cache"
+    )
+    assert state_of(night) == "decoded"
+
+    night.settings["databases"]["first"] |= {
+        "digests": "full",
+        "digest_rules": [{"tables": "public.cache", "mode": "off"}],
+    }
+    night.run(databases=["first"])
+    state = night.drill(databases=["first"])
+    assert state.is_completed(), state.message
+    assert "is proven, 1 table not compared; " in str(state.message)
+    environment = night.environment
+    entry = read_catalogue(ObjectStore.open(environment), environment, "first").entries[-1]
+    proven = read_state(
+        ObjectStore.open(environment), environment, "first", entry.backup_id, signing_keys(environment), state=PROVEN
+    )
+    assert proven is not None
+    assert (proven["compared"]["full"], proven["compared"]["off_names"]) == (1, ["public.cache"])

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.checks import Check
+from core.compared_tables import ComparedTables
 from core.digest_comparison import Difference
 from core.drill_verdict import EXPECTED_CONTROLS, DrillVerdict, judge_drill
 from core.restore_record import Control, Phase, Restored, Skipped
@@ -76,6 +77,36 @@ def test_what_could_not_be_read_leaves_it_unproven_and_is_no_mismatch() -> None:
     verdict = judge(restored(), verified(UNREAD))
     assert verdict.outcome == "not proven"
     assert errors(verdict) == ["not proven: public.secret could not be read; nothing was found wrong"]
+
+
+def test_controls_for_which_nothing_could_be_damaged_leave_it_unproven_and_are_told_once() -> None:
+    untried = tuple(
+        one.model_copy(
+            update={
+                "on": "no table",
+                "detected": False,
+                "tried": False,
+                "how": "no table could be damaged: app is not a superuser",
+            }
+        )
+        if "byte" not in one.name
+        else one
+        for one in ALL_SEEN
+    )
+    verdict = judge(restored(), verified(UNREAD), controls=untried)
+    assert verdict.outcome == "not proven"
+    assert errors(verdict) == [
+        "not proven: public.secret could not be read; negative controls were not tried: no table could be damaged: app is not a superuser; nothing was found wrong"
+    ]
+
+
+def test_tables_that_are_not_compared_leave_it_proven_unless_all_are() -> None:
+    some = verified().model_copy(update={"compared": ComparedTables(full=1, off=2, off_names=("a.b", "a.c"))})
+    assert judge(restored(), some).proven
+    for compared in (ComparedTables(off=1, off_names=("a.b",)), ComparedTables(counts=1, counts_names=("a.b",))):
+        verdict = judge(restored(), verified().model_copy(update={"compared": compared}))
+        assert verdict.outcome == "not proven"
+        assert errors(verdict)[0].startswith("not proven: the content of none of its 1 tables was compared: ")
 
 
 def test_damage_comes_first_and_nobody_says_then_that_nothing_was_found_wrong() -> None:

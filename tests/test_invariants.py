@@ -1,7 +1,9 @@
 """An environment's own rules on a restored copy: SQL with an expected value, and a command that tries it out."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -9,6 +11,7 @@ from core.checks import Check
 from core.environment import Database
 from core.environment_restore import Invariant
 from core.errors import TemporaryError
+from core.redaction import MASK
 from tasks.invariants import check_invariants, run_smoke_command
 from tests.fix_postgres import PostgresServer
 
@@ -140,6 +143,31 @@ def test_a_smoke_command_that_fails_or_is_not_there_fails(copy: Database, script
     assert check.state == "failed"
     assert "exit code 3: not well" in check.found
     assert run_smoke_command(["/nowhere/smoke"], copy, 20).state == "failed"
+
+
+def test_what_a_smoke_command_says_is_told_without_its_password_and_in_little(
+    copy: Database, script: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for password in ('pass "word/\\ with%signs', "abc"):
+        monkeypatch.setenv("NS_TEST_SMOKE", password)
+        login = copy.model_copy(update={"password": "env:NS_TEST_SMOKE"})
+        said = [password, quote(password, safe=""), json.dumps({"pw": password})]
+        words = " ".join(f"'{one}'" for one in said)
+        check = run_smoke_command(
+            [script(f"printf '%s\\n' {words} \"$PGPASSWORD\" >&2; echo out of $PGPASSWORD; exit 1")], login, 20
+        )
+        assert check.state == "failed"
+        assert MASK in check.found
+        assert not any(
+            secret in check.found for secret in (password, quote(password, safe=""), json.dumps(password)[1:-1])
+        )
+    flood = run_smoke_command(
+        [script("printf '\\033[31mred\\n' >&2; seq 1 20000 >&2; echo at the end >&2; exit 4")], copy, 20
+    )
+    assert len(flood.found) <= 1000
+    assert flood.found.startswith("smoke ended with exit code 4: ")
+    assert flood.found.endswith("at the end")
+    assert flood.found.isprintable()
 
 
 def test_a_smoke_command_that_does_not_end_is_killed_with_its_children(

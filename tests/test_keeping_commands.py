@@ -38,8 +38,8 @@ app.command("catalog")(catalog_command)
 app.add_typer(evidence_app, name="evidence")
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+def run(*arguments: str, columns: str = "200") -> Result:
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": columns})
 
 
 def document(result: Result) -> Any:

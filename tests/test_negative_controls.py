@@ -75,7 +75,7 @@ def test_tables_without_a_digest_cannot_show_damage(untouched_copy: Copy) -> Non
 
 
 def test_a_blind_comparison_is_found_out(restored_copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digest_comparison, "differences", lambda _tables, _found: ())
+    monkeypatch.setattr(digest_comparison, "differences", lambda *_arguments: ())
     # The verification is blind with it: both use the same function.
     restored_copy.run("UPDATE account SET balance = 0 WHERE id = 1")
     assert verify_restored(restored_copy.database, restored_copy.manifest, restored_copy.restored).matches
@@ -123,6 +123,7 @@ def test_who_is_no_superuser_tries_nothing(untouched_copy: Copy, fresh_role: Cal
     assert [control.name for control in found] == NAMES
     assert not any(control.detected for control in found)
     assert f"{name} is not a superuser" in found[0].how
+    assert not any(control.tried for control in found)
 
 
 def test_triggers_and_checks_do_not_hide_a_damage(restored_copy: Copy) -> None:

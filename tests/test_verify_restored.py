@@ -7,12 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from core.digest_sql import PINNED_SETTINGS
-from core.errors import PermanentError, TemporaryError
-from core.manifest import Extension, Role
+from core.errors import IntegrityError, PermanentError, TemporaryError
+from core.manifest import DatabaseSetting, Extension, Role
 from core.restore_record import Skipped
 from core.restored_comparison import Verification
 from tasks.postgres import connect, pin_session
+from tasks.restore_steps import require_match
 from tasks.schema_fingerprint import schema_lines
+from tasks.swap_steps import require_unchanged
 from tasks.verify_restored import verify_restored
 from tests.fix_restored import MARKER, Copy
 
@@ -174,6 +176,20 @@ def test_what_is_the_servers_own_is_told_apart(untouched_copy: Copy) -> None:
     )
 
 
+def test_a_setting_that_the_restoring_role_may_not_make_is_the_servers_doing(untouched_copy: Copy) -> None:
+    setting = DatabaseSetting(role="", name="log_min_duration_statement", value="1s")
+    properties = untouched_copy.manifest.properties
+    manifest = untouched_copy.manifest.model_copy(
+        update={"properties": properties.model_copy(update={"settings": (*properties.settings, setting)})}
+    )
+    assert texts(verify(untouched_copy, manifest=manifest)) == ["setting log_min_duration_statement is missing"]
+    note = 'the setting log_min_duration_statement was not made: permission denied to set parameter "log_min_duration_statement"'
+    restored = untouched_copy.restored.model_copy(update={"notes": (note,)})
+    verification = verify(untouched_copy, manifest=manifest, restored=restored)
+    assert verification.matches
+    assert texts(verification, "environment") == [note]
+
+
 def test_another_version_of_an_extension_is_not_another_schema(untouched_copy: Copy) -> None:
     # As it would have been recorded on a server with an older one: the fingerprint holds the version.
     with connect(untouched_copy.database, application_name="test") as connection:
@@ -225,18 +241,107 @@ def test_an_owner_who_may_not_see_all_names_what_it_could_not_look_at(
     login = restored_copy.server.database(restored_copy.name, user=name, password=password)
     verification = verify_restored(login, restored_copy.manifest, restored_copy.restored)
     unseen = [finding.text for finding in verification.findings if finding.kind == "not looked at"]
-    oid = unseen[0].rpartition(" ")[2]
+    oid = unseen[0].partition(";")[0].rpartition(" ")[2]
     assert oid in {"770001", "770002"}
     # Row security would have hidden rows: that it is on must be told, not its rows left out.
+    lacks = f'could not be read: {name} lacks SELECT, or USAGE on its schema: GRANT pg_read_all_data TO "{name}"'
+    hidden = (
+        'query would be affected by row-level security policy for table "secret";'
+        f' {name} lacks BYPASSRLS (row security is on): ALTER ROLE "{name}" BYPASSRLS'
+    )
     assert unseen == [
-        f"large objects could not be read: permission denied for large object {oid}",
-        'public.secret could not be read: query would be affected by row-level security policy for table "secret"',
-        "sequence public.account_id_seq may not be read",
-        "sequence public.down may not be read",
-        "sequence public.payment_id_seq may not be read",
+        f'large objects could not be read: permission denied for large object {oid}; {name} lacks SELECT on it: GRANT "postgres" TO "{name}"',
+        f"public.secret could not be read: {hidden}",
+        f"sequence public.account_id_seq {lacks}",
+        f"sequence public.down {lacks}",
+        f"sequence public.payment_id_seq {lacks}",
     ]
-    assert [difference.name for difference in verification.differences] == ["public.secret"]
+    # What was not looked at is no damage, and no match either.
+    assert verification.differences == ()
     assert not verification.matches
+    # The owner differs too here; by itself, what was not looked at is told as that.
+    verification = verification.model_copy(
+        update={"findings": tuple(one for one in verification.findings if one.kind == "not looked at")}
+    )
+    with pytest.raises(PermanentError, match="nothing was found wrong, but not looked at") as refused:
+        require_match(verification, "primary/app")
+    assert not isinstance(refused.value, IntegrityError)
+    assert "do not rely" not in str(refused.value)
+    with pytest.raises(PermanentError, match="cannot be compared again before the swap; not looked at: large objects"):
+        require_unchanged(verification, "app")
+
+
+def test_a_table_or_a_schema_that_may_not_be_read_is_told_with_what_to_grant_and_a_damaged_one_as_damaged(
+    fresh_role: Callable[..., tuple[str, str]], restored_copy: Copy
+) -> None:
+    name, password = fresh_role(restored_copy.server)
+    login = restored_copy.server.database(restored_copy.name, user=name, password=password)
+
+    def seen() -> Verification:
+        return verify_restored(login, restored_copy.manifest, restored_copy.restored)
+
+    restored_copy.run("REVOKE USAGE ON SCHEMA public FROM PUBLIC", "UPDATE account SET balance = 0")
+    grant = f'GRANT pg_read_all_data TO "{name}", or GRANT "postgres" TO "{name}"'
+    assert any(
+        text.startswith("public.account could not be read: permission denied for schema public;")
+        and text.endswith(f"{name} lacks USAGE on its schema and SELECT: {grant}")
+        for text in seen().unseen
+    )
+    assert not any("differs" in text for text in seen().mismatches)
+    # What is proposed is enough, but for large objects and row security; then the damage is seen.
+    restored_copy.run(f"GRANT pg_read_all_data TO {name}")
+    assert {text.split(" could")[0] for text in seen().unseen} == {"large objects", "public.secret"}
+    assert "public.account differs" in seen().mismatches
+    with pytest.raises(IntegrityError, match=r"public\.account differs.* do not rely on this backup"):
+        require_match(seen(), "primary/app")
+
+
+def test_partitions_that_are_compared_as_one_are_left_out_as_one(
+    fresh_role: Callable[..., tuple[str, str]], restored_copy: Copy
+) -> None:
+    name, password = fresh_role(restored_copy.server)
+    restored_copy.run(f"GRANT SELECT ON changed_0 TO {name}", f"GRANT USAGE ON SCHEMA public TO {name}")
+    login = restored_copy.server.database(restored_copy.name, user=name, password=password)
+    verification = verify_restored(login, restored_copy.manifest, restored_copy.restored)
+    assert verification.differences == ()
+    assert any(text.startswith("public.changed_1 could not be read") for text in verification.unseen)
+
+
+FAILS = {
+    "42501": "could not be read: no word",
+    "22012": "could not be read: no word [SQLSTATE 22012]",
+    "53200": "could not be read: no word",
+    "XX001": "is damaged in the copy: no word",
+}
+
+
+@pytest.mark.parametrize("state", FAILS)
+def test_what_a_digests_query_fails_with_is_no_difference(restored_copy: Copy, state: str) -> None:
+    restored_copy.run(
+        f"CREATE FUNCTION fail() RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''{state}'', MESSAGE = ''no word''; END'"
+    )
+    (table,) = (table for table in restored_copy.manifest.tables if table.name == "account")
+    failing = table.model_copy(update={"digest_sql": "SELECT 0, public.fail()"})
+    others = tuple(table for table in restored_copy.manifest.tables if table.name != "account")
+    verification = verify(
+        restored_copy, manifest=restored_copy.manifest.model_copy(update={"tables": (failing, *others)})
+    )
+    damaged = state.startswith("XX")
+    told = verification.mismatches if damaged else verification.unseen
+    assert any(text.startswith(f"public.account {FAILS[state]}") for text in told)
+    assert (verification.unseen == ()) == damaged
+    assert not verification.matches
+
+
+@pytest.mark.parametrize("state", ["55P03", "57014", "40P01", "57P01", "08006", "53300"])
+def test_a_lock_or_statement_time_out_is_no_word_on_the_table(restored_copy: Copy, state: str) -> None:
+    restored_copy.run(
+        f"CREATE FUNCTION fail() RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''{state}''; END'"
+    )
+    table = restored_copy.manifest.tables[0].model_copy(update={"digest_sql": "SELECT 0, public.fail()"})
+    manifest = restored_copy.manifest.model_copy(update={"tables": (table, *restored_copy.manifest.tables[1:])})
+    with pytest.raises(TemporaryError):
+        verify(restored_copy, manifest=manifest)
 
 
 def test_only_what_was_chosen_is_compared_of_a_part(restored_copy: Copy) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from core.catalogue import CatalogueEntry
+from core.compared_tables import compared_tables
 from core.environment import Environment
 from core.errors import PermanentError
 from core.evidence import Report
@@ -99,7 +100,7 @@ def _show_database(result: DatabaseResult) -> None:
     facts = Table.grid(padding=(0, 2))
     facts.add_row("backup", f"[bold]{entry.backup_id}[/bold]")
     facts.add_row(
-        "state", f"{entry.state} (read back from S3, decoded, counted)" if entry.state == "decoded" else entry.state
+        "state", f"{entry.state} (read back from S3, decoded, counted)" if entry.state == "decoded" else _proof(result)
     )
     facts.add_row(
         "size",
@@ -117,6 +118,12 @@ def _show_database(result: DatabaseResult) -> None:
     console.print(facts)
     console.print(_tables(manifest))
     console.print(_plan(result.plan))
+
+
+def _proof(result: DatabaseResult) -> str:
+    """A proof is not shown without what it leaves out."""
+    short = compared_tables(result.manifest.tables).short if result.entry.state == "proven" else ""
+    return f"{result.entry.state}, {short}" if short else result.entry.state
 
 
 def _tables(manifest: Manifest) -> Table:

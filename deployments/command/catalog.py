@@ -23,6 +23,8 @@ from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
 from tasks.trust import Examined, Examiner
 
+# Beside a state in the table; what it stands for is told below, since the table has no room for it in 80 columns.
+PROVEN_BUT = "*"
 _STATES = {"proven": "green", "decoded": "cyan", "uploaded": "yellow"}
 _MARKS = {"passed": "[green]✔[/]", "warning": "[red]✘[/]", "failed": "[red]✘[/]"}
 
@@ -93,7 +95,9 @@ def view_database(environment: Environment, database: str, now: datetime, limit:
         folder=f"s3://{store.bucket}/{database_folder(environment.prefix, database)}",
         catalogue=catalogue,
         examined=examiner.examined,
-        objectives=check_objectives(environment.name, database, known, environment.objectives, now),
+        objectives=check_objectives(
+            environment.name, database, known, environment.objectives, now, reservations=examiner.reservations
+        ),
     )
 
 
@@ -123,13 +127,12 @@ def show(view: DatabaseView, zone: ZoneInfo, now: datetime, limit: int) -> None:
     for entry in _newest(view.catalogue, limit):
         table.add_row(*_cells(entry, view.examined.get(entry.backup_id), zone, now))
     console.print(table)
+    for note in reservation_notes(view, limit):
+        console.print(f"  {escape(note)}")
     backups = len(view.catalogue.backups)
     if backups > limit:
         console.print(f"  and {counted(backups - limit, 'older one')} (--limit {backups} shows all)")
-    if view.catalogue.incomplete:
-        console.print(f"  {len(view.catalogue.incomplete)} unfinished: being made, or remains that a later run sweeps")
-    if view.catalogue.foreign:
-        console.print(f"  {counted(view.catalogue.foreign, 'object')} in the folder that nightshift did not write")
+    _show_remains(view.catalogue)
     for check in view.objectives:
         console.print(f"{_MARKS[check.state]} {escape(check.name)}: {escape(check.found)}")
         if check.state != "passed" and check.next_step:
@@ -137,6 +140,32 @@ def show(view: DatabaseView, zone: ZoneInfo, now: datetime, limit: int) -> None:
     for problem in view.problems:
         console.print(f"[red]✘[/] {escape(problem)}")
     console.print()
+
+
+def _show_remains(catalogue: Catalogue) -> None:
+    if catalogue.incomplete:
+        console.print(f"  {len(catalogue.incomplete)} unfinished: being made, or remains that a later run sweeps")
+    if catalogue.foreign:
+        console.print(f"  {counted(catalogue.foreign, 'object')} in the folder that nightshift did not write")
+
+
+def reservation_notes(view: DatabaseView, limit: int) -> list[str]:
+    """Given a database's view and how many backups are shown, return a line for each way in which a proof among them is not of all tables."""
+    alike: dict[str, list[str]] = {}
+    for entry in _newest(view.catalogue, limit):
+        if text := _reservation(entry, view.examined.get(entry.backup_id)):
+            alike.setdefault(text, []).append(entry.backup_id)
+    return [
+        f"{PROVEN_BUT} {text}" + (f" ({len(names)} backups, the newest {names[0]})" if len(alike) > 1 else "")
+        for text, names in alike.items()
+    ]
+
+
+def _reservation(entry: CatalogueEntry, examined: Examined | None) -> str:
+    """What a proof of this backup leaves out; empty for one that is whole, or none."""
+    if entry.state != "proven" or examined is None or not examined.compared.reserved:
+        return ""
+    return f"proven, {examined.compared.short} of {examined.compared.all}: {examined.compared.reservation}"
 
 
 def _chosen(environment: Environment, wanted: list[str] | tuple[()]) -> list[str]:
@@ -166,14 +195,24 @@ def _row(entry: CatalogueEntry, examined: Examined | None, now: datetime) -> dic
         "trusted": None if examined is None else not examined.problem,
         "size_bytes": entry.size_bytes,
         "plain_bytes": manifest.plain_bytes if manifest else None,
+        "tables": _tables(examined),
         "objects": len(entry.suffixes),
     }
+
+
+def _tables(examined: Examined | None) -> dict[str, int] | None:
+    """By what a drill compares its tables: a proof says nothing of the others."""
+    if examined is None or examined.manifest is None:
+        return None
+    compared = examined.compared
+    return {"compared": compared.full, "counted_only": compared.counts, "not_compared": compared.off}
 
 
 def _cells(entry: CatalogueEntry, examined: Examined | None, zone: ZoneInfo, now: datetime) -> tuple[str, ...]:
     manifest = examined.manifest if examined else None
     trusted = examined is None or not examined.problem
-    state = f"[{_STATES[entry.state]}]{entry.state}[/]" if trusted else "[red]NOT TRUSTED[/]"
+    mark = PROVEN_BUT if _reservation(entry, examined) else ""
+    state = f"[{_STATES[entry.state]}]{entry.state}{mark}[/]" if trusted else "[red]NOT TRUSTED[/]"
     return (
         entry.backup_id,
         f"{entry.snapshot_time.astimezone(zone):%m-%d %H:%M}",

@@ -223,7 +223,14 @@ def _objectives_probe(environment: Environment, key: str, bucket: "Future[bool]"
         bad = [examined.problem for examined in examiner.examined.values() if examined.problem]
         return [
             *(Check(name=f"{key}: backups", state="failed", found=problem) for problem in bad[:3]),
-            *check_objectives(environment.name, key, verified, environment.objectives, datetime.now(UTC)),
+            *check_objectives(
+                environment.name,
+                key,
+                verified,
+                environment.objectives,
+                datetime.now(UTC),
+                reservations=examiner.reservations,
+            ),
         ]
 
     return Probe(name, look, LONG_SECONDS)
