@@ -106,6 +106,23 @@ class RestoredCopy:
         self.restored = self.restored.model_copy(update={"name": name})
 
 
+def choose_entries(
+    contents: Listed, manifest: Manifest, tables: Sequence[str], missing_extensions: Sequence[str], where: str
+) -> Choice:
+    """Given a dump's contents, the tables asked for (empty: all) and the extensions to leave out, return what is restored.
+
+    Raise ConfigurationError for tables that it does not have.
+    """
+    if not tables:
+        return choose_all(contents, missing_extensions=missing_extensions)
+    try:
+        return choose_tables(contents, manifest.tables, tables, missing_extensions=missing_extensions)
+    except ValueError as error:
+        raise ConfigurationError(
+            "choose the tables", where, str(error), "`tables` takes schema.table and schema.*"
+        ) from error
+
+
 def drop_copy(copy: RestoredCopy) -> None:
     """Drop a copy that is not finished, with whoever is connected, and the roles that were made for it and that nothing else depends on.
 
@@ -230,15 +247,9 @@ class _Restore:
         return RestoredCopy(order, self._database, restored, self._session)
 
     def _choose(self, contents: Listed) -> Choice:
-        missing = self._prepared.missing_extensions
-        if not self._order.tables:
-            return choose_all(contents, missing_extensions=missing)
-        try:
-            return choose_tables(contents, self._order.manifest.tables, self._order.tables, missing_extensions=missing)
-        except ValueError as error:
-            raise ConfigurationError(
-                "choose the tables", self._source.where, str(error), "`tables` takes schema.table and schema.*"
-            ) from error
+        return choose_entries(
+            contents, self._order.manifest, self._order.tables, self._prepared.missing_extensions, self._source.where
+        )
 
     def _fill(self, folder: Path, fetched: Fetched, now: Clock) -> tuple[Created, tuple[str, ...]]:
         order, phases, properties = self._order, self._phases, self._order.manifest.properties
