@@ -6,7 +6,6 @@ import time
 import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import get_run_logger
@@ -44,16 +43,28 @@ from tasks.verify_restored import verify_restored
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True)
 class Drill:
-    """One database's drill: whose, which backup (verified), and the ids that name what it makes."""
+    """One database's drill: whose, which backup (verified), and the ids that name what it makes.
 
-    environment_name: str
-    database: str
-    manifest: Manifest
-    manifest_sha256: str
-    run_id: str
-    from_copy: bool = False
+    Not a dataclass on purpose: Prefect looks inside those at each step, and a manifest of two thousand tables cost it seconds every time.
+    """
+
+    def __init__(  # noqa: PLR0917 - what it is made of
+        self,
+        environment_name: str,
+        database: str,
+        manifest: Manifest,
+        manifest_sha256: str,
+        run_id: str,
+        from_copy: bool = False,
+    ) -> None:
+        self.environment_name, self.database, self.run_id, self.from_copy = (
+            environment_name,
+            database,
+            run_id,
+            from_copy,
+        )
+        self.manifest, self.manifest_sha256 = manifest, manifest_sha256
 
     @property
     def restore_id(self) -> str:

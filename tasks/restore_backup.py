@@ -84,16 +84,15 @@ class RestoreOrder:
     host_bin: Path | None = None
 
 
-@dataclass
 class RestoredCopy:
-    """The new database, as long as its restore's locks are held. `database` is the login to it; `restored` says what was done."""
+    """The new database, as long as its restore's locks are held. `database` is the login to it; `restored` says what was done.
 
-    order: RestoreOrder
-    database: Database
-    restored: Restored
-    session: Connection
-    finished: bool = False
-    dropped: bool = False
+    Not a dataclass on purpose: a drill's steps get it, and Prefect would look at each value of the order's manifest every time.
+    """
+
+    def __init__(self, order: RestoreOrder, database: Database, restored: Restored, session: Connection) -> None:
+        self.order, self.database, self.restored, self.session = order, database, restored, session
+        self.finished = self.dropped = False
 
     def finish(self, name: str) -> None:
         """Give the database its name and the source's comment; from then on nothing drops it.

@@ -124,14 +124,41 @@ def test_what_the_server_lacks_is_refused(
 
 
 @pytest.mark.services
-def test_a_standby_is_refused(
-    night: Night, standby: tuple[PostgresServer, str], monkeypatch: pytest.MonkeyPatch
+def test_a_standby_an_older_server_and_a_role_without_rights_are_refused_by_dry_run_restore_and_drill_alike(  # noqa: PLR0917 - fixtures
+    night: Night,
+    postgres_15: PostgresServer,
+    postgres_18: PostgresServer,
+    standby: tuple[PostgresServer, str],
+    fresh_role: Callable[..., tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     night.run(databases=["first"])
-    server, _ = standby
-    monkeypatch.setenv(server.password_variable, server.password)
-    night.settings["servers"] = {"reader": server_settings(server)}
-    assert "it is a standby, which is read-only. Name its primary" in refused(night)
+    reader, _ = standby
+    monkeypatch.setenv(reader.password_variable, reader.password)
+    role, password = fresh_role(postgres_18)
+    postgres_18.execute("postgres", f"GRANT EXECUTE ON FUNCTION pg_control_system() TO {role}")
+    login = postgres_18.database("postgres", user=role, password=password).model_dump(exclude_defaults=True)
+    night.settings["servers"] = {
+        "reader": server_settings(reader),
+        "older": server_settings(postgres_15),
+        "humble": {key: value for key, value in login.items() if key != "name"},
+    }
+    servers = (postgres_15, postgres_18)
+    before = [look(server)[:3] for server in servers]
+    for name, said in (
+        ("reader", "it is a standby, which is read-only. Name its primary"),
+        ("older", "older than the dump's 16"),
+        ("humble", f"{role} may not make databases"),
+    ):
+        night.settings["drill"] = {"scratch": "server", "server": name}
+        assert said in refused(night, server=name)
+        for state in (
+            night.restore(backup="newest-decoded", target="copy_of_first", server=name),
+            night.drill(databases=["first"]),
+        ):
+            assert state.is_failed()
+            assert said in str(state.message)
+    assert [look(server)[:3] for server in servers] == before
 
 
 def test_extensions_that_the_server_lacks_are_refused_or_listed_as_left_out(
