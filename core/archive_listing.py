@@ -63,7 +63,7 @@ class Entry(Record):
 def parse_listing(text: str) -> tuple[Entry, ...]:
     """Given what `pg_restore --list` printed, return its entries in order. Raise ValueError for a line that is neither an entry nor a comment (`;`)."""
     entries = []
-    for line in text.splitlines():
+    for line in listing_lines(text):
         if not line.strip() or line.startswith(";"):
             continue
         match = _LINE.fullmatch(line)
@@ -80,6 +80,20 @@ def parse_listing(text: str) -> tuple[Entry, ...]:
             )
         )
     return tuple(entries)
+
+
+def listing_lines(text: str) -> list[str]:
+    """Given what `pg_restore --list` printed, return its lines.
+
+    It replaces line feeds and carriage returns in names by blanks (sanitize_line, dumputils.c) and nothing else: what Python calls a line's end too (U+0085,
+    U+2028, a form feed) may stand in a name.
+    """
+    return text.split("\n")
+
+
+def as_printed(name: str) -> str:
+    """Given a name, return it as pg_restore prints it."""
+    return name.replace("\n", " ").replace("\r", " ")
 
 
 def _split(rest: str) -> tuple[str, str]:

@@ -8,7 +8,8 @@ from core.inventory import Expected, ExpectedEntry, ExpectedTag
 from core.manifest import Coverage, Role
 
 LARGE_OBJECT_CATALOGUE = 2613
-_CREATE_ROLE = re.compile(r"CREATE ROLE (?P<name>\"(?:[^\"]|\"\")+\"|[^\s;]+);")
+# A quoted name may hold a line's end.
+_CREATE_ROLE = re.compile(r"^CREATE ROLE (?P<name>\"(?:[^\"]|\"\")+\"|[^\s;\"]+);\s*$", re.MULTILINE)
 _OID_RANGE = re.compile(r"(?P<first>\d+)(?:\.\.(?P<last>\d+))?")
 _WHAT_TAGS_ARE = {"ACL": "privileges of", "COMMENT": "comment on"}
 
@@ -36,10 +37,9 @@ def compare_coverage(
 
 def roles_defined(globals_sql: str) -> Iterator[str]:
     """Given the text of `pg_dumpall --globals-only`, give the names of the roles that it creates."""
-    for line in globals_sql.splitlines():
-        if match := _CREATE_ROLE.fullmatch(line.strip()):
-            name = match["name"]
-            yield name[1:-1].replace('""', '"') if name.startswith('"') else name
+    for match in _CREATE_ROLE.finditer(globals_sql):
+        name = match["name"]
+        yield name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _name(item: Expected) -> str:

@@ -6,7 +6,7 @@ All that comes before data is restored; see core.restore_listing for how entries
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from core.archive_listing import Entry
+from core.archive_listing import Entry, as_printed
 from core.manifest import Table
 from core.restore_listing import Choice, Listed, called, choice_of, without_extensions
 from core.restore_record import Skipped
@@ -138,7 +138,7 @@ class _Partial:
 
     def _of_partitioned(self, pattern: str) -> set[int]:
         """The tables below a partitioned table of this name, which has no rows of its own and so is not in the manifest."""
-        begins = pattern.replace(".", " ", 1) + " "
+        begins = as_printed(pattern.replace(".", " ", 1)) + " "
         partitioned = {number for parents in self._parents.values() for number in parents}
         roots = [number for number in partitioned if self._by_id[number].words.startswith(begins)]
         if len(roots) > 1:
@@ -222,7 +222,9 @@ class _Partial:
 
     def _sequences(self) -> set[int]:
         """Dump ids of the sequences that the chosen tables own, have for an identity column or draw a default from, and of the chosen schemas."""
-        schemas = tuple(pattern.removesuffix(".*") + " " for pattern in self._patterns if pattern.endswith(".*"))
+        schemas = tuple(
+            as_printed(pattern.removesuffix(".*")) + " " for pattern in self._patterns if pattern.endswith(".*")
+        )
         chosen = {self._tables[oid].dump_id for oid in self.chosen_oids & self._tables.keys()}
         chosen |= {above for number in chosen for above in self._ancestors(number)}
         found: set[int] = set()

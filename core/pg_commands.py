@@ -62,8 +62,16 @@ def pg_dumpall_globals_command(
         f"--lock-wait-timeout={lock_timeout_seconds * 1000}",
         "--no-password",
         f"--dbname={KEEPALIVES}",
-        f"--database={database}",
+        f"--database={_plain_database(database)}",
     ]
+
+
+def _plain_database(name: str) -> str:
+    """A database's name as an option that is also read as a connection string (PQconnectdbParams, expand_dbname): what looks like one is put into one."""
+    if "=" not in name and not name.startswith(("postgresql://", "postgres://")):
+        return name
+    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{escaped}'"
 
 
 def pg_restore_list_command(program: str, archive: str = "") -> list[str]:

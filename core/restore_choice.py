@@ -120,7 +120,7 @@ def _require(
 def _others(catalogue: Catalogue, now: datetime) -> str:
     there = options(catalogue, now)
     if not there:
-        return "There is no decoded backup at all"
+        return "There is no decoded backup at all; `nightshift catalog` shows what there is"
     return "There are " + " and ".join(
         f"{one.choice} ({one.backup_id}, {human_age(now - one.snapshot_time)} old)" for one in there
     )

@@ -8,7 +8,7 @@ hides, only where nothing else tells.
 import re
 from collections.abc import Collection, Mapping
 
-from core.archive_listing import Entry, parse_listing
+from core.archive_listing import Entry, listing_lines, parse_listing
 from core.manifest import Record
 from core.restore_record import Skipped
 
@@ -40,7 +40,7 @@ def parse_contents(verbose_listing: str) -> Listed:
     """Given what `pg_restore --list --verbose` printed, return it. Raise ValueError for a line that is not understood."""
     depends_on: dict[int, tuple[int, ...]] = {}
     last: int | None = None
-    for line in verbose_listing.splitlines():
+    for line in listing_lines(verbose_listing):
         if match := _ENTRY.match(line):
             last = int(match[1])
         elif (match := _DEPENDS.fullmatch(line)) and last is not None:

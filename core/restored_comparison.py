@@ -6,6 +6,7 @@ The database around them (properties, roles, extensions, collations) is compared
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
+from core.archive_listing import as_printed
 from core.compared_tables import ComparedTables
 from core.digest_comparison import Difference
 from core.manifest import LargeObjects, Manifest, Record, Size, Table
@@ -232,6 +233,6 @@ class _Skipped:
 
     def holds(self, kind: str, schema_name: str, name: str, owner: str = "") -> bool:
         """Whether an entry of this kind and name was left out. With its owner to the last word, so that `a` is not taken for `a b`."""
-        words = f" {kind} {schema_name} {name}"
-        ends = (words, f"{words} {owner}")
+        words = as_printed(f" {kind} {schema_name} {name}")
+        ends = (words, as_printed(f"{words} {owner}"))
         return any(entry.endswith(ends) if owner else f"{words} " in f"{entry} " for entry in self._entries)

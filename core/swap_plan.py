@@ -150,6 +150,11 @@ def before_name(live: str, restore_id: str) -> str:
     return _suffixed(live, f"_before_{restore_id}")
 
 
+def restored_name(live: str, restore_id: str) -> str:
+    """Given the live database's name and the restore's id, return what a copy is called for which no name was asked: `app_restored_1f2e3d4c`."""
+    return _suffixed(live[:40], f"_restored_{restore_id}")
+
+
 def undone_name(live: str, restore_id: str) -> str:
     """Given the live database's name and the restore's id, return what the restored copy is called after the swap was undone: `app_undone_1f2e3d4c`."""
     return _suffixed(live, f"_undone_{restore_id}")

@@ -87,7 +87,8 @@ def drill_one(
     """Choose, restore, compare, damage, judge. What was entered is left with the stack."""
     with record.step("choose the backup") as notes:
         chosen, manifest = choose_backup_to_drill(run.environment.name, record.name, wanted, from_copy=from_copy)
-        notes.add(facts={"backup_id": chosen.backup_id, "state": chosen.shown_state})
+        passed_over = [Finding(severity="warning", text=f"passed over: {one}") for one in chosen.passed_over]
+        notes.add(facts={"backup_id": chosen.backup_id, "state": chosen.shown_state}, findings=passed_over)
     drill = Drill(run.environment.name, record.name, manifest, chosen.manifest_sha256, run.run_id, from_copy)
 
     with record.step("start the scratch server") as notes:

@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.input import RunInput
 from prefect.runtime import flow_run
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from pydantic import Field
 
 from core.approval_text import choice_text, swap_text
@@ -23,8 +23,9 @@ from core.swap_plan import before_name
 from core.units import human_duration
 from flows.approval import ATTEMPTS, ask, ask_for_approval, remember
 from tasks.children import children_of_this_run
-from tasks.recording import Record, RunRecord, utc_now
+from tasks.recording import Record, RunRecord, outcome_sentence, utc_now
 from tasks.report_steps import begin_run, end_run, write_report
+from tasks.restore_plan import require_possible, show_plan
 from tasks.restore_steps import (
     RestoreRequest,
     choose_backup,
@@ -34,7 +35,6 @@ from tasks.restore_steps import (
     offered_backups,
     require_still_there,
     restore_and_verify,
-    show_plan,
 )
 from tasks.swap_steps import check_swap, check_swap_early, is_swapped, swap, swap_facts, verify_again
 
@@ -80,7 +80,7 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
         allow_missing_extensions: Leave out extensions that the server does not have, and say so, instead of failing.
         masking: An SQL file on the worker that changes the copy after it was verified, in one transaction. A masked copy is never swapped in.
         swap_live: After the verified restore the run waits for an approval; then the copy takes the live database's name. The old one is kept under another name.
-        dry_run: Only show what would be done, and how long it should take.
+        dry_run: Only show what would be done, how long it should take, and what would refuse it. Nothing is changed, and no report is written.
     """
     run = begin_run(environment, flow="restore", run_id=str(flow_run.id), run_name=str(flow_run.name))
     record = Record(database)
@@ -117,7 +117,7 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
             try:
                 waiting = restore_beside(record, request, wanted, live=live if swap_live else None, dry_run=dry_run)
             except NightshiftError:
-                return end_run(run, [record], inputs)
+                return Failed(message=outcome_sentence([record])) if dry_run else end_run(run, [record], inputs)
             if waiting is None:
                 return Completed(message=record.summary)
             write_report(run, [record], inputs)
@@ -168,14 +168,20 @@ def restore_beside(
     record: Record, request: RestoreRequest, wanted: str, *, live: str | None, dry_run: bool
 ) -> WaitingCopy | None:
     """Choose, plan, restore, verify; return the record of the copy, None of a dry run. `live`: the database that it is to replace. Errors are in the report's record."""
-    if live is not None:
+    if live is not None and not dry_run:
         with record.step("check the swap"):
             check_swap_early(request, live)
     with record.step("choose the backup") as notes:
         chosen = choose_backup(request.environment, request.database, wanted)
-        notes.add(facts={"backup_id": chosen.backup_id, "state": chosen.shown_state, "asked_for": wanted})
+        facts = {"backup_id": chosen.backup_id, "state": chosen.shown_state, "asked_for": wanted}
+        notes.add(
+            facts=facts,
+            findings=[Finding(severity="warning", text=f"passed over: {one}") for one in chosen.passed_over],
+        )
     with record.step("plan") as notes:
-        notes.add(facts={"plan": show_plan(request, chosen.backup_id)})
+        plan = show_plan(request, chosen, live=live, dry_run=dry_run)
+        notes.add(facts={"plan": plan.rows})
+        require_possible(request, plan, chosen.backup_id)
     if dry_run:
         record.finish(
             f"dry run: {chosen.backup_id} would become {request.target} on {request.server}; nothing was changed"
@@ -243,6 +249,8 @@ def what_there_is(waiting: WaitingCopy, live: str) -> str:
     """Given the record of a copy that a run finds again at its end, and the live database's name, say what became of it."""
     but = f" ({waiting.restored.reservations})" if waiting.restored.reservations else ""
     copy = f"{waiting.restored.backup_id}, verified{but}"
+    # A name may hold a line's end; the sentence is one line.
+    live, name = (" ".join(one.splitlines()) for one in (live, waiting.restored.name))
     if waiting.swapped_at is None:
-        return f"{waiting.restored.name} on {waiting.restored.server} is {copy}"
+        return f"{name} on {waiting.restored.server} is {copy}"
     return f"{live} on {waiting.restored.server} is {copy}, since {waiting.swapped_at:%Y-%m-%d %H:%M:%S} UTC; before: {waiting.old_name}"

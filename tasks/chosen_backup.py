@@ -7,7 +7,7 @@ from datetime import datetime
 
 from core.catalogue import Catalogue, CatalogueEntry
 from core.environment import Environment
-from core.errors import PermanentError
+from core.errors import ConfigurationError, PermanentError
 from core.manifest import Manifest, Record
 from core.restore_choice import Option, choose, choose_for_drill, options
 from core.signature import SigningKey
@@ -18,13 +18,15 @@ from tasks.trust import Examiner
 
 
 class ChosenBackup(Record):
-    """A verified backup: its id and state, when its snapshot was taken, and what the choice was between. `reservation`: what its proof leaves out."""
+    """A verified backup: its id and state, when its snapshot was taken, and what the choice was between. `reservation`: what its proof leaves out. `passed_over`: what
+    is wrong with newer ones."""
 
     backup_id: str
     state: str
     snapshot_time: datetime
     manifest_sha256: str
     choices: tuple[Option, ...]
+    passed_over: tuple[str, ...] = ()
     reservation: str = ""
 
     @property
@@ -67,7 +69,13 @@ class _Chooser:
             manifest_sha256=sha256,
             choices=self.options(now),
             reservation=self.examiner.reservations.get(entry.backup_id, "") if entry.state == "proven" else "",
+            passed_over=self.problems,
         )
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with backups that claim more than they are worth, as far as they were examined."""
+        return tuple(one.problem for one in self.examiner.examined.values() if one.problem)
 
 
 def restore_options(
@@ -89,7 +97,14 @@ def find_backup(
         if entry.backup_id == wanted.strip() and (problem := chooser.examiner.examine(entry).problem):
             raise PermanentError("restore a backup", f"{environment.name}/{database}/{entry.backup_id}", problem)
     while True:
-        entry = choose(chooser.catalogue, wanted, now)
+        try:
+            entry = choose(chooser.catalogue, wanted, now)
+        except ConfigurationError as error:
+            if not chooser.problems:
+                raise
+            # There may be none only because the one that there was is forged or lost data.
+            found_so = f"{error.found}; {'; '.join(chooser.problems)}"
+            raise PermanentError(error.attempted, error.on, found_so, error.next_step) from error
         if (found := chooser.examined(entry)) is not None:
             return chooser.told(found[0], now), found[1]
 
@@ -102,7 +117,7 @@ def find_backup_to_drill(
     while (entry := choose_for_drill(chooser.catalogue)) is not None:
         if (found := chooser.examined(entry)) is not None:
             return chooser.told(found[0], now), found[1]
-    problems = "; ".join(one.problem for one in chooser.examiner.examined.values() if one.problem)
+    problems = "; ".join(chooser.problems)
     raise PermanentError(
         "choose a backup to drill",
         f"{environment.name}/{database}",

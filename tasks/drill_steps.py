@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import get_run_logger
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
+from core.catalogue import data_problem
 from core.checks import Check
 from core.drill_trend import DrillPoint, trend_rows
 from core.environment import Environment
-from core.errors import ConfigurationError, TemporaryError
+from core.errors import ConfigurationError, PermanentError, TemporaryError
 from core.keys import PROVEN, backup_folder
 from core.manifest import Manifest
 from core.restore_record import Control, Proven, Restored
 from core.restored_comparison import Verification
+from core.signature import SigningKey
+from tasks.catalogue import read_catalogue, read_manifest
 from tasks.chosen_backup import ChosenBackup, find_backup, find_backup_to_drill
 from tasks.drill_chart import trend_image
 from tasks.drill_history import past_drills
@@ -40,16 +43,28 @@ from tasks.verify_restored import verify_restored
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True)
 class Drill:
-    """One database's drill: whose, which backup (verified), and the ids that name what it makes."""
+    """One database's drill: whose, which backup (verified), and the ids that name what it makes.
 
-    environment_name: str
-    database: str
-    manifest: Manifest
-    manifest_sha256: str
-    run_id: str
-    from_copy: bool = False
+    Not a dataclass on purpose: Prefect looks inside those at each step, and a manifest of two thousand tables cost it seconds every time.
+    """
+
+    def __init__(  # noqa: PLR0917 - what it is made of
+        self,
+        environment_name: str,
+        database: str,
+        manifest: Manifest,
+        manifest_sha256: str,
+        run_id: str,
+        from_copy: bool = False,
+    ) -> None:
+        self.environment_name, self.database, self.run_id, self.from_copy = (
+            environment_name,
+            database,
+            run_id,
+            from_copy,
+        )
+        self.manifest, self.manifest_sha256 = manifest, manifest_sha256
 
     @property
     def restore_id(self) -> str:
@@ -179,10 +194,34 @@ def try_controls(drill: Drill, copy: RestoredCopy, restored: Restored) -> tuple[
 
 @step("mark {proven.backup_id} proven")
 def mark_proven(environment_name: str, database: str, proven: Proven) -> None:
-    """Write the signed state object that says so."""
+    """Write the signed state object that says so. Raise PermanentError when the bucket does not hold any more what was drilled."""
     environment = load_environment(environment_name)
+    store, keys = ObjectStore.open(environment), signing_keys(environment)
+    require_still_there(store, environment, database, proven, keys)
     key = backup_folder(environment.prefix, database, proven.backup_id) + PROVEN
-    ObjectStore.open(environment).put(key, sealed_bytes(proven, signing_keys(environment)[0]))
+    store.put(key, sealed_bytes(proven, keys[0]))
+
+
+def require_still_there(
+    store: ObjectStore, environment: Environment, database: str, proven: Proven, keys: Sequence[SigningKey]
+) -> None:
+    """Given what was drilled, raise PermanentError when its manifest is gone or another by now, or some of its data.
+
+    A drill takes hours, and once it has fetched the backup it does not need the bucket any more.
+    """
+    manifest, sha256 = read_manifest(store, environment, database, proven.backup_id, keys)
+    entries = {entry.backup_id: entry for entry in read_catalogue(store, environment, database).entries}
+    entry = entries.get(proven.backup_id)
+    found = "it is not in the bucket any more" if entry is None else data_problem(entry, manifest)
+    if sha256 != proven.manifest_sha256:
+        found = "its manifest is another by now than the one that was drilled"
+    if found:
+        raise PermanentError(
+            "mark the backup proven",
+            f"{environment.name}/{database}/{proven.backup_id}",
+            f"since it was fetched the bucket was changed: {found}",
+            "It cannot be relied on; find out who touched the bucket",
+        )
 
 
 def proven_record(

@@ -126,7 +126,8 @@ def outcome_sentence(records: Iterable[Record]) -> str:
     records = tuple(records)
     failed = [f"{record.name}: {record.why}" for record in records if record.failed]
     well = [f"{record.name}: {record.summary}" for record in records if not record.failed]
-    return "; ".join(failed + well)
+    # A name may hold a line's end; the sentence is one line.
+    return " ".join("; ".join(failed + well).splitlines())
 
 
 class RunRecord:

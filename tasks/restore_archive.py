@@ -101,6 +101,29 @@ def fetch_archive(
     return Fetched(path, choose(_list(source, path, clients)))
 
 
+def look_at_archive(
+    source: Source,
+    archive: Archive,
+    folder: Path,
+    clients: Clients,
+    choose: Callable[[Listed], Choice],
+    *,
+    only_chosen: bool = False,
+    reserve_bytes: int,
+    free: Callable[[Path], int] = free_bytes,
+) -> Choice:
+    """As `fetch_archive`, but only the table of contents is fetched: return what a restore would take, and refuse what it would refuse before the rows come."""
+    if archive.format == "directory":
+        path = folder / "archive"
+        choice, _, _ = _directory_contents(
+            source, archive, path, clients, choose, only_chosen, lambda: free(folder) - reserve_bytes
+        )
+        return choice
+    if len(archive.parts) != 1:
+        raise IntegrityError("fetch the dump", source.where, f"a custom-format archive has {len(archive.parts)} parts")
+    return choose(_parse(_list_head(source, archive.parts[0], clients), source))
+
+
 def _fetch_directory(  # noqa: PLR0917 - fetch_archive's own
     source: Source,
     archive: Archive,
@@ -110,7 +133,24 @@ def _fetch_directory(  # noqa: PLR0917 - fetch_archive's own
     only_chosen: bool,
     room: Callable[[], int],
 ) -> Fetched:
-    """The table of contents first, since it tells which of the other files are needed: a table's rows are in DUMP_ID.dat (pg_backup_directory.c)."""
+    choice, wanted, left = _directory_contents(source, archive, path, clients, choose, only_chosen, room)
+    _fetch_files(source, wanted, path)
+    return Fetched(path, choice, left=left)
+
+
+def _directory_contents(  # noqa: PLR0917 - fetch_archive's own
+    source: Source,
+    archive: Archive,
+    path: Path,
+    clients: Clients,
+    choose: Callable[[Listed], Choice],
+    only_chosen: bool,
+    room: Callable[[], int],
+) -> tuple[Choice, Sequence[StoredPart], int]:
+    """The table of contents first, since it tells which of the other files are needed: a table's rows are in DUMP_ID.dat (pg_backup_directory.c).
+
+    Return the choice, the files to fetch, and how many are not needed.
+    """
     for part in archive.parts:
         if Path(part.name).name != part.name:
             raise IntegrityError("fetch the dump", source.where, f"no file's name: {part.name!r}")
@@ -126,8 +166,7 @@ def _fetch_directory(  # noqa: PLR0917 - fetch_archive's own
         raise IntegrityError("fetch the dump", source.where, found, "Do not rely on it")
     wanted = tuple(part for part in others if part.name in needed) if only_chosen else others
     _require_room(path.parent, wanted, room())
-    _fetch_files(source, wanted, path)
-    return Fetched(path, choice, left=len(others) - len(wanted))
+    return choice, wanted, len(others) - len(wanted)
 
 
 def _require_room(folder: Path, parts: Sequence[StoredPart], room: int) -> None:

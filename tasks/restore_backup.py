@@ -84,16 +84,15 @@ class RestoreOrder:
     host_bin: Path | None = None
 
 
-@dataclass
 class RestoredCopy:
-    """The new database, as long as its restore's locks are held. `database` is the login to it; `restored` says what was done."""
+    """The new database, as long as its restore's locks are held. `database` is the login to it; `restored` says what was done.
 
-    order: RestoreOrder
-    database: Database
-    restored: Restored
-    session: Connection
-    finished: bool = False
-    dropped: bool = False
+    Not a dataclass on purpose: a drill's steps get it, and Prefect would look at each value of the order's manifest every time.
+    """
+
+    def __init__(self, order: RestoreOrder, database: Database, restored: Restored, session: Connection) -> None:
+        self.order, self.database, self.restored, self.session = order, database, restored, session
+        self.finished = self.dropped = False
 
     def finish(self, name: str) -> None:
         """Give the database its name and the source's comment; from then on nothing drops it.
@@ -104,6 +103,23 @@ class RestoredCopy:
         self.finished = True
         self.database = self.database.model_copy(update={"name": name})
         self.restored = self.restored.model_copy(update={"name": name})
+
+
+def choose_entries(
+    contents: Listed, manifest: Manifest, tables: Sequence[str], missing_extensions: Sequence[str], where: str
+) -> Choice:
+    """Given a dump's contents, the tables asked for (empty: all) and the extensions to leave out, return what is restored.
+
+    Raise ConfigurationError for tables that it does not have.
+    """
+    if not tables:
+        return choose_all(contents, missing_extensions=missing_extensions)
+    try:
+        return choose_tables(contents, manifest.tables, tables, missing_extensions=missing_extensions)
+    except ValueError as error:
+        raise ConfigurationError(
+            "choose the tables", where, str(error), "`tables` takes schema.table and schema.*"
+        ) from error
 
 
 def drop_copy(copy: RestoredCopy) -> None:
@@ -230,15 +246,9 @@ class _Restore:
         return RestoredCopy(order, self._database, restored, self._session)
 
     def _choose(self, contents: Listed) -> Choice:
-        missing = self._prepared.missing_extensions
-        if not self._order.tables:
-            return choose_all(contents, missing_extensions=missing)
-        try:
-            return choose_tables(contents, self._order.manifest.tables, self._order.tables, missing_extensions=missing)
-        except ValueError as error:
-            raise ConfigurationError(
-                "choose the tables", self._source.where, str(error), "`tables` takes schema.table and schema.*"
-            ) from error
+        return choose_entries(
+            contents, self._order.manifest, self._order.tables, self._prepared.missing_extensions, self._source.where
+        )
 
     def _fill(self, folder: Path, fetched: Fetched, now: Clock) -> tuple[Created, tuple[str, ...]]:
         order, phases, properties = self._order, self._phases, self._order.manifest.properties

@@ -59,7 +59,7 @@ def hold_locks(login: Database, restore_id: str, target: str | None) -> Iterator
                 raise PermanentError(
                     "begin the restore",
                     on,
-                    f"another restore is making a database called {target}{_holder(connection, target_key(target))}",
+                    f"another restore is making a database called {target} ({holder(connection, target_key(target))})",
                     "Wait for its end, or choose another name",
                 )
         yield connection
@@ -74,12 +74,14 @@ def try_lock(connection: Connection, key: int) -> bool:
     return row is not None and bool(row[0])
 
 
-def _holder(connection: Connection, key: int) -> str:
-    """Who holds a lock, as ` (nightshift restore 1f2e3d4c, pid 4242)`; empty when nobody can be seen."""
+def holder(connection: Connection, key: int) -> str | None:
+    """Who holds a lock of the session's database, as `nightshift restore 1f2e3d4c, pid 4242`; None when nobody does. Takes no lock itself. Raise psycopg.Error."""
     high, low = (key >> 32) & 0xFFFFFFFF, key & 0xFFFFFFFF
     row = connection.execute(
-        "SELECT a.application_name, a.pid FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid"
-        " WHERE l.locktype = 'advisory' AND l.classid = %s::oid AND l.objid = %s::oid AND l.granted",
+        "SELECT coalesce(a.application_name, ''), l.pid FROM pg_catalog.pg_locks AS l"
+        " JOIN pg_catalog.pg_database AS d ON d.oid = l.database AND d.datname = pg_catalog.current_database()"
+        " LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid"
+        " WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.classid = %s::oid AND l.objid = %s::oid AND l.granted",
         (str(high), str(low)),
     ).fetchone()
-    return f" ({row[0]}, pid {row[1]})" if row else ""
+    return f"{row[0]}, pid {row[1]}" if row else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from core.database_statements import name_problem, temporary_name
@@ -17,6 +17,7 @@ from tasks.restore_target import (
     begun_databases,
     database_exists,
     drop_own_leftover,
+    has_own_leftover,
     leftovers,
     read_identity,
 )
@@ -48,10 +49,38 @@ def prepare(
     purpose: Literal["restore", "drill"],
     allow_missing_extensions: bool,
 ) -> Prepared:
-    """Given the session with the locks, refuse what cannot end well and drop what an earlier attempt of this restore left.
+    """Given the session with the locks, refuse what cannot end well and drop what an earlier attempt of this restore left. Raise as `examine`."""
+    prepared = examine(
+        session,
+        login,
+        manifest,
+        restore_id=restore_id,
+        target=target,
+        purpose=purpose,
+        allow_missing_extensions=allow_missing_extensions,
+    )
+    with translated("prepare the restore", describe(login)):
+        if not drop_own_leftover(session, login, restore_id):
+            return prepared
+    note = f"{temporary_name(restore_id)}, left by an earlier attempt of this restore, was dropped"
+    return replace(prepared, notes=(*prepared.notes, note))
+
+
+def examine(
+    session: Connection,
+    login: Database,
+    manifest: Manifest,
+    *,
+    restore_id: str,
+    target: str | None,
+    purpose: Literal["restore", "drill"],
+    allow_missing_extensions: bool,
+) -> Prepared:
+    """Given a session on the maintenance database, refuse what cannot end well. Nothing is changed, and no lock is taken.
 
     Raise ConfigurationError for a name that cannot be had, PermanentError when it is taken, the server is older than the dump's, a standby, behind a transaction
-    pooler, lacks an extension (unless these may be missing), or the role may not make databases; or when no pg_restore fits.
+    pooler, lacks an extension (unless these may be missing), or the role may not make databases; when the copy's temporary name is somebody else's; or when no
+    pg_restore fits.
     """
     on = describe(login)
     if target is not None and (problem := name_problem(target)):
@@ -82,8 +111,7 @@ def prepare(
                 "Install them there, or allow missing extensions: what needs them is then left out, and nothing is proven",
             )
         notes = list(_notes(version, manifest))
-        if drop_own_leftover(session, login, restore_id):
-            notes.append(f"{temporary_name(restore_id)}, left by an earlier attempt of this restore, was dropped")
+        has_own_leftover(session, login, restore_id)
         begun = begun_databases(session)
     clients = find_clients(max(int(manifest.tools.pg_dump.split(".")[0]), identity.server_version_number // 10_000))
     if begun and purpose == "restore":

@@ -76,13 +76,7 @@ def make_roles(
     on = describe(login)
     with translated("make the roles of the backup", on):
         connection.execute("SELECT pg_catalog.pg_advisory_lock_shared(%s)", (_ROLES_KEY,))
-        existing = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
-        needed = [role.name for role in manifest.roles]
-        powerful = {name for (name,) in connection.execute(_POWERFUL).fetchall()}
-        plan = plan_roles(globals_, needed, existing, powerful=powerful, purpose=purpose, server_major=server_major)
-        if plan.unknown:
-            found = f"neither on the server nor in the backup's globals: {', '.join(plan.unknown[:_NAMED_AT_MOST])}"
-            raise PermanentError("make the roles of the backup", on, found, "Make them (CREATE ROLE) and restore again")
+        plan = _plan(connection, on, globals_, manifest, purpose=purpose, server_major=server_major)
         is_superuser = _is_superuser(connection)
         try:
             with connection.transaction():
@@ -99,6 +93,42 @@ def make_roles(
                 f"Make them by hand, or give {login.user} CREATEROLE (a superuser for roles with more)",
             ) from error
     return MadeRoles(plan.names, (*plan.notes, *notes))
+
+
+def examine_roles(
+    connection: Connection, login: Database, globals_: Globals, manifest: Manifest, *, server_major: int
+) -> RolePlan:
+    """Given a session on the maintenance database, return the roles that a restore would make. Nothing is changed, and no lock is taken. Raise as `make_roles`."""
+    on = describe(login)
+    with translated("look at the roles of the backup", on):
+        plan = _plan(connection, on, globals_, manifest, purpose="restore", server_major=server_major)
+        if _is_superuser(connection):
+            return plan
+        row = connection.execute(
+            "SELECT rolcreaterole FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
+        ).fetchone()
+        if plan.names and not (row and row[0]):
+            raise PermanentError(
+                "make the roles of the backup",
+                on,
+                f"{login.user} may not make roles; missing: {', '.join(plan.names[:_NAMED_AT_MOST])}",
+                f"Make them by hand, or give {login.user} CREATEROLE (a superuser for roles with more)",
+            )
+        _require_membership(connection, login, manifest, server_major)
+    return plan
+
+
+def _plan(
+    connection: Connection, on: str, globals_: Globals, manifest: Manifest, *, purpose: Purpose, server_major: int
+) -> RolePlan:
+    existing = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
+    needed = [role.name for role in manifest.roles]
+    powerful = {name for (name,) in connection.execute(_POWERFUL).fetchall()}
+    plan = plan_roles(globals_, needed, existing, powerful=powerful, purpose=purpose, server_major=server_major)
+    if plan.unknown:
+        found = f"neither on the server nor in the backup's globals: {', '.join(plan.unknown[:_NAMED_AT_MOST])}"
+        raise PermanentError("make the roles of the backup", on, found, "Make them (CREATE ROLE) and restore again")
+    return plan
 
 
 def _mark(connection: Connection, names: Sequence[str], marker: Marker) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import get_run_logger
-from prefect.artifacts import create_table_artifact
 
-from core.drill_trend import expected_ms
 from core.environment import Environment
 from core.environment_restore import RestoreServer
 from core.errors import ConfigurationError, IntegrityError, PermanentError
@@ -20,12 +17,12 @@ from core.evidence import Finding
 from core.keys import restore_key
 from core.manifest import Record
 from core.restore_choice import Option
-from core.restore_facts import plan_rows, restored_facts
+from core.restore_facts import restored_facts
 from core.restore_record import Phase, Restored, WaitingCopy
 from core.restored_comparison import Verification
+from core.swap_plan import restored_name
 from tasks.catalogue import read_manifest
 from tasks.chosen_backup import ChosenBackup, find_backup, restore_options
-from tasks.drill_history import past_drills
 from tasks.environments import load_environment
 from tasks.masking import check_masking, mask_copy, read_masking
 from tasks.object_store import ObjectMissingError, ObjectStore
@@ -36,7 +33,6 @@ from tasks.restore_target import identity_of, login_of
 from tasks.retrying import step
 from tasks.sealed import open_sealed, read_record, sealed_bytes
 from tasks.secrets import signing_keys
-from tasks.spool import free_bytes
 from tasks.verify_restored import verify_restored
 
 MIB = 1024 * 1024
@@ -115,7 +111,7 @@ def complete_request(
         environment=environment.name,
         database=database,
         server=name,
-        target=target or f"{environment.databases[database].name[:40]}_restored_{restore_id}",
+        target=target or restored_name(environment.databases[database].name, restore_id),
         restore_id=restore_id,
         flow_run_id=flow_run_id,
         jobs=jobs or environment.restore.jobs,
@@ -138,27 +134,6 @@ def choose_backup(environment_name: str, database: str, wanted: str) -> ChosenBa
     chosen, _ = find_backup(store, environment, database, signing_keys(environment), wanted)
     get_run_logger().info("%s (%s)", chosen.backup_id, chosen.shown_state)
     return chosen
-
-
-@step("plan the restore of {backup_id}")
-def show_plan(request: RestoreRequest, backup_id: str) -> list[dict[str, str]]:
-    """Show what the restore would do as a table, and return it. Nothing is changed."""
-    environment = load_environment(request.environment)
-    store, keys = ObjectStore.open(environment), signing_keys(environment)
-    manifest, _ = read_manifest(store, environment, request.database, backup_id, keys)
-    took = expected_ms(past_drills(store, environment, keys), request.database, manifest.plain_bytes)
-    spool = Path(environment.restore.spool_directory or tempfile.gettempdir())
-    rows = plan_rows(
-        manifest,
-        target=request.target,
-        server=request.server,
-        expected_ms=took,
-        free_bytes=max(0, free_bytes(spool) - environment.restore.spool_reserve_mib * MIB),
-    )
-    create_table_artifact(
-        rows, key=f"restore-plan-{request.environment}-{request.database}", description="What this restore does"
-    )
-    return rows
 
 
 @step("restore {backup_id}")

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from core.database_statements import Marker, read_marker, temporary_name
 from core.environment import Database, Environment
 from core.environment_restore import RestoreServer
-from core.errors import ConfigurationError, NightshiftError, PermanentError
+from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
 from core.manifest import Manifest
 from tasks.database_properties import UNKNOWN, read_server
 from tasks.postgres import Connection, connect, describe, translated
-from tasks.restore_locks import restore_key, try_lock
+from tasks.restore_locks import holder, restore_key, try_lock
 from tasks.restore_roles import sweep_roles
 from tasks.restored_session import connect_to_copy
 
@@ -164,17 +164,18 @@ def begun_databases(connection: Connection) -> tuple[tuple[str, Marker | None], 
 
 
 def leftovers(login: Database) -> tuple[Leftover, ...]:
-    """Given the maintenance login, return what restores and drills began and nobody works on any more."""
+    """Given the maintenance login, return what restores and drills began and nobody works on any more. Only looks: no lock is taken."""
     with (
         closing(connect(login, application_name="nightshift leftovers")) as connection,
         translated("look for leftovers", describe(login)),
     ):
-        found = []
-        for name, marker in begun_databases(connection):
-            if marker is not None and _is_abandoned(connection, name, marker):
-                found.append(Leftover(name, marker))
-                _unlock(connection, marker)
-        return tuple(found)
+        return tuple(
+            Leftover(name, marker)
+            for name, marker in begun_databases(connection)
+            if marker is not None
+            and _is_its_own(name, marker)
+            and holder(connection, restore_key(marker.restore_id)) is None
+        )
 
 
 def sweep_drills(login: Database, environment_name: str) -> tuple[str, ...]:
@@ -196,13 +197,17 @@ def sweep_drills(login: Database, environment_name: str) -> tuple[str, ...]:
     return tuple(dropped)
 
 
-def _is_abandoned(connection: Connection, name: str, marker: Marker) -> bool:
-    """Whether nobody works on it; the lock is taken then."""
+def _is_its_own(name: str, marker: Marker) -> bool:
+    """Whether a marker is that of the database that it was found on."""
     try:
-        expected = temporary_name(marker.restore_id)
+        return name == temporary_name(marker.restore_id)
     except ValueError:
         return False
-    return name == expected and try_lock(connection, restore_key(marker.restore_id))
+
+
+def _is_abandoned(connection: Connection, name: str, marker: Marker) -> bool:
+    """Whether nobody works on it; the lock is taken then."""
+    return _is_its_own(name, marker) and try_lock(connection, restore_key(marker.restore_id))
 
 
 def _unlock(connection: Connection, marker: Marker) -> None:
@@ -210,7 +215,15 @@ def _unlock(connection: Connection, marker: Marker) -> None:
 
 
 def drop_own_leftover(connection: Connection, login: Database, restore_id: str) -> bool:
-    """Given the session with the locks, drop what an earlier attempt of the same restore left; tell whether there was any.
+    """Given the session with the locks, drop what an earlier attempt of the same restore left; tell whether there was any. Raise as `has_own_leftover`."""
+    if not has_own_leftover(connection, login, restore_id):
+        return False
+    drop_database(connection, login, temporary_name(restore_id))
+    return True
+
+
+def has_own_leftover(connection: Connection, login: Database, restore_id: str) -> bool:
+    """Given a session on the maintenance database, tell whether an earlier attempt of the same restore left its database. Only looks.
 
     Raise PermanentError when the database of that name is somebody else's.
     """
@@ -234,8 +247,27 @@ def drop_own_leftover(connection: Connection, login: Database, restore_id: str) 
             f"there is a database {name} that this restore did not make",
             f"Rename it, or remove it: DROP DATABASE {name};",
         )
-    drop_database(connection, login, name)
     return True
+
+
+def require_no_alias(login: Database, name: str) -> None:
+    """Given the maintenance login and the name of a database that is not there, raise PermanentError when that login reaches one all the same, or may not ask for it.
+
+    A pooler or an alias that leads every name to one database is seen so before anything is made.
+    """
+    copy = login.model_copy(update={"name": name})
+    try:
+        session = connect(copy, application_name="nightshift restore")
+    except PermanentError as error:
+        if "does not exist" in error.found:
+            return
+        raise
+    except TemporaryError:
+        # Refused in words that we do not read: what is asked here is only whether it is let in.
+        return
+    with closing(session):
+        found = read_identity(session, copy)
+    raise _leads_astray(copy, f"its name there is {found.name}, though there is no database of this name")
 
 
 def drop_database(connection: Connection, login: Database, name: str) -> None:

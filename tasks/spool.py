@@ -21,11 +21,11 @@ TABLE_OF_CONTENTS = "toc.dat"
 
 
 @contextmanager
-def spool_folder(parent: str | None) -> Iterator[Path]:
+def spool_folder(parent: str | None, *, sweep: bool = True) -> Iterator[Path]:
     """Given where spools lie (None: the system's temporary folder), yield a new empty folder that is removed in any case.
 
-    A spool whose process was killed is removed by the next one: it is locked only as long as its owner lives. Raise ConfigurationError when no folder
-    can be made there.
+    A spool whose process was killed is removed by the next one that sweeps: it is locked only as long as its owner lives. Raise ConfigurationError when no
+    folder can be made there.
     """
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).resolve()
@@ -36,7 +36,8 @@ def spool_folder(parent: str | None) -> Iterator[Path]:
     try:
         with (folder / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            _remove_abandoned(folder)
+            if sweep:
+                _remove_abandoned(folder)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -161,14 +161,19 @@ def check_swap_early(request: RestoreRequest, live: str) -> None:
     # A swap that was killed in its middle left the live database closed: opening it comes before everything else.
     if (recovered := recover_swap(login, live)).reopened:
         get_run_logger().warning("%s", recovered.found)
-    refusals = (
-        *preview_swap(login, live, request.restore_id),
-        *_another_server(environment, request.database, request.server),
-    )
-    if refusals:
+    if refusals := early_refusals(environment, request, live):
         raise PermanentError(
             "swap the databases", live, "; ".join(refusals), "Nothing was restored; leave out the swap, or mend this"
         )
+
+
+def early_refusals(environment: Environment, request: RestoreRequest, live: str) -> tuple[str, ...]:
+    """Return what forbids a swap whatever the copy is. Read-only."""
+    server = environment.servers[request.server]
+    return (
+        *preview_swap(login_of(server, server.maintenance_database), live, request.restore_id),
+        *_another_server(environment, request.database, request.server),
+    )
 
 
 def swap_facts(outcome: SwapOutcome) -> dict[str, Any]:

@@ -186,6 +186,27 @@ def test_local_is_the_platform_that_runs_here_and_others_are_the_configured_serv
         assert find_server("production").api_url == platform.prefect.api_url
 
 
+@pytest.mark.services
+@with_platform
+def test_a_dry_run_of_a_restore_prints_its_plan_and_has_it_in_its_json(nightshift: NightshiftCommand) -> None:
+    code, _, err = ended(nightshift("backup", "local"), 120)
+    assert code == 0, err
+    dry_run = ("restore", "local", "app", "--dry-run", "--backup", "newest-decoded")
+    possible, refused = nightshift(*dry_run), nightshift(*dry_run, "--target", "platform", "--json")
+    code, out, err = ended(possible, 120)
+    assert code == 0, err
+    assert "becomes        new database platform_restored_" in out
+    assert "overwritten    nothing" in out
+    assert "nothing was changed" in out
+    code, out, err = ended(refused, 120)
+    assert code == 1, err
+    document = json.loads(out)
+    plan = {row["what"]: row["value"] for row in document["plan"]}
+    assert "a database of this name exists, and none is ever overwritten" in plan["REFUSED"]
+    assert "a database of this name exists, and none is ever overwritten" in document["message"]
+    assert (document["state"], document["completed"]) == ("Failed", False)
+
+
 @with_platform
 def test_an_environment_that_nobody_knows_is_refused_before_anything_is_deployed(
     platform: Platform, platform_client: SyncPrefectClient

@@ -97,3 +97,8 @@ def test_a_role_that_the_globals_do_not_create_is_missing_and_predefined_ones_ar
 def test_roles_are_read_with_their_quotes_taken_off() -> None:
     text = 'CREATE ROLE "a ""b""";\nCREATE ROLE c;\n-- CREATE ROLE d;\nALTER ROLE e WITH LOGIN;\n'
     assert list(roles_defined(text)) == ['a "b"', "c"]
+
+
+def test_a_role_whose_name_holds_a_lines_end_is_defined() -> None:
+    text = 'CREATE ROLE plain;\nALTER ROLE plain WITH LOGIN;\nCREATE ROLE "two\nlines";\nCREATE ROLE "a ""b";\n'
+    assert list(roles_defined(text)) == ["plain", "two\nlines", 'a "b']

@@ -17,6 +17,7 @@ from core.errors import IntegrityError, PermanentError, TemporaryError
 from core.manifest import Manifest
 from tasks.object_store import ObjectStore
 from tasks.restore_backup import drop_copy, restore_backup
+from tasks.restore_target import require_no_alias
 from tests.fix_object_store import FaultProxy, S3Server
 from tests.fix_postgres import PostgresServer
 from tests.fix_restore import OWNER, Taken, databases, take
@@ -291,6 +292,16 @@ def test_a_login_that_leads_to_the_source_writes_nothing(taken: Taken, postgres_
         sentence = refused(taken.order(postgres_16, login=login))
     assert "leads to another database: a pooler or an alias" in sentence
     assert f"its name there is {taken.database}" in sentence
+
+
+def test_such_a_login_is_seen_before_anything_is_made_by_asking_for_a_database_that_is_not_there(
+    taken: Taken, postgres_16: PostgresServer
+) -> None:
+    pooler = NameChanger(postgres_16.port, "postgres", taken.database)
+    login = postgres_16.database("postgres", port=pooler.port, sslmode="disable")
+    with closing(pooler), pytest.raises(PermanentError, match=f"its name there is {taken.database}, though"):
+        require_no_alias(login, "nightshift_0a1b2c3d")
+    require_no_alias(postgres_16.database("postgres"), "nightshift_0a1b2c3d")
 
 
 def test_s3_out_for_good_is_a_temporary_error(

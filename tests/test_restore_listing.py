@@ -243,3 +243,23 @@ def test_no_key_is_restored_without_the_rows_it_needs_and_none_is_lost_without_a
 def test_what_is_not_a_listing_is_refused() -> None:
     with pytest.raises(ValueError, match="not a line of pg_restore --list"):
         parse_contents("pg_restore: error: no\n")
+
+
+def test_a_name_may_hold_what_python_takes_for_a_lines_end() -> None:
+    name = "u\u2028\u2029\x85\x0b\x0c\x1e"
+    listed = parse_contents(
+        f"7; 1259 100 TABLE public {name} owner\n;\tdepends on: 3\n9; 0 100 TABLE DATA public {name} owner\n"
+    )
+    assert [(entry.dump_id, entry.words) for entry in listed.entries] == [
+        (number, f"public {name} owner") for number in (7, 9)
+    ]
+    assert listed.depends_on == {7: (3,)}
+
+
+def test_a_partitioned_table_is_chosen_by_its_own_name_though_a_line_feed_in_it_is_printed_as_a_blank() -> None:
+    listing = (
+        "1; 1259 1 TABLE public a b owner\n2; 1259 2 TABLE public leaf owner\n3; 0 0 TABLE ATTACH public leaf owner\n;\tdepends on: 1 2\n"
+        "4; 0 2 TABLE DATA public leaf owner\n"
+    )
+    choice = choose_tables(parse_contents(listing), (table(2, "leaf"),), ["public.a\nb"])
+    assert choice.data == (4,)

@@ -1,5 +1,6 @@
 """Starting a deployment and following its run: what every `nightshift` command that runs a flow does."""
 
+import json
 import logging
 import time
 import uuid
@@ -133,6 +134,18 @@ def follow_run(
         if view.finished or view.waits:
             return
         time.sleep(every_seconds)
+
+
+def read_table(client: SyncPrefectClient, run_id: UUID, key_begins: str) -> list[dict[str, Any]]:
+    """The rows of the newest table that a run showed under a key that begins so; none when it showed none."""
+    tables = client.read_artifacts(
+        artifact_filter=ArtifactFilter(type=ArtifactFilterType(any_=["table"])),
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])),
+        sort=ArtifactSort.CREATED_DESC,
+    )
+    found = next((table for table in tables if (table.key or "").startswith(key_begins)), None)
+    rows: list[dict[str, Any]] = json.loads(str(found.data)) if found is not None else []
+    return rows
 
 
 def last_error(client: SyncPrefectClient, run_id: UUID) -> str:

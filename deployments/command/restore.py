@@ -4,8 +4,12 @@ from typing import Annotated
 
 import typer
 from rich.markdown import Markdown
+from rich.table import Table
+from rich.text import Text
 
+from core.redaction import redact
 from core.restore_choice import Option, options_text
+from deployments.command.follow import read_table
 from deployments.command.prefect_api import find_server
 from deployments.command.run_flow import end_command, run_flow
 from deployments.command.terminal import console
@@ -47,7 +51,10 @@ def restore_command(  # noqa: PLR0917 - a command has as many options as it has
     swap: Annotated[
         bool, typer.Option("--swap", help="Then ask for approval, and let the copy take the live database's name.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only show what would be done and what would refuse it; nothing is changed."),
+    ] = False,
     as_json: _Json = False,
 ) -> None:
     """Restore a backup into a new database beside the live one, and prove it. Nothing is overwritten."""
@@ -68,7 +75,13 @@ def restore_command(  # noqa: PLR0917 - a command has as many options as it has
         "dry_run": dry_run,
     }
     view = run_flow(prefect, "restore", environment, parameters, quiet=as_json)
-    end_command(prefect, environment, view, as_json=as_json)
+    if not dry_run:
+        end_command(prefect, environment, view, as_json=as_json)
+    with prefect.client() as client:
+        plan = read_table(client, view.run_id, "restore-plan-")
+    if not as_json:
+        console.print(plan_table(plan))
+    end_command(prefect, environment, view, as_json=as_json, more={"plan": plan})
 
 
 def undo_swap_command(
@@ -81,6 +94,17 @@ def undo_swap_command(
     parameters = {"environment": environment, "restore_id": restore_id}
     view = run_flow(prefect, "undo-swap", environment, parameters, quiet=as_json)
     end_command(prefect, environment, view, as_json=as_json)
+
+
+def plan_table(rows: list[dict[str, str]]) -> Table:
+    """Given a plan's rows, return them as a table for a terminal."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows:
+        refused = "REFUSED" in row["what"]
+        table.add_row(row["what"], Text(redact(row["value"]), "red" if refused else ""))
+    return table
 
 
 def _ask(environment: str, database: str) -> str:

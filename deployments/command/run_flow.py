@@ -1,5 +1,6 @@
 """What every command that runs a flow does: start its deployment on the server, follow the run, and say how it ended."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 from uuid import UUID
@@ -27,10 +28,12 @@ def run_flow(server: Server, flow: str, environment: str, parameters: dict[str, 
         return view if view.well or view.waits else with_reason(client, view)
 
 
-def end_command(server: Server, environment: str, view: RunView, *, as_json: bool) -> NoReturn:
-    """Print how a run ended, or what it waits for, and end the command with the exit code that says so."""
+def end_command(
+    server: Server, environment: str, view: RunView, *, as_json: bool, more: Mapping[str, Any] | None = None
+) -> NoReturn:
+    """Print how a run ended, or what it waits for, and end the command with the exit code that says so. `more`: for the JSON document."""
     if as_json:
-        print_json(as_document(server, environment, view))
+        print_json({**as_document(server, environment, view), **(more or {})})
     elif view.well:
         console.print(f"{view.message}\n{server.run_url(view.run_id)}", markup=False, soft_wrap=True)
     elif view.waits:
