@@ -1,11 +1,17 @@
 """Sessions on a restored copy: sure to be on the copy and on nothing else, and read-only unless damage is to be tried."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 from core.digest_sql import PINNED_SETTINGS
 from core.environment import Database
 from core.errors import PermanentError
 from core.restore_record import Restored
 from tasks.database_properties import UNKNOWN, read_server
 from tasks.postgres import Connection, connect, describe, pin_session, translated
+
+# What yields a session on the copy for a while: a new one, or one of those that were opened before it was closed to all others.
+Opening = Callable[[], AbstractContextManager[Connection]]
 
 
 def open_copy(database: Database, restored: Restored, *, purpose: str, read_only: bool = True) -> Connection:
