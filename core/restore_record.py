@@ -96,7 +96,11 @@ class Proven(Record):
 
 
 class WaitingCopy(Record):
-    """A restored and verified copy as kept in the bucket, so that a run that was suspended for an approval goes on with it."""
+    """A restored and verified copy as kept in the bucket, so that a run that was suspended for an approval goes on with it.
+
+    `named`: whether it is known to have its name. The record is written before the copy gets it, with False, and again after: a run that is killed in between
+    recognises its own copy by the oid and the system identifier.
+    """
 
     format: Literal["nightshift-restore/1"] = "nightshift-restore/1"
     environment: str
@@ -105,6 +109,7 @@ class WaitingCopy(Record):
     flow_run_id: str
     restored: Restored
     verified_at: AwareDatetime
+    named: bool = True
     swapped_at: AwareDatetime | None = None
     old_name: str | None = None
     old_oid: int | None = None

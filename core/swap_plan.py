@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from pydantic import AwareDatetime, ValidationError
 
 from core.canonical import canonical_bytes
+from core.copy_seal import Seal, SealedCopy, read_seal
 from core.manifest import DatabaseProperties, Record
 from core.property_differences import PropertyDifference
 
@@ -92,7 +93,8 @@ class Marker(Record):
 
 class SwapPlan(Record):
     """What a swap would do. `live` becomes `old_name` and `copy_name` becomes `live`. Refusals forbid it; of the differences, those that stop it must be accepted by
-    topic; sessions are those that would be drained now; notes are for the approver. `recorded` is what the backup says, for looking again before the swap.
+    topic; sessions are those that would be drained now; notes are for the approver. `recorded` is what the backup says, for looking again before the swap;
+    `sealed`: the copy was compared and is closed since.
     """
 
     live: str
@@ -107,6 +109,7 @@ class SwapPlan(Record):
     sessions: tuple[Session, ...] = ()
     notes: tuple[str, ...] = ()
     recorded: DatabaseProperties | None = None
+    sealed: SealedCopy | None = None
 
     def unaccepted(self, accepted: Collection[str] = ()) -> tuple[PropertyDifference, ...]:
         """Given the topics that were accepted, return the differences that still stop the swap."""
@@ -174,6 +177,13 @@ def read_marker(comment: str | None, oid: int) -> Marker | None:
     except ValidationError:
         return None
     return marker if marker.nightshift == "swap" and marker.live_oid == oid else None
+
+
+def without_seal(database: DatabaseFacts, seal: Seal) -> DatabaseFacts:
+    """Given a copy's facts and the seal behind which it was compared, return them as they are without it; unchanged where it is not on the copy."""
+    if database.allow_connections or read_seal(database.comment, database.oid) != seal:
+        return database
+    return database.model_copy(update={"allow_connections": True, "comment": seal.comment})
 
 
 def refusals(
@@ -253,6 +263,8 @@ def _database_refusals(server: ServerFacts, database: DatabaseFacts) -> Iterator
             f"a swap of {name} with {marker.copied}, begun {marker.begun:%Y-%m-%d %H:%M:%S} UTC, was not finished and {name} refuses connections:"
             " recover it first"
         )
+    elif not database.allow_connections and (seal := read_seal(database.comment, database.oid)):
+        yield f"{name} is closed while the restore {seal.restore_id} compares it for a swap; if that was killed, its Retry opens it, or: {seal.way_back}"
     elif not database.allow_connections:
         yield f"{name} takes no connections: ALTER DATABASE … ALLOW_CONNECTIONS true, if it should"
     if database.prepared:

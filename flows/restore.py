@@ -26,17 +26,18 @@ from tasks.children import children_of_this_run
 from tasks.recording import Record, RunRecord, outcome_sentence, utc_now
 from tasks.report_steps import begin_run, end_run, write_report
 from tasks.restore_plan import require_possible, show_plan
-from tasks.restore_steps import (
-    RestoreRequest,
-    choose_backup,
-    complete_request,
-    find_record,
-    keep_record,
-    offered_backups,
-    require_still_there,
-    restore_and_verify,
+from tasks.restore_records import find_record, keep_record, require_still_there
+from tasks.restore_request import RestoreRequest, complete_request
+from tasks.restore_steps import choose_backup, offered_backups, restore_and_verify
+from tasks.swap_steps import (
+    check_swap,
+    check_swap_early,
+    is_swapped,
+    opened_after_failure,
+    swap,
+    swap_facts,
+    verify_again,
 )
-from tasks.swap_steps import check_swap, check_swap_early, is_swapped, swap, swap_facts, verify_again
 
 EnvironmentName = Annotated[str, Field(pattern=NAME_PATTERN)]
 # How long the question which backup is meant waits for its answer.
@@ -112,8 +113,9 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
             raise ConfigurationError(
                 "restore", request.restore_id, "another run has this restore's id", "Start it again"
             )
-        if waiting is None:
-            wanted = backup or ask_which_backup(request)
+        if waiting is None or not waiting.named:
+            # The backup of an attempt that was killed before its record was complete: its copy may be there, and is of no other one.
+            wanted = waiting.restored.backup_id if waiting else backup or ask_which_backup(request)
             try:
                 waiting = restore_beside(record, request, wanted, live=live if swap_live else None, dry_run=dry_run)
             except NightshiftError:
@@ -216,11 +218,13 @@ def swap_when_approved(
         asked.finish(f"approved by {approval.approver}")
         # Who approved what stands in the evidence before anything is changed.
         write_report(run, [asked], inputs)
-        with record.step("verify again"):
-            verify_again(waiting)
-        with record.step("swap") as notes:
-            done = swap(waiting, live)
-            notes.add(facts=swap_facts(done))
+        # From its last comparison on the copy is closed, so that what was compared is what gets the name.
+        with opened_after_failure(waiting, live):
+            with record.step("verify again"):
+                compared = verify_again(waiting, live)
+            with record.step("swap") as notes:
+                done = swap(waiting, live, compared)
+                notes.add(facts=swap_facts(done))
         outcome = f"{live} is {waiting.restored.backup_id} now; outage {human_duration(done.outage_ms)}; before: {done.old_name}"
         made = f"THE SWAP WAS MADE, {outcome}; what failed came after it: "
         with record.step("keep the record"):

@@ -14,7 +14,7 @@ from core.units import human_duration
 from flows.approval import ask_for_approval
 from tasks.recording import Record, utc_now
 from tasks.report_steps import begin_run, end_run, write_report
-from tasks.restore_steps import find_record
+from tasks.restore_records import find_record
 from tasks.swap_steps import check_swap_back, swap_back, swap_facts
 
 EnvironmentName = Annotated[str, Field(pattern=NAME_PATTERN)]

@@ -29,8 +29,8 @@ from tasks.restore_archive import fetch_globals, look_at_archive
 from tasks.restore_backup import choose_entries
 from tasks.restore_locks import holder, target_key
 from tasks.restore_preparation import Prepared, examine
+from tasks.restore_request import RestoreRequest
 from tasks.restore_roles import examine_roles, read_globals
-from tasks.restore_steps import RestoreRequest
 from tasks.restore_target import login_of, require_no_alias
 from tasks.retrying import step
 from tasks.secrets import signing_keys

@@ -15,10 +15,9 @@ from core.environment import Database
 from core.errors import TemporaryError
 from core.manifest import LargeObjects, Table
 from core.missing_privileges import Access, large_objects_remedy, table_remedy
-from core.restore_record import Restored
 from tasks.digests import digest_large_objects, digest_table
 from tasks.postgres import Connection, describe, translate, translated
-from tasks.restored_session import open_copy
+from tasks.restored_session import Opening
 
 LARGE_OBJECTS = "large objects"
 _CHECK_SECONDS = 0.2
@@ -52,14 +51,14 @@ class CopyDigests:
 
 def digest_copy(
     database: Database,
-    restored: Restored,
     tables: Iterable[Table],
     large_objects: LargeObjects | None,
     *,
     sessions: int,
     on_table: Callable[[str], None],
+    opening: Opening,
 ) -> CopyDigests:
-    """Given a copy, the tables to count and the large objects as recorded (None: leave them aside), count all, the largest first.
+    """Given a copy and what opens sessions on it, the tables to count and the large objects as recorded (None: leave them aside), count all, the largest first.
 
     `on_table` is called, from a session's thread, with each table's name when it begins. What the role may not read, or the server cannot, is told in `unread`.
     Raise TemporaryError when the server is lost. No thread outlives the call; an exception in the caller's thread cancels what runs.
@@ -67,7 +66,7 @@ def digest_copy(
     first: list[Table | LargeObjects] = [] if large_objects is None else [large_objects]
     by_size = sorted(tables, key=lambda table: (-table.size_bytes, table.oid))
     waiting = deque([*first, *by_size])
-    workers = [_Worker(database, restored, waiting, on_table) for _ in range(max(1, min(sessions, len(waiting))))]
+    workers = [_Worker(database, opening, waiting, on_table) for _ in range(max(1, min(sessions, len(waiting))))]
     with ThreadPoolExecutor(len(workers), thread_name_prefix="verify") as pool:
         futures = [pool.submit(worker.run) for worker in workers]
         try:
@@ -99,17 +98,17 @@ class _Worker:
     def __init__(
         self,
         database: Database,
-        restored: Restored,
+        opening: Opening,
         waiting: deque[Table | LargeObjects],
         on_table: Callable[[str], None],
     ) -> None:
-        self._database, self._restored, self._waiting, self._on_table = database, restored, waiting, on_table
+        self._database, self._opening, self._waiting, self._on_table = database, opening, waiting, on_table
         self._connection: Connection | None = None
         self._stopping = threading.Event()
         self.result = CopyDigests()
 
     def run(self) -> None:
-        with open_copy(self._database, self._restored, purpose="verify") as connection:
+        with self._opening() as connection:
             self._connection = connection
             while not self._stopping.is_set():
                 try:

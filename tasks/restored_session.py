@@ -4,6 +4,8 @@ A copy has what the source's owner has set for sessions on it (ALTER DATABASE â€
 database that is read-only for its users, or lets them begin as another role, is verified and masked like any other.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import LiteralString
 
 from core.digest_sql import PINNED_SETTINGS
@@ -63,6 +65,10 @@ def connect_to_copy(database: Database, *, application_name: str, statement_time
         connection.close()
         raise
     return connection
+
+
+# What yields a session on the copy for a while: a new one, or one of those that were opened before it was closed to all others.
+Opening = Callable[[], AbstractContextManager[Connection]]
 
 
 def open_copy(database: Database, restored: Restored, *, purpose: str, read_only: bool = True) -> Connection:

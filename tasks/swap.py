@@ -2,6 +2,7 @@
 
 A swap (PostgreSQL manual, ALTER DATABASE):
 
+0. The copy is closed already, since before its last comparison (tasks.copy_seal): nobody can have written to it since.
 1. Connections to both are refused, and the live one's comment says so: one transaction. The outage begins.
 2. Sessions may leave by themselves for a while, then they are ended.
 3. Both are renamed, opened, and the comment is put back: one transaction. The outage ends.
@@ -25,6 +26,7 @@ from datetime import UTC, datetime
 import psycopg
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
+from core.copy_seal import SealedCopy
 from core.environment import Database
 from core.errors import PermanentError, TemporaryError
 from core.manifest import Manifest
@@ -72,10 +74,17 @@ def preview_swap(login: Database, live: str, restore_id: str) -> tuple[str, ...]
 
 
 def plan_swap(
-    login: Database, live: str, copy: str, restore_id: str, manifest: Manifest, *, restored: Restored
+    login: Database,
+    live: str,
+    copy: str,
+    restore_id: str,
+    manifest: Manifest,
+    *,
+    restored: Restored,
+    sealed: SealedCopy | None = None,
 ) -> SwapPlan:
     """Given a login of another database of the server, the live database's name, the copy's, the restore's id, the backup's manifest and the record of the copy, return
-    what a swap would do and what forbids it. Read-only; an unfinished swap is told of, not recovered.
+    what a swap would do and what forbids it. `sealed`: the copy was compared and is closed since. Read-only; an unfinished swap is told of, not recovered.
 
     Raise TemporaryError or PermanentError when the server cannot be asked.
     """
@@ -88,6 +97,7 @@ def plan_swap(
             old_name=before_name(live, restore_id),
             restore_id=restore_id,
             recorded=manifest.properties,
+            sealed=sealed,
         )
     more = list(copy_refusals(masked=restored.masked, partial=restored.partial))
     identity = (restored.system_identifier, restored.oid)
@@ -149,6 +159,7 @@ def swap_databases(
             old_name=plan.old_name,
             restore_id=plan.restore_id,
             recorded=plan.recorded,
+            sealed=plan.sealed,
         )
         _refuse(again, accepted)
         if (again.system_identifier, again.live_oid, again.copy_oid) != (

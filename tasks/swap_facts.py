@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import LiteralString
 
+from core.copy_seal import SealedCopy
 from core.environment import Database
 from core.manifest import DatabaseProperties
 from core.property_differences import PropertyDifference, property_differences
-from core.swap_plan import DatabaseFacts, ServerFacts, Session, SwapPlan, refusals
+from core.swap_plan import DatabaseFacts, ServerFacts, Session, SwapPlan, refusals, without_seal
 from tasks.database_properties import read_properties, read_server
 from tasks.postgres import Connection, connect, describe, translated
 
@@ -98,14 +99,19 @@ def look(
     old_name: str,
     restore_id: str,
     recorded: DatabaseProperties | None,
+    sealed: SealedCopy | None = None,
 ) -> SwapPlan:
     """Given a session on the maintenance database and its login, return the plan of a swap in which `live` becomes `old_name` and `incoming` becomes `live`.
+
+    `sealed`: the incoming one was compared behind its seal; then nobody can ask it for its properties, which are in there.
 
     Raise TemporaryError or PermanentError when the server cannot be asked.
     """
     with translated("look at what would be swapped", f"{describe(login)} for {live} and {incoming}"):
         server = read_server_facts(connection, login)
         ours, theirs = read_database_facts(connection, live), read_database_facts(connection, incoming)
+        if sealed is not None and not isinstance(theirs, str):
+            theirs = without_seal(theirs, sealed.seal)
         found = refusals(server, ours, theirs, old_name, restore_id)
         oids = [0 if isinstance(facts, str) else facts.oid for facts in (ours, theirs)]
         sessions = read_sessions(connection, oids)
@@ -118,15 +124,20 @@ def look(
         restore_id=restore_id,
         system_identifier=server.system_identifier,
         refusals=found,
-        differences=_read_differences(login, ours, theirs, recorded),
+        differences=_read_differences(login, ours, theirs, recorded, sealed),
         sessions=sessions,
         notes=_notes(server, sessions),
         recorded=recorded,
+        sealed=sealed,
     )
 
 
 def _read_differences(
-    login: Database, live: DatabaseFacts | str, incoming: DatabaseFacts | str, recorded: DatabaseProperties | None
+    login: Database,
+    live: DatabaseFacts | str,
+    incoming: DatabaseFacts | str,
+    recorded: DatabaseProperties | None,
+    sealed: SealedCopy | None,
 ) -> tuple[PropertyDifference, ...]:
     """Nothing where one of the two is not there or takes no connections: then the swap is refused anyway."""
     if (
@@ -135,8 +146,8 @@ def _read_differences(
         or not (live.allow_connections and incoming.allow_connections)
     ):
         return ()
-    ours, theirs = (_read_properties(login, facts.name) for facts in (live, incoming))
-    return property_differences(ours, theirs, recorded)
+    theirs = _read_properties(login, incoming.name) if sealed is None else sealed.properties
+    return property_differences(_read_properties(login, live.name), theirs, recorded)
 
 
 def _read_properties(login: Database, name: str) -> DatabaseProperties:

@@ -2,42 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 from prefect import get_run_logger
 
+from core.copy_seal import SealedCopy, properties_without
 from core.environment import Database, Environment
-from core.errors import ConfigurationError, NightshiftError, PermanentError
+from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
 from core.manifest import Manifest
 from core.restore_record import WaitingCopy
 from core.restored_comparison import Verification
 from core.swap_plan import Session, SwapOutcome, SwapPlan, before_name
 from tasks.catalogue import read_manifest
-from tasks.database_properties import UNKNOWN
+from tasks.copy_seal import sealed, unseal_left, unseal_or_tell
+from tasks.database_properties import UNKNOWN, read_properties
 from tasks.environments import load_environment
 from tasks.object_store import ObjectStore
-from tasks.restore_steps import RestoreRequest, server_of
+from tasks.postgres import describe, translated
+from tasks.recording import utc_now
+from tasks.restore_records import server_of
+from tasks.restore_request import RestoreRequest
 from tasks.restore_target import identity_of, login_of
 from tasks.retrying import step
 from tasks.secrets import signing_keys
 from tasks.swap import plan_swap, plan_undo, preview_swap, recover_swap, swap_databases, undo_swap
+from tasks.swap_session import open_session
+from tasks.swap_transactions import require_sealed
 from tasks.verify_restored import verify_restored
+
+# That compare a copy before its swap, all opened before it is closed.
+_SESSIONS = 2
 
 
 @step("verify {record.restored.name} again")
-def verify_again(record: WaitingCopy) -> Verification:
-    """Compare a copy that waited for its approval with its manifest once more: somebody may have written to it. Raise IntegrityError when it differs."""
-    environment = load_environment(record.environment)
+def verify_again(record: WaitingCopy, live: str) -> SealedCopy:
+    """Close a copy that waited for its approval, and compare it with its manifest once more: somebody may have written to it, and nobody can from now on.
+
+    It stays closed for the swap. Raise PermanentError when it differs, or somebody is in it and stays; then it is open again.
+    """
+    environment, restored = load_environment(record.environment), record.restored
     manifest = _manifest(environment, record)
-    verification = verify_restored(
-        login_of(server_of(environment, record.restored.server), record.restored.name),
-        manifest,
-        record.restored,
-        exclude_schemas=environment.databases[record.database].exclude_schemas,
-    )
-    require_unchanged(verification, record.restored.name)
-    return verification
+    login, copy = _maintenance(environment, record), login_of(server_of(environment, restored.server), restored.name)
+    with sealed(login, live, copy, restored, record.restore_id, begun=utc_now(), sessions=_SESSIONS) as (seal, opening):
+        verification = verify_restored(
+            copy,
+            manifest,
+            restored,
+            sessions=_SESSIONS,
+            exclude_schemas=environment.databases[record.database].exclude_schemas,
+            opening=opening,
+            seal=seal,
+        )
+        require_unchanged(verification, restored.name)
+        with opening() as session, translated("read the database's properties", describe(copy)):
+            properties = properties_without(seal, read_properties(session))
+    return SealedCopy(seal=seal, properties=properties)
+
+
+@contextmanager
+def opened_after_failure(record: WaitingCopy, live: str) -> Iterator[None]:
+    """A block whose failure opens the copy again, if it was closed for its comparison."""
+    login = _maintenance(load_environment(record.environment), record)
+    try:
+        yield
+    except BaseException:
+        unseal_or_tell(login, live, record.restored, record.restore_id)
+        raise
 
 
 def require_unchanged(verification: Verification, name: str) -> None:
@@ -56,6 +88,11 @@ def require_unchanged(verification: Verification, name: str) -> None:
 def check_swap(record: WaitingCopy, live: str) -> SwapPlan:
     """Return what the swap would do. Raise PermanentError with the reasons when it must not be done; the plan of a swap that was made already is returned."""
     environment = load_environment(record.environment)
+    login = _maintenance(environment, record)
+    if unseal_left(login, live, record.restored, record.restore_id):
+        get_run_logger().warning(
+            "%s was left closed by an earlier process of this run; it is open again", record.restored.name
+        )
     plan = _plan(environment, record, live, _manifest(environment, record))
     # Nobody is asked to approve what would be refused a moment later.
     reasons = [
@@ -122,16 +159,27 @@ def _another_old_one(record: WaitingCopy, plan: SwapPlan) -> list[str]:
 
 
 @step("swap {record.restored.name} for {live}")
-def swap(record: WaitingCopy, live: str) -> SwapOutcome:
-    """Let the copy take the live database's name. Raise PermanentError when it must not or could not be done: the live one then serves as before."""
+def swap(record: WaitingCopy, live: str, copy: SealedCopy) -> SwapOutcome:
+    """Let the copy, which was compared and is closed since, take the live database's name. Raise PermanentError when it must not or could not be done: the live one
+    then serves as before."""
     environment = load_environment(record.environment)
-    manifest = _manifest(environment, record)
-    return swap_databases(
-        _maintenance(environment, record),
-        _plan(environment, record, live, manifest),
-        drain_seconds=environment.restore.drain_seconds,
-        on_wait=_tell_who_is_there(),
-    )
+    login, manifest = _maintenance(environment, record), _manifest(environment, record)
+    try:
+        return swap_databases(
+            login,
+            _plan(environment, record, live, manifest, copy),
+            drain_seconds=environment.restore.drain_seconds,
+            on_wait=_tell_who_is_there(),
+        )
+    except TemporaryError as error:
+        # Prefect may try again only what nobody can have written to meanwhile; the error is the first one, not that the copy is open.
+        with closing(open_session(login, live)) as session, translated("look at the copy", describe(login)):
+            try:
+                require_sealed(session, copy.seal)
+            except PermanentError:
+                next_step = f"{error.next_step} Press Retry: the copy is compared again before the next attempt"
+                raise PermanentError(error.attempted, error.on, error.found, next_step) from error
+        raise
 
 
 @step("swap {record.old_name} back for {live}")
@@ -198,7 +246,9 @@ def _tell_who_is_there() -> Callable[[tuple[Session, ...]], None]:
     return tell
 
 
-def _plan(environment: Environment, record: WaitingCopy, live: str, manifest: Manifest) -> SwapPlan:
+def _plan(
+    environment: Environment, record: WaitingCopy, live: str, manifest: Manifest, copy: SealedCopy | None = None
+) -> SwapPlan:
     return plan_swap(
         _maintenance(environment, record),
         live,
@@ -206,6 +256,7 @@ def _plan(environment: Environment, record: WaitingCopy, live: str, manifest: Ma
         record.restore_id,
         manifest,
         restored=record.restored,
+        sealed=copy,
     )
 
 

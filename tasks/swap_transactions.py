@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 from tenacity import RetryCallState, Retrying, retry_if_result, wait_fixed
 
+from core.copy_seal import Seal, read_seal
 from core.errors import PermanentError
 from core.swap_plan import Marker, Session, SwapPlan, marker_text, read_marker
 from tasks.postgres import Connection
@@ -41,7 +42,7 @@ def new_marker(connection: Connection, plan: SwapPlan, begun: datetime) -> Marke
         copied_oid=plan.copy_oid,
         comment=live.comment,
         begun=begun,
-        way_back=f"{_allow(plan.live, allowed=True).as_string(connection)}; {_comment(plan.live, live.comment).as_string(connection)};",
+        way_back=f"{allow_connections(plan.live, allowed=True).as_string(connection)}; {comment_on(plan.live, live.comment).as_string(connection)};",
     )
 
 
@@ -49,18 +50,34 @@ def refuse_connections(connection: Connection, plan: SwapPlan, marker: Marker, p
     """Given an autocommit session, a plan and its marker, make both databases refuse new connections and put the marker into the live one's comment, in one transaction.
 
     ALLOW_CONNECTIONS false holds for superusers too (CheckMyDatabase, postinit.c); a connection limit of 0 would not. Sessions that are there stay. The copy refuses
-    as well, so that nobody enters it between its verification and its new name. Raise PermanentError when another swap was quicker, psycopg.Error otherwise.
+    as well: mostly it is closed by a seal since its comparison, which is taken away here. Raise PermanentError when another swap was quicker or the seal is not there,
+    psycopg.Error otherwise.
     """
     with connection.transaction():
-        connection.execute(_allow(plan.live, allowed=False))
+        connection.execute(allow_connections(plan.live, allowed=False))
         # Only now, since the statement before has locked the row: whoever swaps through another maintenance database shares no advisory lock with us.
         facts = read_database_facts(connection, plan.live)
         if isinstance(facts, str) or (facts.oid, facts.comment) != (marker.live_oid, marker.comment):
             raise _changed(plan)
-        connection.execute(_comment(plan.live, marker_text(marker)))
-        connection.execute(_allow(plan.copy_name, allowed=False))
+        connection.execute(comment_on(plan.live, marker_text(marker)))
+        if plan.sealed is not None:
+            require_sealed(connection, plan.sealed.seal)
+            connection.execute(comment_on(plan.copy_name, plan.sealed.seal.comment))
+        connection.execute(allow_connections(plan.copy_name, allowed=False))
         pause("marked")
     pause("refusing")
+
+
+def require_sealed(connection: Connection, seal: Seal) -> None:
+    """Given an autocommit session on another database, raise PermanentError unless the copy is closed by this very seal. Raise psycopg.Error."""
+    facts = read_database_facts(connection, seal.copied)
+    if isinstance(facts, str) or facts.allow_connections or read_seal(facts.comment, facts.oid) != seal:
+        raise PermanentError(
+            "swap the databases",
+            seal.copied,
+            "the copy was opened since it was compared: somebody may have written to it",
+            f"{SERVES} Press Retry: the copy is compared again before the next attempt",
+        )
 
 
 @dataclass(frozen=True)
@@ -146,9 +163,9 @@ def rename_both(connection: Connection, plan: SwapPlan, marker: Marker, pause: P
         # Whoever connects now waits for these locks, and is told that the database was renamed; the storm of those who are refused cannot hold them up.
         connection.execute(_rename(plan.live, plan.old_name))
         connection.execute(_rename(plan.copy_name, plan.live))
-        connection.execute(_comment(plan.old_name, marker.comment))
-        connection.execute(_allow(plan.old_name, allowed=True))
-        connection.execute(_allow(plan.live, allowed=True))
+        connection.execute(comment_on(plan.old_name, marker.comment))
+        connection.execute(allow_connections(plan.old_name, allowed=True))
+        connection.execute(allow_connections(plan.live, allowed=True))
         pause("renamed")
 
 
@@ -173,14 +190,14 @@ def reopen(connection: Connection, marker: Marker) -> State:
             )
         if read_marker(comments[marker.live_oid], marker.live_oid) != marker:
             return "untouched"
-        connection.execute(_allow(marker.live, allowed=True))
+        connection.execute(allow_connections(marker.live, allowed=True))
         # Only now, since the statement before has waited for renames whose commit was on its way; the name may be the copy's by now.
         facts = read_database_facts(connection, marker.live)
         if isinstance(facts, str) or facts.oid != marker.live_oid:
             return "swapped"
-        connection.execute(_comment(marker.live, marker.comment))
+        connection.execute(comment_on(marker.live, marker.comment))
         if marker.copied_oid in names:
-            connection.execute(_allow(names[marker.copied_oid], allowed=True))
+            connection.execute(allow_connections(names[marker.copied_oid], allowed=True))
     return "reopened"
 
 
@@ -193,13 +210,15 @@ def _changed(plan: SwapPlan) -> PermanentError:
     )
 
 
-def _allow(name: str, *, allowed: bool) -> sql.Composed:
+def allow_connections(name: str, *, allowed: bool) -> sql.Composed:
+    """Return ALTER DATABASE … ALLOW_CONNECTIONS."""
     return sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(
         sql.Identifier(name), sql.SQL("true" if allowed else "false")
     )
 
 
-def _comment(name: str, comment: str | None) -> sql.Composed:
+def comment_on(name: str, comment: str | None) -> sql.Composed:
+    """Return COMMENT ON DATABASE; None takes the comment away."""
     return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
 
 

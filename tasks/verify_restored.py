@@ -1,9 +1,11 @@
 """Whether a restored copy is what was backed up: every table's rows and digest, large objects, sequences, and all that a manifest records around them."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 from core import digest_comparison
 from core.compared_tables import compared_tables
+from core.copy_seal import Seal, properties_without
 from core.environment import Database
 from core.errors import PermanentError
 from core.manifest import Manifest
@@ -36,7 +38,7 @@ from tasks.restored_catalogue import (
     read_tables,
 )
 from tasks.restored_digests import CopyDigests, digest_copy
-from tasks.restored_session import open_copy
+from tasks.restored_session import Opening, open_copy
 
 
 def _silent(_table: str) -> None:
@@ -53,6 +55,8 @@ def verify_restored(
     exclude_schemas: Sequence[str] = (),
     tables: Sequence[str] = (),
     amcheck: bool = False,
+    opening: Opening | None = None,
+    seal: Seal | None = None,
 ) -> Verification:
     """Given a restored copy's login, the manifest and what was restored, compare all that was recorded. The copy is only read.
 
@@ -65,23 +69,26 @@ def verify_restored(
         exclude_schemas: schemas of the copy's server that are none of the dump's, besides those that the manifest says were left out.
         tables: what a partial restore was asked for ("schema.table", "schema.*"), and only then.
         amcheck: check b-trees too; for scratch copies, as superuser.
+        opening: what opens sessions on the copy, at most `sessions` at a time; None: new ones.
+        seal: behind which the copy is closed meanwhile: no property of its own.
 
     Raise PermanentError when the login leads elsewhere or it is not said what a partial restore was asked for, TemporaryError when the server is lost.
     """
     on = describe(database)
-    chosen = _chosen(database, restored, tables)
+    opening = opening or functools.partial(open_copy, database, restored, purpose="verify")
+    chosen = _chosen(database, restored, tables, opening)
     expected = expected_tables(manifest, restored, chosen)
     large_objects = None if restored.partial else manifest.large_objects
-    counted = digest_copy(database, restored, expected, large_objects, sessions=sessions, on_table=on_table)
+    counted = digest_copy(database, expected, large_objects, sessions=sessions, on_table=on_table, opening=opening)
     with (
-        open_copy(database, restored, purpose="verify") as connection,
+        opening() as connection,
         translated("look at the restored copy", on),
     ):
         exclude = _schemas_left_aside(manifest, exclude_schemas)
         # Errors in here are nobody's to pass over: catalogues can be read by every role.
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            found = _compare_catalogues(connection, manifest, restored, exclude, chosen)
+            found = _compare_catalogues(connection, manifest, restored, exclude, chosen, seal=seal)
         if amcheck:
             found += check_indexes(connection, exclude, on)
     return Verification(
@@ -93,7 +100,7 @@ def verify_restored(
     )
 
 
-def _chosen(database: Database, restored: Restored, tables: Sequence[str]) -> frozenset[Name] | None:
+def _chosen(database: Database, restored: Restored, tables: Sequence[str], opening: Opening) -> frozenset[Name] | None:
     """What was asked for, by name; None for all."""
     if not restored.partial:
         return None
@@ -105,7 +112,7 @@ def _chosen(database: Database, restored: Restored, tables: Sequence[str]) -> fr
             "Give `tables` as the restore got them.",
         )
     with (
-        open_copy(database, restored, purpose="verify") as connection,
+        opening() as connection,
         translated("look at the restored copy", describe(database)),
     ):
         return read_chosen(connection, tables)
@@ -142,6 +149,8 @@ def _compare_catalogues(
     restored: Restored,
     exclude: Sequence[str],
     chosen: frozenset[Name] | None,
+    *,
+    seal: Seal | None,
 ) -> tuple[ComparisonFinding, ...]:
     sequences = [one for one in manifest.sequences if chosen is None or (one.schema_name, one.name) in chosen]
     parameters = read_parameters(connection, [setting.name for setting in manifest.properties.settings])
@@ -163,7 +172,9 @@ def _compare_catalogues(
             )
             for name in unread
         ),
-        *compare_properties(manifest.properties, read_properties(connection), parameters, restored.notes),
+        *compare_properties(
+            manifest.properties, properties_without(seal, read_properties(connection)), parameters, restored.notes
+        ),
         *compare_roles(
             manifest.roles, read_roles(connection, [role.name for role in manifest.roles]), restored.roles_created
         ),

@@ -66,13 +66,16 @@ StartFlow = Callable[..., FlowChild]
 
 @pytest.fixture
 def start_flow(night: Night, prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartFlow]:
-    """A factory: given a flow's name, a point, and `kill` or `hold`, start it in a process of its own with further parameters."""
+    """A factory: given a flow's name, a point, and `kill` or `hold`, start it in a process of its own with further parameters.
+
+    `run_id`: an existing run, as a worker starts it.
+    """
     children: list[FlowChild] = []
 
-    def start(flow: str, point: str, how: str, **parameters: Any) -> FlowChild:
+    def start(flow: str, point: str, how: str, run_id: str = "", **parameters: Any) -> FlowChild:
         night.write()
         folder = tmp_path_factory.mktemp("flow")
-        given = {"folder": str(folder), "flow": flow, "point": point, "how": how}
+        given = {"folder": str(folder), "flow": flow, "point": point, "how": how, "run_id": run_id}
         settings = {
             "PREFECT_API_URL": prefect_server,
             "PREFECT_HOME": str(folder / "prefect"),

@@ -15,6 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+
 from core.restore_record import PhaseName
 
 
@@ -32,7 +35,13 @@ def main() -> None:
 
     _watch(given["point"], come_to_it)
     flow = getattr(importlib.import_module(f"flows.{given['flow']}"), given["flow"])
-    state = flow(**given["parameters"], return_state=True)
+    if run_id := given.get("run_id"):
+        # As a worker starts a run, and starts it again for a Retry.
+        with get_client(sync_client=True) as client:
+            run = client.read_flow_run(run_id)
+        state = run_flow(flow, flow_run=run, parameters=given["parameters"], return_type="state")
+    else:
+        state = flow(**given["parameters"], return_state=True)
     (folder / "state").write_text(json.dumps({"type": state.type.value, "message": state.message}))
 
 

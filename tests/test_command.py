@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,9 +11,14 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+import typer
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from core.errors import ConfigurationError, PermanentError, TemporaryError
@@ -22,7 +28,7 @@ from deployments.command.follow import ProgressView, RunView, StepView
 from deployments.command.main import CONTENTS, build_app
 from deployments.command.prefect_api import Server, find_server, server_of
 from deployments.command.run_display import show_run
-from deployments.command.run_flow import how_to_cancel
+from deployments.command.run_flow import end_command, how_to_cancel
 from deployments.local.data_folder import CHECKOUT
 from deployments.local.platform import Platform
 from tests.fix_platform import NightshiftCommand, start_nightshift
@@ -68,6 +74,61 @@ def test_each_command_explains_itself_and_its_options(
     assert result.exit_code == 0
     assert "Usage:" in result.output
     assert "Stands for" not in result.output
+
+
+@pytest.mark.parametrize("command", [entry.name for entry in CONTENTS])
+def test_no_help_text_loses_what_it_has_in_brackets(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rich takes [servers.NAME] for a style of its own, and says nothing."""
+    for name, value in {**alone(tmp_path), "DO_NOT_TRACK": "1", "NO_COLOR": "1", "COLUMNS": "300"}.items():
+        monkeypatch.setenv(name, value)
+    found = get_command(build_app([command]))
+    assert isinstance(found, TyperGroup)
+    pending, texts = [([command], found.commands[command])], 0
+    while pending:
+        path, one = pending.pop()
+        if isinstance(one, TyperGroup):
+            pending += [([*path, name], child) for name, child in one.commands.items()]
+        shown = CliRunner().invoke(build_app(path), [*path, "--help"], terminal_width=300).output
+        for text in (one.help, one.epilog, *(getattr(parameter, "help", None) for parameter in one.params)):
+            # As it stands in the source, without the sign that keeps rich off.
+            for words in re.findall(r"\[[^\]]*\]", (text or "").replace("\\[", "[")):
+                texts += 1
+                assert words in shown, f"{' '.join(path)} --help does not show {words}"
+    assert texts >= {"restore": 1, "drill": 1}.get(command, 0)
+
+
+@pytest.mark.parametrize("stream", [terminal.console, terminal.error_console])
+def test_messages_and_tables_keep_their_brackets(stream: Console) -> None:
+    message = "[servers.primary] in [bold]/tmp/[red]x.toml"
+    table = Table("[dim]heading")
+    table.add_row(message)
+    with stream.capture() as captured:
+        stream.print(message, soft_wrap=True)
+        stream.print(table, soft_wrap=True)
+    assert captured.get().count(message) == 2
+    assert "[dim]heading" in captured.get()
+
+
+@pytest.mark.parametrize(("state", "code"), [("COMPLETED", 0), ("FAILED", 1), ("CRASHED", 1), ("PAUSED", 3)])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_exit_code_says_whether_a_run_is_well_is_not_or_waits_for_a_person(
+    state: str, code: int, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server("https://prefect.example.com/api", "https://prefect.example.com")
+    page = f"https://prefect.example.com/runs/flow-run/{UUID(int=1)}"
+    with pytest.raises(typer.Exit) as ended:
+        end_command(server, "production", view(state), as_json=as_json)
+    assert ended.value.exit_code == code
+    out = capsys.readouterr().out
+    if as_json:
+        document = json.loads(out)
+        told = (document["completed"], document["waits_for_a_person"], document["url"])
+        assert told == (code == 0, code == 3, page)
+    elif state == "PAUSED":
+        assert "it waits for a person. Press Resume" in out
+        assert out.splitlines()[-1] == page
 
 
 @pytest.mark.parametrize(

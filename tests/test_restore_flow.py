@@ -14,7 +14,8 @@ from flows import approval
 from flows import restore as restore_flow
 from flows.undo_swap import undo_swap
 from tasks.report_steps import begin_run
-from tasks.restore_steps import RestoreRequest, find_record
+from tasks.restore_records import find_record
+from tasks.restore_request import RestoreRequest
 from tests.fix_nightly import Night
 
 pytestmark = pytest.mark.xdist_group("prefect")

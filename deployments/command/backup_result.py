@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from core.catalogue import CatalogueEntry
 from core.compared_tables import compared_tables
@@ -98,7 +99,7 @@ def _show_database(result: DatabaseResult) -> None:
     manifest, entry = result.manifest, result.entry
     ratio = manifest.plain_bytes / max(manifest.stored_bytes, 1)
     facts = Table.grid(padding=(0, 2))
-    facts.add_row("backup", f"[bold]{entry.backup_id}[/bold]")
+    facts.add_row("backup", Text(entry.backup_id, "bold"))
     facts.add_row(
         "state", f"{entry.state} (read back from S3, decoded, counted)" if entry.state == "decoded" else _proof(result)
     )

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from core.catalogue import Catalogue, CatalogueEntry
 from core.checks import Check
@@ -26,7 +26,7 @@ from tasks.trust import Examined, Examiner
 # Beside a state in the table; what it stands for is told below, since the table has no room for it in 80 columns.
 PROVEN_BUT = "*"
 _STATES = {"proven": "green", "decoded": "cyan", "uploaded": "yellow"}
-_MARKS = {"passed": "[green]✔[/]", "warning": "[red]✘[/]", "failed": "[red]✘[/]"}
+_MARKS = {"passed": ("✔", "green"), "warning": ("✘", "red"), "failed": ("✘", "red")}
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def as_document(view: DatabaseView, now: datetime, limit: int) -> dict[str, Any]
 
 def show(view: DatabaseView, zone: ZoneInfo, now: datetime, limit: int) -> None:
     """Print a database's backups as a table, newest first, then how the objectives stand and what is not well."""
-    console.print(f"[bold]{view.database}[/] · {escape(view.folder)} · times in {zone.key}")
+    console.print(Text.assemble((view.database, "bold"), f" · {view.folder} · times in {zone.key}"))
     # Narrow enough for 80 columns, so that neither a state nor an id is ever cut.
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("Backup", "Snapshot", "Age", "State"):
@@ -128,17 +128,17 @@ def show(view: DatabaseView, zone: ZoneInfo, now: datetime, limit: int) -> None:
         table.add_row(*_cells(entry, view.examined.get(entry.backup_id), zone, now))
     console.print(table)
     for note in reservation_notes(view, limit):
-        console.print(f"  {escape(note)}")
+        console.print(f"  {note}")
     backups = len(view.catalogue.backups)
     if backups > limit:
         console.print(f"  and {counted(backups - limit, 'older one')} (--limit {backups} shows all)")
     _show_remains(view.catalogue)
     for check in view.objectives:
-        console.print(f"{_MARKS[check.state]} {escape(check.name)}: {escape(check.found)}")
+        console.print(Text.assemble(_MARKS[check.state], f" {check.name}: {check.found}"))
         if check.state != "passed" and check.next_step:
-            console.print(f"  → {escape(check.next_step)}")
+            console.print(f"  → {check.next_step}")
     for problem in view.problems:
-        console.print(f"[red]✘[/] {escape(problem)}")
+        console.print(Text.assemble(("✘", "red"), f" {problem}"))
     console.print()
 
 
@@ -208,11 +208,11 @@ def _tables(examined: Examined | None) -> dict[str, int] | None:
     return {"compared": compared.full, "counted_only": compared.counts, "not_compared": compared.off}
 
 
-def _cells(entry: CatalogueEntry, examined: Examined | None, zone: ZoneInfo, now: datetime) -> tuple[str, ...]:
+def _cells(entry: CatalogueEntry, examined: Examined | None, zone: ZoneInfo, now: datetime) -> tuple[str | Text, ...]:
     manifest = examined.manifest if examined else None
     trusted = examined is None or not examined.problem
     mark = PROVEN_BUT if _reservation(entry, examined) else ""
-    state = f"[{_STATES[entry.state]}]{entry.state}{mark}[/]" if trusted else "[red]NOT TRUSTED[/]"
+    state = Text(f"{entry.state}{mark}", _STATES[entry.state]) if trusted else Text("NOT TRUSTED", "red")
     return (
         entry.backup_id,
         f"{entry.snapshot_time.astimezone(zone):%m-%d %H:%M}",

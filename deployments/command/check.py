@@ -65,7 +65,7 @@ def show_checks(environment: Environment) -> list[Check]:
     failed = len(failed_checks(checks))
     warned = sum(check.state == "warning" for check in checks)
     result = f"{environment.name} is not ready: {failed} failed" if failed else f"{environment.name} is ready"
-    console.print(f"{result}, {counted(warned, 'warning')}" if warned else result, markup=False)
+    console.print(f"{result}, {counted(warned, 'warning')}" if warned else result)
     return checks
 
 

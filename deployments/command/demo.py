@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from deployments.command.endings import unwinding_signals
 from deployments.command.terminal import EXIT_INTERRUPTED, EXIT_NOT_WELL, console, tell_error
@@ -23,7 +24,10 @@ def demo_command(
 ) -> None:
     """Back up, drill and restore once, end to end, on embedded parts; nothing is left running."""
     console.print(
-        "[bold]nightshift demo[/bold]: PostgreSQL, an S3 stand-in, a Prefect server and a worker on this machine, and on them a nightly backup, drills and a restore"
+        Text.assemble(
+            ("nightshift demo", "bold"),
+            ": PostgreSQL, an S3 stand-in, a Prefect server and a worker on this machine, and on them a nightly backup, drills and a restore",
+        )
     )
     # The environments of this checkout, whatever folder the user's own are in.
     os.environ["NIGHTSHIFT_ENVIRONMENTS"] = str(CHECKOUT / "deployments" / "environments")

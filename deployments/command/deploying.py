@@ -39,7 +39,7 @@ def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, envi
             else "without a schedule: for one, give it an entry in prefect.yaml and run "
             + prefect_command(f"--no-prompt deploy --name '*/{environment}'")
         )
-        error_console.print(f"deployed {flow}/{environment}, {by}", markup=False, style="dim")
+        error_console.print(f"deployed {flow}/{environment}, {by}", style="dim")
 
 
 def deployment_file(document: dict[str, Any], flow: str, environment: str) -> tuple[dict[str, Any], bool]:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from deployments.command.prefect_api import find_server
 from deployments.command.run_flow import end_command, run_flow
@@ -20,7 +21,7 @@ def drill_command(
         typer.Option("--backup", help="Another backup than the newest that no drill has proven, as restore takes it."),
     ] = "",
     read_from_copy: Annotated[
-        bool, typer.Option("--read-from-copy", help="Read the bucket's copy in another region ([copy_store]).")
+        bool, typer.Option("--read-from-copy", help=escape("Read the bucket's copy in another region ([copy_store])."))
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the display.")] = False,
 ) -> None:

@@ -52,7 +52,7 @@ def verify_command(environment: _EnvironmentName, as_json: _Json = False) -> Non
         tell_error(f"{folder}: {counted(len(result.problems), 'problem')} in {counted(result.reports, 'report')}")
     else:
         whole = "all whole" if result.reports > 1 else "whole"
-        console.print(f"✔ {folder}: {counted(result.reports, 'report')}, {whole}", markup=False, soft_wrap=True)
+        console.print(f"✔ {folder}: {counted(result.reports, 'report')}, {whole}", soft_wrap=True)
     raise typer.Exit(EXIT_NOT_WELL if result.problems else 0)
 
 
@@ -73,4 +73,4 @@ def show_command(
     if console.is_terminal:
         console.print(Markdown(text))
     else:
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)

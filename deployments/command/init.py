@@ -154,13 +154,11 @@ def _answers(environment: str, given: dict[str, Any], *, quiet: bool) -> dict[st
             _offer_to_keep(question.keep, value)
 
     if not quiet:
-        console.print(f"A new environment, {environment}. Enter takes what stands in brackets.\n", markup=False)
+        console.print(f"A new environment, {environment}. Enter takes what stands in brackets.\n")
     for question in _database_questions(quiet=quiet):
         ask(question)
     if not quiet:
-        console.print(
-            ROLE_HINT.format(user=answers["user"]), FOUR_KINDS, sep="\n", markup=False, style="dim", soft_wrap=True
-        )
+        console.print(ROLE_HINT.format(user=answers["user"]), FOUR_KINDS, sep="\n", style="dim", soft_wrap=True)
     ask(_password_question(environment, quiet=quiet))
     for question in _bucket_questions():
         ask(question)
@@ -254,7 +252,7 @@ def _offer_to_keep(what: str, reference: str) -> None:
     if secret:
         register_secret(secret)
         write_secret_file(file, secret)
-        console.print(f"kept in {file}, readable by you alone", markup=False, style="dim", soft_wrap=True)
+        console.print(f"kept in {file}, readable by you alone", style="dim", soft_wrap=True)
 
 
 def _file_of(reference: str) -> Path | None:
@@ -281,26 +279,24 @@ def _write(answers: Answers, file: Path, *, new_key: bool) -> None:
             console.print(
                 f"made {key_file}: the key that signs backups. Keep a copy outside of the bucket and of this machine:\n"
                 "without it no backup can be verified, and whoever has it can forge one.",
-                markup=False,
                 soft_wrap=True,
             )
         else:
-            console.print(f"signing with {key_file}, which was there", markup=False, soft_wrap=True)
+            console.print(f"signing with {key_file}, which was there", soft_wrap=True)
     write_environment(file, rendered(answers))
-    console.print(f"wrote {file}", markup=False, soft_wrap=True)
+    console.print(f"wrote {file}", soft_wrap=True)
 
 
 def _deploy(answers: Answers) -> bool:
     """Give the environment's nightly backup its entry in prefect.yaml, and return whether it has one now."""
     try:
         if add_deployment(PREFECT_FILE, answers.environment, answers.timezone):
-            console.print(f"added nightly-backup/{answers.environment} to {PREFECT_FILE}", markup=False, soft_wrap=True)
+            console.print(f"added nightly-backup/{answers.environment} to {PREFECT_FILE}", soft_wrap=True)
     except (OSError, ConfigurationError) as error:
         # The image's checkout may be read-only: the environment works all the same, without a schedule.
         console.print(
             f"{PREFECT_FILE} was left alone ({error}); for a schedule of its own, add\n"
             + deployment_entry(answers.environment, answers.timezone),
-            markup=False,
             soft_wrap=True,
         )
         return False
@@ -328,4 +324,4 @@ def _tell_what_is_next(environment: str, checks: list[Check] | None, *, schedule
     steps.append((f"nightshift backup {environment}", f"the first backup{schedule}"))
     width = max(len(command) for command, _ in steps)
     lines = [f"  {command:{width}}   {what}" for command, what in steps]
-    console.print("\nNext:", *lines, sep="\n", markup=False, soft_wrap=True)
+    console.print("\nNext:", *lines, sep="\n", soft_wrap=True)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 from rich.markdown import Markdown
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -35,7 +36,7 @@ def restore_command(  # noqa: PLR0917 - a command has as many options as it has
         str, typer.Option("--target", help="Name of the new database. Left out: DATABASE_restored_ID.")
     ] = "",
     server: Annotated[
-        str, typer.Option("--server", help="A name of [servers.NAME]. Left out: the only one there is.")
+        str, typer.Option("--server", help=escape("A name of [servers.NAME]. Left out: the only one there is."))
     ] = "",
     table: Annotated[
         list[str] | None,
@@ -57,7 +58,10 @@ def restore_command(  # noqa: PLR0917 - a command has as many options as it has
     ] = False,
     as_json: _Json = False,
 ) -> None:
-    """Restore a backup into a new database beside the live one, and prove it. Nothing is overwritten."""
+    """Restore a backup into a new database beside the live one, and prove it. Nothing is overwritten.
+
+    Exit code 3: the run waits for an approval, and nothing was swapped yet.
+    """
     if not backup:
         backup = _ask(environment, database)
     prefect = find_server(environment)
@@ -89,7 +93,10 @@ def undo_swap_command(
     restore_id: Annotated[str, typer.Argument(metavar="RESTORE_ID", help="As the swap's report tells it.")],
     as_json: _Json = False,
 ) -> None:
-    """Give the name back to the database that served before a swap; asks for an approval as the swap did."""
+    """Give the name back to the database that served before a swap; asks for an approval as the swap did.
+
+    Exit code 3: the run waits for that approval, and nothing was changed yet.
+    """
     prefect = find_server(environment)
     parameters = {"environment": environment, "restore_id": restore_id}
     view = run_flow(prefect, "undo-swap", environment, parameters, quiet=as_json)

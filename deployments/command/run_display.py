@@ -77,7 +77,7 @@ def _in_lines(views: Iterator[RunView], *, quiet: bool) -> RunView:
         if said.get(what) != state:
             said[what] = state
             if not quiet:
-                console.print(redact(sentence), markup=False, soft_wrap=True)
+                console.print(redact(sentence), soft_wrap=True)
 
     view = next(views)
     while True:
@@ -87,7 +87,7 @@ def _in_lines(views: Iterator[RunView], *, quiet: bool) -> RunView:
                 say(f"step {step.name}", step.state, f"  {_MARKS[step.state][0]} {step.name}  {step.seconds:.1f} s")
         if view.waited_seconds > _PATIENCE_SECONDS and not hinted:
             hinted = True
-            error_console.print(_NOBODY, markup=False)
+            error_console.print(_NOBODY)
         if view.finished or view.waits:
             return view
         view = next(views)

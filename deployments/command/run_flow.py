@@ -12,7 +12,7 @@ from deployments.command.deploying import ensure_deployment
 from deployments.command.follow import RunView, follow_run, last_error, start_deployment
 from deployments.command.prefect_api import PREFECT, Server, prefect_command
 from deployments.command.run_display import show_run
-from deployments.command.terminal import EXIT_INTERRUPTED, EXIT_NOT_WELL, console, print_json, tell_error
+from deployments.command.terminal import EXIT_INTERRUPTED, EXIT_NOT_WELL, EXIT_WAITS, console, print_json, tell_error
 
 
 def run_flow(server: Server, flow: str, environment: str, parameters: dict[str, Any], *, quiet: bool) -> RunView:
@@ -35,13 +35,13 @@ def end_command(
     if as_json:
         print_json({**as_document(server, environment, view), **(more or {})})
     elif view.well:
-        console.print(f"{view.message}\n{server.run_url(view.run_id)}", markup=False, soft_wrap=True)
+        console.print(f"{view.message}\n{server.run_url(view.run_id)}", soft_wrap=True)
     elif view.waits:
-        text = f"The run waits for you: press Resume on its page and fill in the form.\n{server.run_url(view.run_id)}"
-        console.print(text, markup=False, soft_wrap=True)
+        text = f"The run is not at its end: it waits for a person. Press Resume on its page and fill in the form:\n{server.run_url(view.run_id)}"
+        console.print(text, soft_wrap=True)
     else:
         tell_error(f"{view.state_name}: {view.message}. See {server.run_url(view.run_id)}")
-    raise typer.Exit(0 if view.well or view.waits else EXIT_NOT_WELL)
+    raise typer.Exit(0 if view.well else EXIT_WAITS if view.waits else EXIT_NOT_WELL)
 
 
 def how_to_cancel(server: Server, run_id: UUID) -> str:
@@ -69,6 +69,7 @@ def as_document(server: Server, environment: str, view: RunView) -> dict[str, An
         "name": view.name,
         "state": view.state_name,
         "completed": view.well,
+        "waits_for_a_person": view.waits,
         "message": view.message,
         "seconds": round(view.seconds, 1),
         "url": server.run_url(view.run_id),

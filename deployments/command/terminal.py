@@ -1,6 +1,7 @@
 """How every command speaks: tables and colours on a terminal, plain text in a pipe, one JSON document with --json, errors in one line on stderr.
 
-Exit codes: 0 all is well; 1 what was checked is not well, or the run failed; 2 wrong usage or configuration; 130 ended by Ctrl-C.
+Exit codes: 0 all is well; 1 what was checked is not well, or the run failed; 2 wrong usage or configuration; 3 the run is not at its end, it waits for a person;
+130 ended by Ctrl-C.
 """
 
 import json
@@ -14,10 +15,13 @@ from core.redaction import redact
 
 EXIT_NOT_WELL = 1
 EXIT_USAGE = 2
+# Neither well nor not: a script that goes on after 0 must not take a swap for made whose approval nobody has given yet.
+EXIT_WAITS = 3
 EXIT_INTERRUPTED = 130
 
-console = Console(highlight=False, soft_wrap=False)
-error_console = Console(stderr=True, highlight=False, soft_wrap=True)
+# Markup off everywhere, in the cells of tables too: rich would swallow the brackets of a message, a path or a table's name. What has a style is a rich Text.
+console = Console(highlight=False, soft_wrap=False, markup=False)
+error_console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_json(document: Any) -> None:
@@ -34,7 +38,4 @@ def fail(error: NightshiftError) -> NoReturn:
 
 def tell_error(sentence: str) -> None:
     """Print a sentence to standard error, after the command's name."""
-    # Markup off: a message may hold brackets of its own.
-    error_console.print(
-        f"nightshift: {redact(sentence)}", markup=False, style="red" if error_console.is_terminal else None
-    )
+    error_console.print(f"nightshift: {redact(sentence)}", style="red" if error_console.is_terminal else None)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from deployments.command.endings import unwinding_signals
 from deployments.command.terminal import console
@@ -29,7 +30,9 @@ def run_until_stopped(platform: Platform) -> None:
         try:
             with platform:
                 show_platform(platform)
-                console.print("Running until Ctrl-C. In another terminal: [bold]nightshift backup local[/bold]")
+                console.print(
+                    Text.assemble("Running until Ctrl-C. In another terminal: ", ("nightshift backup local", "bold"))
+                )
                 platform.watch(threading.Event())
         except KeyboardInterrupt:
             console.print("stopped; nothing is left running")
@@ -44,7 +47,7 @@ class Teller:
 
     def __call__(self, sentence: str) -> None:
         """Print a sentence."""
-        console.print(f"{time.monotonic() - self.started:5.1f} s  {sentence}", markup=False, style="dim")
+        console.print(f"{time.monotonic() - self.started:5.1f} s  {sentence}", style="dim")
 
 
 def show_platform(platform: Platform) -> None:
@@ -52,7 +55,7 @@ def show_platform(platform: Platform) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("Prefect UI", f"[link={platform.prefect.ui_url}]{platform.prefect.ui_url}[/link]")
+    table.add_row("Prefect UI", Text(platform.prefect.ui_url, f"link {platform.prefect.ui_url}"))
     sign_in = platform.prefect.auth_string if console.is_terminal else f"auth_string in {platform.folder.record}"
     table.add_row("sign in with", sign_in)
     table.add_row(
