@@ -13,6 +13,7 @@ from core.environment import Environment, Retention
 from core.keys import DECODED, PROVEN, backup_folder
 from core.manifest import (
     Archive,
+    Coverage,
     Decoded,
     LargeObjects,
     Manifest,
@@ -111,12 +112,14 @@ class Keeping:
         for suffix in (DATA, "globals/00000.zst"):
             self.store.put(self.folder(backup_id) + suffix, b"data")
 
-    def add(self, backup_id: str, state: str = "decoded", *, key: SigningKey = KEY) -> str:
-        """Write a backup in a state, signed with a key; return its id."""
+    def add(self, backup_id: str, state: str = "decoded", *, key: SigningKey = KEY, lacks: tuple[str, ...] = ()) -> str:
+        """Write a backup in a state, signed with a key; return its id. `lacks`: what its database had and its dump has not."""
         self.put_data(backup_id)
-        commit_manifest(
-            self.store, self.environment, sample_manifest(backup_id, self.environment.name, self.database), key
-        )
+        manifest = sample_manifest(backup_id, self.environment.name, self.database)
+        if lacks:
+            gap = Coverage(expected=len(lacks) + 1, listed=1, missing=lacks)
+            manifest = manifest.model_copy(update={"coverage": gap})
+        commit_manifest(self.store, self.environment, manifest, key)
         if state in ("decoded", "proven"):
             self.decode(backup_id, key=key)
         if state == "proven":

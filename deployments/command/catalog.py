@@ -21,7 +21,7 @@ from tasks.catalogue import read_catalogue
 from tasks.environments import load_environment
 from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
-from tasks.trust import Examined, Examiner
+from tasks.trust import Examined, Examiner, gap_sentence
 
 _STATES = {"proven": "green", "decoded": "cyan", "uploaded": "yellow"}
 _MARKS = {"passed": "[green]✔[/]", "warning": "[red]✘[/]", "failed": "[red]✘[/]"}
@@ -46,6 +46,12 @@ class DatabaseView:
             if entry.manifest_removed
         ]
         return [*removed, *(examined.problem for examined in self.examined.values() if examined.problem)]
+
+    @property
+    def gaps(self) -> list[str]:
+        """Which backups lack what their database had, a sentence each. They count for neither age."""
+        told = (gap_sentence(backup_id, examined.gaps) for backup_id, examined in sorted(self.examined.items()))
+        return [sentence for sentence in told if sentence]
 
     @property
     def well(self) -> bool:
@@ -87,7 +93,7 @@ def view_database(environment: Environment, database: str, now: datetime, limit:
     for entry in _newest(catalogue, limit):
         examiner.examine(entry)
     # The two ages are told of backups whose signatures were seen, wherever in the catalogue those are.
-    known = examiner.verified(catalogue)
+    known = examiner.verified(catalogue, without_gaps=True)
     return DatabaseView(
         database=database,
         folder=f"s3://{store.bucket}/{database_folder(environment.prefix, database)}",
@@ -104,6 +110,7 @@ def as_document(view: DatabaseView, now: datetime, limit: int) -> dict[str, Any]
         "folder": view.folder,
         "objectives": [check.model_dump(mode="json") for check in view.objectives],
         "problems": view.problems,
+        "gaps": view.gaps,
         "backups": [_row(entry, view.examined.get(entry.backup_id), now) for entry in _newest(view.catalogue)],
         "verified_newest": limit,
         "incomplete": [entry.backup_id for entry in view.catalogue.incomplete],
@@ -134,7 +141,7 @@ def show(view: DatabaseView, zone: ZoneInfo, now: datetime, limit: int) -> None:
         console.print(f"{_MARKS[check.state]} {escape(check.name)}: {escape(check.found)}")
         if check.state != "passed" and check.next_step:
             console.print(f"  → {escape(check.next_step)}")
-    for problem in view.problems:
+    for problem in (*view.gaps, *view.problems):
         console.print(f"[red]✘[/] {escape(problem)}")
     console.print()
 
@@ -164,6 +171,7 @@ def _row(entry: CatalogueEntry, examined: Examined | None, now: datetime) -> dic
         "state": entry.state,
         "verified_state": examined.worth if examined and manifest else None,
         "trusted": None if examined is None else not examined.problem,
+        "missing_objects": len(examined.gaps) if examined else None,
         "size_bytes": entry.size_bytes,
         "plain_bytes": manifest.plain_bytes if manifest else None,
         "objects": len(entry.suffixes),
@@ -174,6 +182,8 @@ def _cells(entry: CatalogueEntry, examined: Examined | None, zone: ZoneInfo, now
     manifest = examined.manifest if examined else None
     trusted = examined is None or not examined.problem
     state = f"[{_STATES[entry.state]}]{entry.state}[/]" if trusted else "[red]NOT TRUSTED[/]"
+    if trusted and examined and examined.gaps:
+        state = f"[red]{entry.state}, gaps[/]"
     return (
         entry.backup_id,
         f"{entry.snapshot_time.astimezone(zone):%m-%d %H:%M}",
