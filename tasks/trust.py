@@ -17,6 +17,7 @@ from tasks.object_store import ObjectStore
 
 # More forged or damaged ones than this is not for a program to sort out; it also bounds the requests.
 MOST_DISTRUSTED = 20
+_GAPS_NAMED = 5
 
 
 @dataclass
@@ -47,6 +48,14 @@ def verify_protection(
             break
         _look_until_bad(_entries_of(entries, unseen), trust, look)
     return trust
+
+
+def gap_sentence(backup_id: str, gaps: Sequence[str]) -> str:
+    """Given a backup and what its dump lacks, return the sentence that tells it; "" for one without gaps."""
+    if not gaps:
+        return ""
+    more = f" and {len(gaps) - _GAPS_NAMED} more" if len(gaps) > _GAPS_NAMED else ""
+    return f"{backup_id} does not count: its dump lacks {', '.join(gaps[:_GAPS_NAMED])}{more}, which the database had"
 
 
 def _entries_of(entries: Iterable[CatalogueEntry], backup_ids: Sequence[str]) -> Iterator[CatalogueEntry]:
@@ -80,6 +89,11 @@ class Examined:
         """By what its tables are compared after a restore, as its manifest tells: so it is known of proofs that do not say so themselves."""
         return compared_tables(self.manifest.tables if self.manifest else ())
 
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """What its dump lacks although the database had it, by name."""
+        return self.manifest.coverage.missing if self.manifest is not None else ()
+
 
 class Examiner:
     """Reads the signed objects of a database's backups, each backup once: its manifest and its state, two requests, three when its proof is bad.
@@ -109,15 +123,17 @@ class Examiner:
         """Of each examined backup some of whose tables are not compared in full: how many, by id. A proof of it is not to be shown without this."""
         return {name: one.compared.short for name, one in self.examined.items() if one.compared.short}
 
-    def verified(self, catalogue: Catalogue) -> Catalogue:
+    def verified(self, catalogue: Catalogue, *, without_gaps: bool = False) -> Catalogue:
         """Given a catalogue, return it with what was examined counted as what it is worth, and whose two points, decoded and proven, were examined.
 
-        Where more than 20 are forged or damaged, what was not examined counts as uploaded: no age is told that nobody looked at.
+        `without_gaps` is for telling ages: a backup whose dump lacks an object of its database counts as uploaded. Where more than 20 are forged or
+        damaged, what was not examined counts as uploaded: no age is told that nobody looked at.
         """
         while True:
             bad = sum(1 for examined in self.examined.values() if examined.problem)
             known = replace(
-                catalogue, entries=tuple(self._as_known(e, bad > MOST_DISTRUSTED) for e in catalogue.entries)
+                catalogue,
+                entries=tuple(self._as_known(e, bad > MOST_DISTRUSTED, without_gaps) for e in catalogue.entries),
             )
             points = {point.backup_id for point in (known.recovery_point, known.newest_proven) if point is not None}
             unseen = points - self.examined.keys()
@@ -126,8 +142,10 @@ class Examiner:
             for entry in _entries_of(catalogue.entries, sorted(unseen)):
                 self.examine(entry)
 
-    def _as_known(self, entry: CatalogueEntry, exhausted: bool) -> CatalogueEntry:
+    def _as_known(self, entry: CatalogueEntry, exhausted: bool, without_gaps: bool) -> CatalogueEntry:
         examined = self.examined.get(entry.backup_id)
+        if examined is not None and examined.gaps and examined.worth in USABLE and without_gaps:
+            return replace(entry, state="uploaded")
         if examined is not None:
             return entry if examined.worth == entry.state else replace(entry, state=examined.worth)
         return replace(entry, state="uploaded") if exhausted and entry.state in USABLE else entry

@@ -13,6 +13,7 @@ from core.environment import Environment, Retention
 from core.keys import DECODED, PROVEN, backup_folder
 from core.manifest import (
     Archive,
+    Coverage,
     Decoded,
     LargeObjects,
     Manifest,
@@ -133,12 +134,22 @@ class Keeping:
             self.store.put(self.folder(backup_id) + suffix, b"data")
 
     def add(
-        self, backup_id: str, state: str = "decoded", *, key: SigningKey = KEY, tables: tuple[Table, ...] = ()
+        self,
+        backup_id: str,
+        state: str = "decoded",
+        *,
+        key: SigningKey = KEY,
+        tables: tuple[Table, ...] = (),
+        lacks: tuple[str, ...] = (),
     ) -> str:
-        """Write a backup in a state, signed with a key; return its id."""
+        """Write a backup in a state, signed with a key; return its id. `lacks`: what its database had and its dump has not."""
         self.put_data(backup_id)
         manifest = sample_manifest(backup_id, self.environment.name, self.database)
-        commit_manifest(self.store, self.environment, manifest.model_copy(update={"tables": tables}), key)
+        manifest = manifest.model_copy(update={"tables": tables})
+        if lacks:
+            gap = Coverage(expected=len(lacks) + 1, listed=1, missing=lacks)
+            manifest = manifest.model_copy(update={"coverage": gap})
+        commit_manifest(self.store, self.environment, manifest, key)
         if state in ("decoded", "proven"):
             self.decode(backup_id, key=key)
         if state == "proven":

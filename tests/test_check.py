@@ -242,7 +242,7 @@ def test_the_prefect_server_that_is_set_is_asked(
     assert "✔ app: connection" in result.output
 
 
-def test_backups_that_another_key_signed_are_told_as_not_trusted(
+def test_backups_with_gaps_or_that_another_key_signed_are_told_and_do_not_count(
     *,
     run: Callable[..., Result],
     write: Callable[..., None],
@@ -259,15 +259,20 @@ def test_backups_that_another_key_signed_are_told_as_not_trusted(
     well = run()
     assert well.exit_code == 0, well.output
     assert f"✔ app: proof  the newest proven backup, {newest}, is 12 h old" in well.output
+    gapped = keeping.add(id_of(0.4), "decoded", key=key, lacks=("table public.lost",))
+    gaps = run()
+    assert gaps.exit_code == 1
+    assert f"✘ app: backups  {gapped} does not count: its dump lacks table public.lost" in gaps.output
+    assert f"✔ app: recovery point  the newest decoded backup, {newest}, is 12 h old" in gaps.output
     monkeypatch.setenv("NS_CHECK_KEY", "another signing key of more than thirty-two characters")
     result = run()
     assert result.exit_code == 1
     unknown = f"signed with a key that this environment does not know (key id {key.key_id})"
     failed = [line for line in result.output.splitlines() if line.startswith("✘")]
-    assert len(failed) == 2
+    assert len(failed) == 3
     assert all(line.startswith("✘ app: backups  could not verify the manifest") for line in failed)
     assert all(unknown in line and "signing.previous_keys" in line for line in failed)
     # What nobody could verify counts for neither age.
     assert "! app: recovery point  no backup is decoded yet" in result.output
     assert "! app: proof  no backup is proven yet" in result.output
-    assert "mine is not ready: 2 failed" in result.output
+    assert "mine is not ready: 3 failed" in result.output

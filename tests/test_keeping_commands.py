@@ -214,6 +214,27 @@ def test_a_backup_whose_data_is_not_all_there_does_not_count(local: Keeping, dam
     assert f"the newest decoded backup, {old}" in text
 
 
+@pytest.mark.parametrize("state", ["decoded", "proven"])
+def test_a_backup_whose_dump_lacks_an_object_counts_for_neither_age_and_is_told(local: Keeping, state: str):
+    old, gapped = local.add(id_of(0.9), "proven"), local.add(id_of(0.1), state, lacks=("view public.lost",))
+    result = run("catalog", "local")
+    text = " ".join(result.stdout.split())
+    assert f"{state}, gaps" in text
+    assert f"{gapped} does not count: its dump lacks view public.lost" in text
+    assert f"the newest decoded backup, {old}" in text
+    assert f"the newest proven backup, {old}" in text
+    assert result.exit_code == 0, "the older one, which is whole, meets both objectives"
+    [row, older] = document(run("catalog", "local", "--json"))["databases"][0]["backups"]
+    assert (row["missing_objects"], older["missing_objects"]) == (1, 0)
+
+
+def test_an_environment_with_nothing_but_gaps_is_not_well(local: Keeping):
+    local.add(id_of(0.1), "proven", lacks=("view public.lost",))
+    result = run("catalog", "local")
+    assert result.exit_code == 1
+    assert "no backup is decoded yet" in result.stdout
+
+
 def test_a_manifest_that_somebody_removed_is_not_taken_for_an_unfinished_backup(local: Keeping):
     local.add(id_of(0.5), "proven")
     robbed = local.add(id_of(0.1), "decoded")

@@ -21,7 +21,7 @@ from tasks.catalogue import read_catalogue
 from tasks.environments import load_environment
 from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
-from tasks.trust import Examined, Examiner
+from tasks.trust import Examined, Examiner, gap_sentence
 
 # Beside a state in the table; what it stands for is told below, since the table has no room for it in 80 columns.
 PROVEN_BUT = "*"
@@ -48,6 +48,12 @@ class DatabaseView:
             if entry.manifest_removed
         ]
         return [*removed, *(examined.problem for examined in self.examined.values() if examined.problem)]
+
+    @property
+    def gaps(self) -> list[str]:
+        """Which backups lack what their database had, a sentence each. They count for neither age."""
+        told = (gap_sentence(backup_id, examined.gaps) for backup_id, examined in sorted(self.examined.items()))
+        return [sentence for sentence in told if sentence]
 
     @property
     def well(self) -> bool:
@@ -89,7 +95,7 @@ def view_database(environment: Environment, database: str, now: datetime, limit:
     for entry in _newest(catalogue, limit):
         examiner.examine(entry)
     # The two ages are told of backups whose signatures were seen, wherever in the catalogue those are.
-    known = examiner.verified(catalogue)
+    known = examiner.verified(catalogue, without_gaps=True)
     return DatabaseView(
         database=database,
         folder=f"s3://{store.bucket}/{database_folder(environment.prefix, database)}",
@@ -108,6 +114,7 @@ def as_document(view: DatabaseView, now: datetime, limit: int) -> dict[str, Any]
         "folder": view.folder,
         "objectives": [check.model_dump(mode="json") for check in view.objectives],
         "problems": view.problems,
+        "gaps": view.gaps,
         "backups": [_row(entry, view.examined.get(entry.backup_id), now) for entry in _newest(view.catalogue)],
         "verified_newest": limit,
         "incomplete": [entry.backup_id for entry in view.catalogue.incomplete],
@@ -137,7 +144,7 @@ def show(view: DatabaseView, zone: ZoneInfo, now: datetime, limit: int) -> None:
         console.print(Text.assemble(_MARKS[check.state], f" {check.name}: {check.found}"))
         if check.state != "passed" and check.next_step:
             console.print(f"  → {check.next_step}")
-    for problem in view.problems:
+    for problem in (*view.gaps, *view.problems):
         console.print(Text.assemble(("✘", "red"), f" {problem}"))
     console.print()
 
@@ -193,6 +200,7 @@ def _row(entry: CatalogueEntry, examined: Examined | None, now: datetime) -> dic
         "state": entry.state,
         "verified_state": examined.worth if examined and manifest else None,
         "trusted": None if examined is None else not examined.problem,
+        "missing_objects": len(examined.gaps) if examined else None,
         "size_bytes": entry.size_bytes,
         "plain_bytes": manifest.plain_bytes if manifest else None,
         "tables": _tables(examined),
@@ -213,6 +221,8 @@ def _cells(entry: CatalogueEntry, examined: Examined | None, zone: ZoneInfo, now
     trusted = examined is None or not examined.problem
     mark = PROVEN_BUT if _reservation(entry, examined) else ""
     state = Text(f"{entry.state}{mark}", _STATES[entry.state]) if trusted else Text("NOT TRUSTED", "red")
+    if trusted and examined and examined.gaps:
+        state = Text(f"{entry.state}, gaps", "red")
     return (
         entry.backup_id,
         f"{entry.snapshot_time.astimezone(zone):%m-%d %H:%M}",

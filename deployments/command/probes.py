@@ -30,7 +30,7 @@ from tasks.object_store import ObjectStore
 from tasks.preflight_postgres import check_postgres
 from tasks.preflight_store import check_store
 from tasks.secrets import resolve, signing_keys
-from tasks.trust import Examiner
+from tasks.trust import Examiner, gap_sentence
 
 # A dead host is told from a slow one before anything heavier begins.
 REACH_SECONDS = 5.0
@@ -219,10 +219,11 @@ def _objectives_probe(environment: Environment, key: str, bucket: "Future[bool]"
         store = ObjectStore.open(environment)
         # As the catalogue does: an age is told only of a backup whose signatures and data were looked at.
         examiner = Examiner(store, environment, key, signing_keys(environment))
-        verified = examiner.verified(read_catalogue(store, environment, key))
+        verified = examiner.verified(read_catalogue(store, environment, key), without_gaps=True)
         bad = [examined.problem for examined in examiner.examined.values() if examined.problem]
+        gaps = [gap_sentence(backup_id, one.gaps) for backup_id, one in examiner.examined.items() if one.gaps]
         return [
-            *(Check(name=f"{key}: backups", state="failed", found=problem) for problem in bad[:3]),
+            *(Check(name=f"{key}: backups", state="failed", found=problem) for problem in (*bad[:3], *gaps[:3])),
             *check_objectives(
                 environment.name,
                 key,
