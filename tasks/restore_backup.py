@@ -25,23 +25,16 @@ from core.partial_listing import choose_tables
 from core.restore_listing import Choice, Listed, choose_all
 from core.restore_record import Phase, PhaseName, Restored
 from tasks.compressed_stream import Meter, OnBytes
+from tasks.fetch_archive import Fetched, fetch_archive, fetch_globals
 from tasks.object_store import ObjectStore
 from tasks.postgres import Connection, connect, describe, translated
 from tasks.recording import Clock, utc_now
-from tasks.restore_archive import (
-    Fetched,
-    Restoring,
-    analyze,
-    fetch_archive,
-    fetch_globals,
-    restore_fetched,
-    restore_streamed,
-)
 from tasks.restore_database import Created, complete_database, finish_database, make_database
 from tasks.restore_locks import hold_locks
 from tasks.restore_preparation import Prepared, prepare
 from tasks.restore_roles import MadeRoles, make_roles, read_globals, remove_roles
 from tasks.restore_target import drop_database
+from tasks.run_pg_restore import Restoring, analyze, restore_fetched, restore_streamed
 from tasks.spool import free_bytes, spool_folder
 from tasks.stored_stream import Source
 
@@ -64,7 +57,6 @@ class RestoreOrder:
         spool_reserve_bytes: so much of its disk is left free.
         allow_missing_extensions: skip, and name, extensions that the server lacks and all that needs them, rather than refuse.
         analyze: collect the planner's statistics; not before a masking, since they hold values of the rows.
-        host_bin: reserved.
     """
 
     store: ObjectStore
@@ -81,7 +73,6 @@ class RestoreOrder:
     spool_reserve_bytes: int = 1 << 30
     allow_missing_extensions: bool = False
     analyze: bool = True
-    host_bin: Path | None = None
 
 
 class RestoredCopy:

@@ -22,10 +22,10 @@ from tasks.chosen_backup import ChosenBackup
 from tasks.compressed_stream import Meter
 from tasks.drill_history import past_drills
 from tasks.environments import load_environment
+from tasks.fetch_archive import fetch_globals, look_at_archive
 from tasks.object_store import ObjectStore
 from tasks.postgres import Connection, connect, describe, translated
 from tasks.recording import utc_now
-from tasks.restore_archive import fetch_globals, look_at_archive
 from tasks.restore_backup import choose_entries
 from tasks.restore_locks import holder, target_key
 from tasks.restore_preparation import Prepared, examine
