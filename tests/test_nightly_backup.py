@@ -89,6 +89,14 @@ def test_a_bucket_that_does_not_exist_fails_before_the_dump(night: Night) -> Non
     assert "there-is-no-such-bucket" in str(state.message)
 
 
+def test_a_spool_that_is_not_there_fails_before_the_dump(night: Night) -> None:
+    night.settings["databases"]["first"] |= {"jobs": 2, "spool_directory": str(night.folder / "missing")}
+    state = night.run(databases=["first"])
+    assert state.is_failed()
+    assert "first: spool" in str(state.message)
+    assert [step.name for step in night.report.steps] == ["check before"]
+
+
 def test_a_role_that_row_security_hides_rows_from_is_refused_by_name(
     night: Night, fresh_role: Callable[..., tuple[str, str]]
 ) -> None:
