@@ -42,10 +42,13 @@ def backup_facts(manifest: Manifest) -> dict[str, Any]:
 
 
 def backup_findings(manifest: Manifest) -> tuple[Finding, ...]:
-    """Given a manifest, return what an operator must know of it: each object that the dump does not hold is an error, named."""
-    return tuple(
-        Finding(severity="error", text=f"not in the dump although it should be: {missing}")
-        for missing in manifest.coverage.missing
+    """Given a manifest, return what an operator must know of it: each object that the dump does not hold is an error, named; what pg_dump said, a warning."""
+    return (
+        *(
+            Finding(severity="error", text=f"not in the dump although it should be: {missing}")
+            for missing in manifest.coverage.missing
+        ),
+        *(Finding(severity="warning", text=warning) for warning in manifest.warnings),
     )
 
 

@@ -198,6 +198,27 @@ def test_no_secret_is_in_the_report_or_the_manifest(night: Night) -> None:
             assert "a signing key of more" not in body
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_pg_dump_warns_of_is_a_warning_of_the_run(
+    night: Night, fresh_role: Callable[..., tuple[str, str]], jobs: int
+) -> None:
+    dbname = night.names["first"]
+    role, password = fresh_role(night.server)
+    subscription = "CREATE SUBSCRIPTION lost CONNECTION 'dbname=none' PUBLICATION p WITH (connect = false)"
+    night.server.execute(dbname, subscription, f"GRANT pg_read_all_data TO {role}")
+    record = night.server.database(dbname, user=role, password=password, jobs=jobs)
+    night.settings["databases"]["first"] = record.model_dump(exclude_defaults=True)
+    try:
+        state = night.run(databases=["first"])
+    finally:
+        drop = ("ALTER SUBSCRIPTION lost SET (slot_name = NONE)", "DROP SUBSCRIPTION lost")
+        night.server.execute(dbname, *drop)
+    assert state.is_completed(), state.message
+    assert night.report.verdict == "passed with warnings"
+    [dump] = [step for step in night.report.steps if step.name == "dump and digest"]
+    assert "subscriptions not dumped" in dump.findings[0].text
+
+
 def test_a_dump_that_lacks_an_object_is_kept_but_the_run_is_failed_and_nothing_is_pruned(
     night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
