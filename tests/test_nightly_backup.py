@@ -1,10 +1,14 @@
 """The nightly backup as a flow: what a run leaves in the bucket, in its report and in its final state, when all is well and when it is not."""
 
+import json
 import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from core.keys import MANIFEST
 from core.manifest import Coverage
@@ -34,6 +38,40 @@ def test_every_database_is_backed_up_decoded_and_reported(night: Night) -> None:
     facts = next(step.facts for step in report.steps if step.name == "dump and digest" and step.subject == "first")
     assert [(table["table"], table["rows"]) for table in facts["tables"]] == [("public.account", 500)]
     assert facts["tables"][0]["digest"]
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_databases_are_backed_up_side_by_side_within_the_limit(night: Night, parallel: int) -> None:
+    night.settings["backups"] = {"parallel": parallel}
+    assert night.run().is_completed()
+
+    def times(database: str) -> tuple[datetime, datetime]:
+        steps = [step for step in night.report.steps if step.subject == database]
+        return steps[0].started, steps[-1].started + timedelta(milliseconds=steps[-1].duration_ms)
+
+    (first_began, first_ended), (second_began, second_ended) = sorted((times("first"), times("second")))
+    assert first_began < first_ended
+    assert second_began < second_ended
+    assert (second_began < first_ended) == (parallel == 2)
+
+
+def test_progress_evidence_and_the_retentions_plan_are_artifacts_of_the_run(night: Night) -> None:
+    state = night.run(databases=["first"], retention="dry-run")
+    with get_client(sync_client=True) as client:
+        run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+        found = {one.key: one for one in client.read_artifacts(flow_run_filter=run)}
+    assert {key: one.type for key, one in found.items()} == {
+        "backup-first": "progress",
+        "decode-first": "progress",
+        "retention-night-first": "table",
+        "nightly-backup-night": "markdown",
+    }
+    for key in ("backup-first", "decode-first"):
+        assert found[key].data == 100
+        assert "read at" in str(found[key].description)
+    [row] = json.loads(found["retention-night-first"].data)
+    assert (row["decision"], row["why"]) == ("keep", "newest decoded, while none is proven")
+    assert "public.account" in found["nightly-backup-night"].data
 
 
 def test_with_several_jobs_the_dump_is_a_directory_and_decodes_as_well(night: Night) -> None:
