@@ -46,7 +46,7 @@ def backup_facts(manifest: Manifest) -> dict[str, Any]:
 
 def backup_findings(manifest: Manifest) -> tuple[Finding, ...]:
     """Given a manifest, return what an operator must know of it: each object that the dump does not hold is an error, named; tables of which no drill can say that
-    their content came back are a note."""
+    their content came back are a note; what pg_dump said, a warning."""
     compared = compared_tables(manifest.tables)
     reserved = f"{compared.short} by a drill or restore: {compared.reservation}"
     return (
@@ -55,6 +55,7 @@ def backup_findings(manifest: Manifest) -> tuple[Finding, ...]:
             for missing in manifest.coverage.missing
         ),
         *((Finding(severity="note", text=reserved),) if compared.reserved else ()),
+        *(Finding(severity="warning", text=warning) for warning in manifest.warnings),
     )
 
 

@@ -267,6 +267,8 @@ class Manifest(Record):
     not_in_backup: tuple[Omission, ...]
     # None: made before these were recorded.
     objects: ObjectFacts | None = None
+    # What pg_dump and pg_dumpall said on stderr although they succeeded, a line each.
+    warnings: tuple[str, ...] = ()
 
     @property
     def stored_bytes(self) -> int:

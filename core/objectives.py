@@ -38,7 +38,7 @@ def check_objectives(
             "proven",
             timedelta(hours=objectives.proof_age_hours),
             now=now,
-            next_step="Only a restore drill proves a backup",
+            next_step=f"nightshift drill {environment} --database {database}",
             reservations=reservations or {},
         ),
     )

@@ -12,6 +12,8 @@ from core.manifest import Manifest, ObjectFacts, Record
 from core.restore_record import Restored
 from core.restored_comparison import ComparisonFinding, Kind, Severity
 
+_NAMED = 5
+
 
 class InvalidIndex(Record):
     """An index that PostgreSQL does not use. `complete`: a partitioned one with a valid index of every partition attached, so it could be valid."""
@@ -52,6 +54,9 @@ def compare_definitions(manifest: Manifest, restored: Restored, found: Definitio
             "note",
             f"texts of definitions were not compared: another major version prints some of them otherwise{but}",
         )
+    if (missing := manifest.coverage.missing) and whole:
+        named = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
+        add("coverage", "mismatch", f"the dump lacks what the database had: {named}")
     recorded = manifest.coverage.expected - len(manifest.coverage.missing)
     if found.objects != recorded and whole:
         severity: Severity = "mismatch" if same_major or found.objects < recorded else "note"

@@ -19,6 +19,7 @@ from tasks.decode import decode_backup
 from tasks.environments import load_environment
 from tasks.object_store import ObjectStore
 from tasks.preflight_postgres import check_postgres
+from tasks.preflight_spool import check_spool
 from tasks.preflight_store import check_store
 from tasks.progress import Progress, shown_progress
 from tasks.prune import apply_retention
@@ -47,6 +48,7 @@ def check_before(environment_name: str, database: str) -> tuple[Check, ...]:
     store = ObjectStore.open(environment)
     checks = (
         *check_postgres(environment_name, database, environment.databases[database]),
+        *check_spool(database, environment.databases[database]),
         *check_store(environment, store),
     )
     for check in checks:

@@ -21,7 +21,7 @@ from core.errors import PermanentError
 from core.manifest import StoredPart
 from tasks.children import Child
 from tasks.compressed_stream import COMPRESSION_THREADS, CompressedStream, Meter, OnBytes, store_stream
-from tasks.dump_stream import require_success, tool_environment
+from tasks.dump_stream import require_success, tool_environment, warnings_of
 from tasks.head_listing import list_folder
 from tasks.object_store import ObjectStore
 from tasks.spool import TABLE_OF_CONTENTS, finished_files, free_bytes, spool_folder
@@ -37,10 +37,11 @@ THREADS_FROM_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class StreamedDirectory:
-    """What was stored: a record per file for the manifest, by name; and the archive's listing."""
+    """What was stored: a record per file for the manifest, by name; the archive's listing; what pg_dump warned of."""
 
     parts: tuple[StoredPart, ...]
     listing: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -153,7 +154,7 @@ def dump_directory_to_store(
     except BaseException:
         store.remove_folder(f"{backup_folder}{relative}/")
         raise
-    return StreamedDirectory(tuple(part for _, part in sorted(uploads.parts.items())), listing)
+    return StreamedDirectory(tuple(part for _, part in sorted(uploads.parts.items())), listing, warnings_of(child))
 
 
 def _follow(child: Child, folder: Path, spool: Path, uploads: _Uploads, reserve_bytes: int) -> None:

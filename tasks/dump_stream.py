@@ -28,15 +28,17 @@ from tasks.object_store import ObjectStore
 FULL_ENOUGH_BYTES, REFILL_SECONDS = 256 * 1024, 0.002
 # From the end of a program's output to its own end.
 END_SECONDS = 60
+WARNINGS_KEPT = 20
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """What was stored: its record for the manifest; the archive's listing (of a custom-format dump); the text (when it was asked for)."""
+    """What was stored: its record for the manifest; the archive's listing (of a custom-format dump); the text (when it was asked for); what the program warned of."""
 
     part: StoredPart
     listing: str = ""
     text: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def dump_to_store(
@@ -99,7 +101,7 @@ def dump_to_store(
     except BaseException:
         store.remove_folder(f"{backup_folder}{relative}/")
         raise
-    return Streamed(part, "".join(found), text)
+    return Streamed(part, "".join(found), text, warnings_of(child))
 
 
 def fill_from(child: Child, view: memoryview) -> int:
@@ -116,6 +118,13 @@ def require_success(child: Child, on: str) -> None:
     child.wait(END_SECONDS)
     if failure := child.failure():
         raise child_error(child, failure, on)
+
+
+def warnings_of(child: Child) -> tuple[str, ...]:
+    """Given a child that succeeded, return what it said on stderr all the same, a line each: pg_dump leaves things out with a warning and exit code 0."""
+    lines = [line.strip() for line in child.stderr_tail.splitlines() if line.strip()]
+    more = [f"and {len(lines) - WARNINGS_KEPT} more lines"] if len(lines) > WARNINGS_KEPT else []
+    return tuple(lines[:WARNINGS_KEPT] + more)
 
 
 def child_error(child: Child, failure: str, on: str) -> NightshiftError:

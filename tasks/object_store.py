@@ -221,6 +221,10 @@ class ObjectStore:
         try:
             for upload in self.list_uploads(folder):
                 self.abort_upload(upload)
+        except NightshiftError as error:
+            # Whoever may not list uploads may still delete objects.
+            logger.warning("uploads of a failed attempt stay until a later sweep: %s", error)
+        try:
             outcome = self.delete(item.key for item in self.list(folder))
         except NightshiftError as error:
             logger.warning("remains of a failed attempt stay until a later sweep: %s", error)

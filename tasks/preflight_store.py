@@ -90,6 +90,7 @@ def _check_writes(environment: Environment, store: ObjectStore) -> Iterator[Chec
         return
     try:
         yield _check_conditional(store, key)
+        yield from _check_uploads(store, f"{environment.prefix}/")
     finally:
         deletion = store.delete([key])
     refused = next(iter((deletion.failed | deletion.locked).values()), "")
@@ -113,6 +114,14 @@ def _check_conditional(store: ObjectStore, key: str) -> Check:
     except ObjectExistsError:
         return Check(name=name, state="passed", found="a second write to a key is refused")
     except PermanentError as error:
+        if error.attempted == "read":
+            # The second write was refused as it should be; what lies there is then looked at.
+            return Check(
+                name="readable",
+                state="failed",
+                found=f"what was written cannot be read: {error.found}",
+                next_step="Allow s3:GetObject there (and kms:Decrypt): each backup is read back",
+            )
         return Check(
             name=name,
             state="failed",
@@ -120,6 +129,19 @@ def _check_conditional(store: ObjectStore, key: str) -> Check:
             next_step=next_step,
         )
     return Check(name=name, state="failed", found="this S3 service ignores conditional writes", next_step=next_step)
+
+
+def _check_uploads(store: ObjectStore, folder: str) -> Iterator[Check]:
+    """Whether unfinished uploads can be found again: a dump that fails leaves one, and the retention sweeps those of killed runs."""
+    try:
+        store.list_uploads(folder)
+    except PermanentError as error:
+        yield Check(
+            name="unfinished uploads",
+            state="failed",
+            found=f"cannot be listed: {error.found}",
+            next_step="Allow s3:ListBucketMultipartUploads on the bucket and s3:AbortMultipartUpload in it; a failed backup's parts would stay and be paid for",
+        )
 
 
 class _Answer(NamedTuple):

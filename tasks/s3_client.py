@@ -55,7 +55,7 @@ _TEMPORARY_CODES = frozenset(
 )
 _HEAD_CODES = {"301": "PermanentRedirect", "403": "AccessDenied", "404": "NotFound", "412": "PreconditionFailed"}
 _NEXT_STEPS = {
-    "AccessDenied": "Allow it in the IAM or bucket policy, see docs/security.md",
+    "AccessDenied": "Allow it in the IAM or bucket policy, see docs/backup.md (What the credentials must allow)",
     "AuthorizationHeaderMalformed": "Set store.region to the bucket's region",
     "InvalidAccessKeyId": "Check store.access_key_id",
     "NoSuchBucket": "Create the bucket or correct store.bucket",

@@ -63,7 +63,10 @@ def signing_keys(environment: Environment) -> tuple[SigningKey, ...]:
                 key.sign({})  # a public key alone verifies but does not sign: found out now, not after the dump
         except ValueError as error:
             raise ConfigurationError(
-                "load a signing key", f"{where} = {shown_reference(reference)}", str(error)
+                "load a signing key",
+                f"{where} = {shown_reference(reference)}",
+                str(error),
+                "openssl rand -hex 32 makes a key for hmac-sha256, openssl genpkey -algorithm ed25519 one for ed25519",
             ) from None
         keys.append(key)
     return tuple(keys)
@@ -104,7 +107,9 @@ def _from_file(place: str) -> str:
     except OSError as error:
         # Chained where it is a path for sure: the system's error repeats it.
         cause = error if shown_reference(f"file:{place}") == f"file:{place}" else None
-        raise _no_secret("file", place, f"{error.strerror}", "Look at the path and at its owner") from cause
+        # Who started the worker says what ~ is, and it is not always who wrote the file.
+        home = f"; ~ is {Path.home()} for this process" if place.startswith("~/") else ""
+        raise _no_secret("file", place, f"{error.strerror}{home}", "Look at the path and at its owner") from cause
     except UnicodeDecodeError:
         # Not chained: the error holds the file's content.
         raise _no_secret("file", place, "it is not UTF-8 text", "Store the secret as text") from None

@@ -28,19 +28,23 @@ def spool_folder(parent: str | None, *, sweep: bool = True) -> Iterator[Path]:
     folder can be made there.
     """
     try:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).resolve()
+        draft = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent)).resolve()
     except OSError as error:
         raise ConfigurationError(
             "make a spool folder", parent or tempfile.gettempdir(), str(error.strerror), "Correct spool_directory"
         ) from error
+    # It gets its name when it is locked: a lock's file that nobody holds yet would look abandoned to a dump that begins at the same moment.
+    folder = draft.with_name(draft.name.removeprefix("."))
     try:
-        with (folder / LOCK).open("w") as lock:
+        with (draft / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            draft.rename(folder)
             if sweep:
                 _remove_abandoned(folder)
             yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for place in (draft, folder):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _remove_abandoned(own: Path) -> None:

@@ -34,6 +34,7 @@ from tasks.snapshot import HeldSnapshot, hold_snapshot
 
 MIB = 1024**2
 GIB = 1024**3
+_Dumped = tuple[Archive, str, tuple[str, ...]]
 
 _PLAIN_STRINGS = "standard_conforming_strings"
 
@@ -70,6 +71,7 @@ class _Stored:
     archive: Archive
     globals: StoredPart
     coverage: Coverage
+    warnings: tuple[str, ...]
 
 
 def take_backup(
@@ -141,10 +143,10 @@ def _store(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> _Stored:
     inventory, store_archive = attempt.held.inventory, _store_dump if attempt.database.jobs == 1 else _store_directory
     with ThreadPoolExecutor(1, thread_name_prefix="globals") as pool:
         dumped = pool.submit(_store_globals, attempt)
-        archive, listing = store_archive(attempt, _watchful(on_bytes, dumped))
+        archive, listing, warnings = store_archive(attempt, _watchful(on_bytes, dumped))
         globals_ = dumped.result()
     coverage = compare_coverage(inventory.expected, parse_listing(listing), inventory.roles, globals_.text)
-    return _Stored(archive, globals_.part, coverage)
+    return _Stored(archive, globals_.part, coverage, (*warnings, *globals_.warnings))
 
 
 def _store_globals(attempt: _Attempt) -> Streamed:
@@ -172,8 +174,8 @@ def _store_globals(attempt: _Attempt) -> Streamed:
     )
 
 
-def _store_dump(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> tuple[Archive, str]:
-    """Store a dump in pg_dump's custom format as one stream. Return its record and its listing."""
+def _store_dump(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> _Dumped:
+    """Store a dump in pg_dump's custom format as one stream. Return its record, its listing, and what pg_dump warned of."""
     database = attempt.database
     dump = dump_to_store(
         attempt.store,
@@ -193,11 +195,11 @@ def _store_dump(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> tupl
         on_bytes=on_bytes,
         listing_argv=pg_restore_list_command(str(attempt.clients.pg_restore)),
     )
-    return _archive("custom", database, (dump.part,)), dump.listing
+    return _archive("custom", database, (dump.part,)), dump.listing, dump.warnings
 
 
-def _store_directory(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> tuple[Archive, str]:
-    """Store a dump in pg_dump's directory format, made by several jobs, file by file. Return its record and its listing."""
+def _store_directory(attempt: _Attempt, on_bytes: Callable[[int, int], None]) -> _Dumped:
+    """Store a dump in pg_dump's directory format, made by several jobs, file by file. Return its record, its listing, and what pg_dump warned of."""
     database = attempt.database
     dump = dump_directory_to_store(
         attempt.store,
@@ -221,7 +223,7 @@ def _store_directory(attempt: _Attempt, on_bytes: Callable[[int, int], None]) ->
         list_argv=lambda folder: pg_restore_list_command(str(attempt.clients.pg_restore), folder),
         on_bytes=on_bytes,
     )
-    return _archive("directory", database, dump.parts), dump.listing
+    return _archive("directory", database, dump.parts), dump.listing, dump.warnings
 
 
 def _archive(
@@ -262,4 +264,5 @@ def _manifest(
         coverage=stored.coverage,
         not_in_backup=inventory.not_in_backup,
         objects=inventory.objects,
+        warnings=stored.warnings,
     )

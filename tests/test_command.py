@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -357,6 +358,14 @@ def test_a_run_that_nobody_picks_up_is_told_once(capsys: pytest.CaptureFixture[s
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("no worker has picked it up yet") == 1
+
+
+def test_a_run_that_waits_for_another_run_is_not_told_to_lack_a_worker(capsys: pytest.CaptureFixture[str]) -> None:
+    queued = replace(view("SCHEDULED", waited=31), state_name="AwaitingConcurrencySlot")
+    show_run(iter([queued, view("PENDING", waited=40), view("COMPLETED")]))
+    out, err = capsys.readouterr()
+    assert "AwaitingConcurrencySlot" in out
+    assert err == ""
 
 
 def test_on_a_terminal_steps_and_bars_are_drawn(tmp_path: Path) -> None:

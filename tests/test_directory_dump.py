@@ -1,5 +1,6 @@
 """jobs > 1: files uploaded as they are finished, a bounded disk, and nothing left by a failure; decoded without a copy on disk."""
 
+import fcntl
 import itertools
 import os
 import signal
@@ -17,7 +18,7 @@ from core.errors import ConfigurationError, PermanentError, TemporaryError
 from tasks import directory_dump
 from tasks.children import stop_all_children
 from tasks.object_store import ObjectStore
-from tasks.spool import LOCK, PREFIX, finished_files, spool_folder
+from tasks.spool import LOCK, PREFIX, _remove_abandoned, finished_files, spool_folder
 from tests.directory_dumps import MIB, decode, dump_directory, manifest_of
 from tests.fix_object_store import FaultProxy
 from tests.fix_postgres import PostgresServer
@@ -170,6 +171,22 @@ def test_a_spool_folder_that_is_not_there_is_a_configuration_error(
 ) -> None:
     with pytest.raises(ConfigurationError, match="spool_directory"):
         dump_directory(small_sample, store, tmp_path / "missing")
+
+
+def test_a_spool_that_is_being_made_is_not_taken_for_an_abandoned_one(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def with_another_dump_beginning_just_now(lock: Any, how: int) -> None:
+        monkeypatch.setattr("tasks.spool.fcntl.flock", flock)
+        _remove_abandoned(spool / f"{PREFIX}another")
+        flock(lock, how)
+
+    monkeypatch.setattr("tasks.spool.fcntl.flock", with_another_dump_beginning_just_now)
+    with spool_folder(str(spool)) as folder:
+        assert folder.is_dir()
+    assert list(spool.iterdir()) == []
 
 
 def test_a_spool_of_a_killed_process_is_removed_by_the_next(spool: Path) -> None:

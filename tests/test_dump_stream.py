@@ -126,6 +126,14 @@ def test_no_output_is_a_stream_too(store: ObjectStore) -> None:
     assert plain_of(store, part) == b""
 
 
+def test_what_a_program_that_succeeds_says_on_stderr_is_kept_as_warnings(store: ObjectStore) -> None:
+    text = "import sys\nprint('data')\nprint('pg_dump: warning: left out', 'detail', sep='\\n', file=sys.stderr)"
+    assert store_output(store, *python(text)).warnings == ("pg_dump: warning: left out", "detail")
+    many = store_output(store, *python("import sys\nfor n in range(25): print(n, file=sys.stderr)")).warnings
+    assert (len(many), many[0], many[-1]) == (21, "0", "and 5 more lines")
+    assert store_output(store, "/bin/true").warnings == ()
+
+
 # --- failures
 
 

@@ -1,10 +1,14 @@
 """The nightly backup as a flow: what a run leaves in the bucket, in its report and in its final state, when all is well and when it is not."""
 
+import json
 import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from core.keys import MANIFEST
 from core.manifest import Coverage
@@ -34,6 +38,40 @@ def test_every_database_is_backed_up_decoded_and_reported(night: Night) -> None:
     facts = next(step.facts for step in report.steps if step.name == "dump and digest" and step.subject == "first")
     assert [(table["table"], table["rows"]) for table in facts["tables"]] == [("public.account", 500)]
     assert facts["tables"][0]["digest"]
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_databases_are_backed_up_side_by_side_within_the_limit(night: Night, parallel: int) -> None:
+    night.settings["backups"] = {"parallel": parallel}
+    assert night.run().is_completed()
+
+    def times(database: str) -> tuple[datetime, datetime]:
+        steps = [step for step in night.report.steps if step.subject == database]
+        return steps[0].started, steps[-1].started + timedelta(milliseconds=steps[-1].duration_ms)
+
+    (first_began, first_ended), (second_began, second_ended) = sorted((times("first"), times("second")))
+    assert first_began < first_ended
+    assert second_began < second_ended
+    assert (second_began < first_ended) == (parallel == 2)
+
+
+def test_progress_evidence_and_the_retentions_plan_are_artifacts_of_the_run(night: Night) -> None:
+    state = night.run(databases=["first"], retention="dry-run")
+    with get_client(sync_client=True) as client:
+        run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+        found = {one.key: one for one in client.read_artifacts(flow_run_filter=run)}
+    assert {key: one.type for key, one in found.items()} == {
+        "backup-first": "progress",
+        "decode-first": "progress",
+        "retention-night-first": "table",
+        "nightly-backup-night": "markdown",
+    }
+    for key in ("backup-first", "decode-first"):
+        assert found[key].data == 100
+        assert "read at" in str(found[key].description)
+    [row] = json.loads(found["retention-night-first"].data)
+    assert (row["decision"], row["why"]) == ("keep", "newest decoded, while none is proven")
+    assert "public.account" in found["nightly-backup-night"].data
 
 
 def test_with_several_jobs_the_dump_is_a_directory_and_decodes_as_well(night: Night) -> None:
@@ -87,6 +125,14 @@ def test_a_bucket_that_does_not_exist_fails_before_the_dump(night: Night) -> Non
     state = night.run(databases=["first"])
     assert state.is_failed()
     assert "there-is-no-such-bucket" in str(state.message)
+
+
+def test_a_spool_that_is_not_there_fails_before_the_dump(night: Night) -> None:
+    night.settings["databases"]["first"] |= {"jobs": 2, "spool_directory": str(night.folder / "missing")}
+    state = night.run(databases=["first"])
+    assert state.is_failed()
+    assert "first: spool" in str(state.message)
+    assert [step.name for step in night.report.steps] == ["check before"]
 
 
 def test_a_role_that_row_security_hides_rows_from_is_refused_by_name(
@@ -188,6 +234,27 @@ def test_no_secret_is_in_the_report_or_the_manifest(night: Night) -> None:
             body = night.s3.client.get_object(Bucket=night.bucket, Key=key)["Body"].read().decode()
             assert night.server.password not in body
             assert "a signing key of more" not in body
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_pg_dump_warns_of_is_a_warning_of_the_run(
+    night: Night, fresh_role: Callable[..., tuple[str, str]], jobs: int
+) -> None:
+    dbname = night.names["first"]
+    role, password = fresh_role(night.server)
+    subscription = "CREATE SUBSCRIPTION lost CONNECTION 'dbname=none' PUBLICATION p WITH (connect = false)"
+    night.server.execute(dbname, subscription, f"GRANT pg_read_all_data TO {role}")
+    record = night.server.database(dbname, user=role, password=password, jobs=jobs)
+    night.settings["databases"]["first"] = record.model_dump(exclude_defaults=True)
+    try:
+        state = night.run(databases=["first"])
+    finally:
+        drop = ("ALTER SUBSCRIPTION lost SET (slot_name = NONE)", "DROP SUBSCRIPTION lost")
+        night.server.execute(dbname, *drop)
+    assert state.is_completed(), state.message
+    assert night.report.verdict == "passed with warnings"
+    [dump] = [step for step in night.report.steps if step.name == "dump and digest"]
+    assert "subscriptions not dumped" in dump.findings[0].text
 
 
 def test_a_dump_that_lacks_an_object_is_kept_but_the_run_is_failed_and_nothing_is_pruned(

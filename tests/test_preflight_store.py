@@ -118,6 +118,22 @@ def test_a_probe_that_cannot_be_deleted_fails_since_retention_could_not_either(f
     assert "s3:DeleteObject" in checks["writable"].next_step
 
 
+def test_uploads_that_cannot_be_listed_fail_before_a_dump_leaves_one(faulty: Keeping, s3_faults: FaultProxy):
+    s3_faults.refuse("GET", "uploads", status=403, body=denied("ListBucketMultipartUploads"))
+    checks = look(faulty)
+    assert checks["unfinished uploads"].state == "failed"
+    assert "s3:ListBucketMultipartUploads" in checks["unfinished uploads"].next_step
+    assert faulty.keys_in_bucket() == set()
+
+
+def test_a_bucket_that_may_be_written_and_not_read_is_told_with_the_permission(faulty: Keeping, s3_faults: FaultProxy):
+    s3_faults.refuse("GET", "nightshift-probe", status=403, body=denied("GetObject"))
+    checks = look(faulty)
+    assert checks["readable"].state == "failed"
+    assert "s3:GetObject" in checks["readable"].next_step
+    assert "conditional writes" not in checks
+
+
 def test_a_service_that_ignores_conditional_writes_is_refused(faulty: Keeping, s3_faults: FaultProxy):
     s3_faults.refuse("PUT", "nightshift-probe", after=1, status=200)
     checks = look(faulty)

@@ -219,6 +219,14 @@ def test_definitions_must_be_the_same_on_the_same_major() -> None:
     assert severities(compare_definitions(a_manifest(), RESTORED, definitions(objects=9))) == ["mismatch"]
 
 
+def test_a_dump_with_gaps_is_never_proven_though_the_copy_has_all_that_the_dump_had() -> None:
+    manifest = a_manifest()
+    gap = manifest.coverage.model_copy(update={"missing": ("FUNCTION public.total()",)})
+    found = compare_definitions(manifest.model_copy(update={"coverage": gap}), RESTORED, definitions(objects=9))
+    assert severities(found) == ["mismatch"]
+    assert found[0].text == "the dump lacks what the database had: FUNCTION public.total()"
+
+
 def test_another_major_may_print_definitions_otherwise_but_loses_none() -> None:
     older = a_manifest(150004)
     assert severities(compare_definitions(older, RESTORED, definitions(fingerprint="f" * 64))) == ["note"]

@@ -128,6 +128,8 @@ def test_a_file_below_the_home_folder_is_found(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "key").write_text("in the home folder")
     (tmp_path / "key").chmod(0o600)
     assert value_of("file:~/key") == "in the home folder"
+    with pytest.raises(ConfigurationError, match=f"No such file or directory; ~ is {tmp_path} for this process"):
+        resolve("file:~/other-key")
 
 
 # --- signing keys
@@ -170,6 +172,7 @@ def test_a_signing_key_that_does_not_do_is_named_and_not_told(monkeypatch: pytes
         with pytest.raises(ConfigurationError, match=found) as caught:
             signing_keys(environment)
         assert "too-short" not in str(caught.value)
+        assert "openssl" in caught.value.next_step
     assert len(signing_keys(environment_with_keys("ed25519", "env:NS_TEST_PRIVATE", "env:NS_TEST_PUBLIC"))) == 2
 
 

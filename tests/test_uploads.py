@@ -126,6 +126,15 @@ def test_an_abort_that_fails_does_not_hide_why_the_upload_failed(
     assert nothing_left(faulty_store)
 
 
+def test_objects_of_a_failed_attempt_go_though_its_uploads_cannot_be_listed(
+    faulty_store: ObjectStore, s3_faults: FaultProxy
+) -> None:
+    faulty_store.upload("dir/dump", io.BytesIO(b"short"))
+    s3_faults.refuse("GET", "uploads", status=403, times=9)
+    faulty_store.remove_folder("dir/")
+    assert list(faulty_store.list("dir/")) == []
+
+
 def test_no_thread_outlives_an_upload(store: ObjectStore) -> None:
     store.upload("dump", io.BytesIO(bytes(BIG)))
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("upload")]

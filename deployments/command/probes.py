@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import urlsplit
 
 from botocore.utils import get_environ_proxies
@@ -28,6 +29,7 @@ from tasks.catalogue import read_catalogue
 from tasks.clients import installed_clients
 from tasks.object_store import ObjectStore
 from tasks.preflight_postgres import check_postgres
+from tasks.preflight_spool import check_spool
 from tasks.preflight_store import check_store
 from tasks.secrets import resolve, signing_keys
 from tasks.trust import Examiner, gap_sentence
@@ -59,6 +61,7 @@ def probes_of(environment: Environment) -> list[Probe]:
     probes.append(Probe("client programs", _look_at_clients))
     for key, database in environment.databases.items():
         probes.append(_database_probe(environment, key, database))
+        probes.append(Probe(f"{key}: spool", partial(check_spool, key, database)))
     probes.append(Probe(SERVER_CHECK, lambda: _look_at_server(environment.name)))
     return probes + [_objectives_probe(environment, key, bucket) for key in environment.databases]
 

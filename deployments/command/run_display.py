@@ -39,7 +39,7 @@ def _screen(view: RunView, spinner: Spinner) -> RenderableType:
     else:
         spinner.update(text=Text(f" {head}", "bold"))
         lines = [spinner]
-    if view.waited_seconds > _PATIENCE_SECONDS:
+    if _nobody_comes(view):
         lines.append(Text(f"  {_NOBODY}", "yellow"))
     hidden = max(0, len(view.steps) - _STEPS_SHOWN)
     if hidden:
@@ -48,6 +48,12 @@ def _screen(view: RunView, spinner: Spinner) -> RenderableType:
     if view.progress:
         lines.append(_bars(view))
     return Group(*lines)
+
+
+def _nobody_comes(view: RunView) -> bool:
+    """Whether a run waits for a worker in vain, rather than for the run before it or for its own process to start."""
+    waits = view.state_type == "SCHEDULED" and view.state_name != "AwaitingConcurrencySlot"
+    return waits and view.waited_seconds > _PATIENCE_SECONDS
 
 
 def _step_line(step: StepView) -> Text:
@@ -85,7 +91,7 @@ def _in_lines(views: Iterator[RunView], *, quiet: bool) -> RunView:
         for step in view.steps:
             if step.state in {"passed", "failed"}:
                 say(f"step {step.name}", step.state, f"  {_MARKS[step.state][0]} {step.name}  {step.seconds:.1f} s")
-        if view.waited_seconds > _PATIENCE_SECONDS and not hinted:
+        if _nobody_comes(view) and not hinted:
             hinted = True
             error_console.print(_NOBODY)
         if view.finished or view.waits:
