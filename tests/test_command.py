@@ -180,6 +180,23 @@ def alone(tmp_path: Path) -> dict[str, str]:
     return {"NIGHTSHIFT_DATA": str(tmp_path / "data"), "PREFECT_HOME": str(tmp_path / "prefect")}
 
 
+def test_the_environment_of_the_local_platform_without_one_says_how_to_start_it(tmp_path: Path) -> None:
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("NIGHTSHIFT_")}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.argv[1:] = ['catalog', 'local']; from deployments.command.main import main; main()",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**variables, "NIGHTSHIFT_DATA": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "No platform runs on this machine: start one in another terminal, make up" in done.stderr
+
+
 def ended(process: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int, str, str]:
     """Wait for a command; its exit code, output and errors."""
     out, err = process.communicate(timeout=seconds)

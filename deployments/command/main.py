@@ -12,11 +12,13 @@ from typing import Any
 
 import typer
 
-from core.errors import NightshiftError
+from core.errors import ConfigurationError, NightshiftError
 from deployments.command.terminal import EXIT_INTERRUPTED, fail, tell_error
 from deployments.local.data_folder import data_root
-from deployments.local.running import adopt_local_variables
+from deployments.local.running import adopt_local_variables, find_running
 
+# The environment `local` is the platform of `make up`, which sets these variables.
+_NO_PLATFORM = "No platform runs on this machine: start one in another terminal, make up"
 TRY_IT, SET_UP, EVERY_DAY, PROVE = "Try it", "Set up", "Every day", "Prove"
 
 
@@ -62,6 +64,8 @@ def main() -> None:
     try:
         build_app(sys.argv[1:])()
     except NightshiftError as error:
+        if "NIGHTSHIFT_LOCAL_" in error.found + error.on and find_running() is None:
+            fail(ConfigurationError(error.attempted, error.on, error.found, _NO_PLATFORM))
         fail(error)
     except KeyboardInterrupt:
         tell_error("ended by Ctrl-C")
