@@ -22,6 +22,7 @@ from core.section import NAME_PATTERN
 from core.swap_plan import before_name
 from core.units import human_duration
 from flows.approval import ATTEMPTS, ask, ask_for_approval, remember
+from flows.unfinished_swap import open_what_was_left
 from tasks.children import children_of_this_run
 from tasks.recording import Record, RunRecord, outcome_sentence, utc_now
 from tasks.report_steps import begin_run, end_run, write_report
@@ -208,6 +209,7 @@ def swap_when_approved(
     asked, record, made = Record(request.database), Record(request.database), ""
     try:
         with asked.step("approve") as notes:
+            open_what_was_left(run, waiting, live, inputs)
             plan = check_swap(waiting, live)
             if is_swapped(plan, waiting):
                 return tell_of_the_swap(run, request, waiting, plan.live, inputs)

@@ -12,6 +12,7 @@ from core.errors import ConfigurationError, NightshiftError
 from core.section import NAME_PATTERN
 from core.units import human_duration
 from flows.approval import ask_for_approval
+from flows.unfinished_swap import open_what_was_left
 from tasks.recording import Record, utc_now
 from tasks.report_steps import begin_run, end_run, write_report
 from tasks.restore_records import find_record
@@ -39,9 +40,10 @@ def undo_swap(environment: EnvironmentName, restore_id: Annotated[str, Field(pat
         )
     live = run.environment.databases[found.database].name
     asked, record = Record(found.database), Record(found.database)
-    inputs = {"restore_id": restore_id}
+    inputs: dict[str, object] = {"restore_id": restore_id}
     try:
         with asked.step("approve") as notes:
+            open_what_was_left(run, found, live, inputs)
             plan = check_swap_back(found, live)
             text = undo_text(plan, found.restored.server, found.swapped_at, utc_now())
             approval = ask_for_approval("approve-undo", text, live, hours=run.environment.restore.approval_hours)

@@ -14,7 +14,7 @@ from core.errors import ConfigurationError, NightshiftError, PermanentError, Tem
 from core.manifest import Manifest
 from core.restore_record import WaitingCopy
 from core.restored_comparison import Verification
-from core.swap_plan import Session, SwapOutcome, SwapPlan, before_name
+from core.swap_plan import Session, SwapOutcome, SwapPlan, before_name, read_marker
 from tasks.catalogue import read_manifest
 from tasks.copy_seal import sealed, unseal_left, unseal_or_tell
 from tasks.database_properties import UNKNOWN, read_properties
@@ -28,7 +28,8 @@ from tasks.restore_target import identity_of, login_of
 from tasks.retrying import step
 from tasks.secrets import signing_keys
 from tasks.swap import plan_swap, plan_undo, preview_swap, recover_swap, swap_databases, undo_swap
-from tasks.swap_session import open_session
+from tasks.swap_facts import read_database_facts
+from tasks.swap_session import described, open_session
 from tasks.swap_transactions import require_sealed
 from tasks.verify_restored import verify_restored
 
@@ -82,6 +83,27 @@ def require_unchanged(verification: Verification, name: str) -> None:
         raise PermanentError(
             "swap", name, text, "It was kept, and nothing was swapped. Grant what is missing and press Retry"
         )
+
+
+@step("look whether a swap that was killed left {live} closed")
+def open_left(record: WaitingCopy, live: str) -> str:
+    """Open the live database, and the copy, where a process that was killed between closing and renaming left them closed. Return what was found; "" when none did.
+
+    Raise PermanentError when a swap is going on.
+    """
+    login = _maintenance(load_environment(record.environment), record)
+    with (
+        closing(open_session(login, live)) as connection,
+        translated("look whether the live database is open", described(login, live)),
+    ):
+        facts = read_database_facts(connection, live)
+    # Only then the turn to swap is taken: a run that asks for an approval need not wait for one that compares its copy.
+    if isinstance(facts, str) or read_marker(facts.comment, facts.oid) is None:
+        return ""
+    recovered = recover_swap(login, live)
+    if recovered.reopened:
+        get_run_logger().warning("%s", recovered.found)
+    return recovered.found if recovered.reopened else ""
 
 
 @step("look whether {record.restored.name} can take the place of {live}")
