@@ -111,6 +111,14 @@ class SwapPlan(Record):
     recorded: DatabaseProperties | None = None
     sealed: SealedCopy | None = None
 
+    @property
+    def identities(self) -> dict[str, str]:
+        """Which databases it is about, whatever they are called: what an approval holds for."""
+        return {
+            "the live database": f"{self.system_identifier}/{self.live_oid}",
+            "the one that takes its place": f"{self.system_identifier}/{self.copy_oid}",
+        }
+
     def unaccepted(self, accepted: Collection[str] = ()) -> tuple[PropertyDifference, ...]:
         """Given the topics that were accepted, return the differences that still stop the swap."""
         return tuple(

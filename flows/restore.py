@@ -215,7 +215,9 @@ def swap_when_approved(
                 return tell_of_the_swap(run, request, waiting, plan.live, inputs)
             choices = offered_backups(request.environment, request.database)
             text = swap_text(plan, waiting.restored.backup_id, waiting.restored.server, choices, utc_now())
-            approval = ask_for_approval("approve-swap", text, live, hours=run.environment.restore.approval_hours)
+            approval = ask_for_approval(
+                "approve-swap", text, live, plan.identities, hours=run.environment.restore.approval_hours
+            )
             notes.add(facts={"approver": approval.approver, "reason": approval.reason, "typed": approval.database_name})
         asked.finish(f"approved by {approval.approver}")
         # Who approved what stands in the evidence before anything is changed.

@@ -223,7 +223,7 @@ def test_a_swap_that_ended_before_it_was_recorded_is_told_of_by_a_retry_and_can_
         # Once more there is nothing to undo, and nobody is asked.
         again = undo_swap("night", order.restore_id, return_state=True)
         assert again.is_failed()
-        assert "is not the copy that this restore made" in str(again.message)
+        assert "it was undone already: the copy that this restore made is called" in str(again.message)
         assert len(shown) == 2
     finally:
         drop(night, *(name for name in databases(night) if "_undone_" in name or "_before_" in name))
@@ -263,7 +263,7 @@ def test_a_copy_that_was_written_to_before_its_approval_is_not_swapped_in(
     night.run(databases=["first"])
     live = night.names["first"]
 
-    def approve_after_a_write(_question: str, _text: str, _live: str, *, hours: int) -> Any:
+    def approve_after_a_write(_question: str, _text: str, _live: str, _about: object, *, hours: int) -> Any:
         change(night, "copy_of_first", "UPDATE account SET balance = 0 WHERE id = 1")
         return SimpleNamespace(database_name=live, approver="on call", reason="none")
 
