@@ -105,8 +105,11 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
         masking=masking,
         allow_missing_extensions=allow_missing_extensions,
     )
-    refuse_swap_of_less(request, swap_live=swap_live)
-    live = run.environment.databases[database].name
+    source, copied = run.environment.databases[database], run.environment.servers[request.server]
+    live = source.name
+    # On another server a masked copy may be called like the live database: no application of the live one goes there.
+    is_live_name = (request.target, copied.host, copied.port) == (live, source.host, source.port)
+    refuse_swap_of_less(request, swap_live=swap_live, is_live_name=is_live_name)
 
     with children_of_this_run():
         waiting = find_record(environment, request.restore_id)
@@ -130,14 +133,14 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
     return Completed(message=what_there_is(waiting, live))
 
 
-def refuse_swap_of_less(request: RestoreRequest, *, swap_live: bool) -> None:
-    """Raise before anything is done when what was asked for can never take the live database's place."""
-    if swap_live and (request.masking or request.tables or request.allow_missing_extensions):
+def refuse_swap_of_less(request: RestoreRequest, *, swap_live: bool, is_live_name: bool) -> None:
+    """Raise before anything is done when what was asked for can never take the live database's place: by a swap, or under its name where that is free."""
+    if (swap_live or is_live_name) and (request.masking or request.tables or request.allow_missing_extensions):
         raise ConfigurationError(
-            "restore and swap",
+            "restore and let it take the live database's place",
             request.database,
             "a masked or partial copy, or one without its extensions, never takes a live database's place",
-            "Leave out masking, tables and allow_missing_extensions, or swap_live",
+            "Leave out masking, tables and allow_missing_extensions; or swap_live, and name another target than the live database",
         )
 
 

@@ -126,7 +126,9 @@ def check_swap(record: WaitingCopy, live: str) -> SwapPlan:
         *_another_server(environment, record.database, record.restored.server),
     ]
     if reasons and not is_swapped(plan, record):
-        next_step = "Nothing was swapped, the live database serves as before. Mend this and press Retry, or start the restore again"
+        next_step = (
+            "Nothing was swapped, and this run changed nothing. Mend this and press Retry, or start the restore again"
+        )
         raise PermanentError("swap the databases", f"{live} and {record.restored.name}", "; ".join(reasons), next_step)
     return plan
 

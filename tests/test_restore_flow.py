@@ -132,6 +132,33 @@ def test_a_masked_copy_is_never_swapped_in(night: Night) -> None:
     assert "never takes a live database's place" in str(state.message)
 
 
+@pytest.mark.parametrize(
+    "more", [{"masking": "mask.sql"}, {"tables": ["public.account"]}, {"allow_missing_extensions": True}]
+)
+def test_what_is_less_than_the_backup_never_gets_the_live_name_though_the_live_database_is_gone(
+    night: Night, more: dict[str, Any]
+) -> None:
+    night.run(databases=["first"])
+    live = night.names["first"]
+    night.server.execute("postgres", f"DROP DATABASE {live}")
+    if "masking" in more:
+        (night.folder / "mask.sql").write_text("SELECT 1;")
+        more = {"masking": str(night.folder / "mask.sql")}
+    state = night.restore(backup="newest-decoded", target=live, **more)
+    assert state.is_failed()
+    assert "never takes a live database's place" in str(state.message)
+    assert live not in databases(night)
+
+
+def test_a_live_database_that_is_gone_is_restored_under_its_own_name(night: Night) -> None:
+    night.run(databases=["first"])
+    live = night.names["first"]
+    night.server.execute("postgres", f"DROP DATABASE {live}")
+    state = night.restore(backup="newest-decoded", target=live)
+    assert state.is_completed(), state.message
+    assert rows(night, live)[0] == 500
+
+
 def test_after_an_approval_the_copy_takes_the_live_name_and_the_way_back_works(
     night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
