@@ -111,6 +111,14 @@ class SwapPlan(Record):
     recorded: DatabaseProperties | None = None
     sealed: SealedCopy | None = None
 
+    @property
+    def identities(self) -> dict[str, str]:
+        """Which databases it is about, whatever they are called: what an approval holds for."""
+        return {
+            "the live database": f"{self.system_identifier}/{self.live_oid}",
+            "the one that takes its place": f"{self.system_identifier}/{self.copy_oid}",
+        }
+
     def unaccepted(self, accepted: Collection[str] = ()) -> tuple[PropertyDifference, ...]:
         """Given the topics that were accepted, return the differences that still stop the swap."""
         return tuple(
@@ -261,7 +269,7 @@ def _database_refusals(server: ServerFacts, database: DatabaseFacts) -> Iterator
     if marker := read_marker(database.comment, database.oid):
         yield (
             f"a swap of {name} with {marker.copied}, begun {marker.begun:%Y-%m-%d %H:%M:%S} UTC, was not finished and {name} refuses connections:"
-            " recover it first"
+            f" Retry of the run that was killed, a restore with the swap, or undo-swap opens it; or, in psql on another database: {marker.way_back}"
         )
     elif not database.allow_connections and (seal := read_seal(database.comment, database.oid)):
         yield f"{name} is closed while the restore {seal.restore_id} compares it for a swap; if that was killed, its Retry opens it, or: {seal.way_back}"

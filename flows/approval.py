@@ -45,12 +45,16 @@ def ask(form: type[Form], question: str, text: str, *, hours: int) -> Form:
     return suspend_flow_run(wait_for_input=shown, key=_key(question), timeout=hours * 3600)
 
 
-def ask_for_approval(question: str, text: str, live: str, *, hours: int) -> Approval:
-    """Ask until the live database's name was typed. Raise ConfigurationError when it was another one three times."""
+def ask_for_approval(question: str, text: str, live: str, about: Mapping[str, str], *, hours: int) -> Approval:
+    """Ask until the live database's name was typed. Raise ConfigurationError when it was another one three times.
+
+    `about`: which databases the text speaks of. An answer given while these were others approves nothing: names stay, and another swap may have come between.
+    """
     wrong = ""
     for attempt in range(1, ATTEMPTS + 1):
+        shown = remember(f"{question}-{attempt}", about)
         answer = ask(Approval, f"{question}-{attempt}", wrong + text, hours=hours)
-        if not (found := what_is_wrong(answer, live)):
+        if not (found := what_is_wrong(answer, live) or what_is_other(shown, about)):
             return answer
         wrong = f"**Nothing was done: {escape_markdown(found)}. Please read again and fill in the form anew.**\n\n"
     raise ConfigurationError(
@@ -63,6 +67,12 @@ def what_is_wrong(answer: Approval, live: str) -> str:
     if answer.database_name.strip() != live:
         return f"“{answer.database_name.strip()[:63]}” was typed, and the live database is “{live}”"
     return "" if answer.approver.strip() and answer.reason.strip() else "a field was left empty"
+
+
+def what_is_other(shown: Mapping[str, str], about: Mapping[str, str]) -> str:
+    """Given which databases a form was about, and which they are now, say why its answer holds no more; "" when it does."""
+    others = [what for what, identity in about.items() if shown.get(what) != identity]
+    return f"since you were asked, {' and '.join(others)} became another one, which has the same name" if others else ""
 
 
 def remember(question: str, found: Mapping[str, str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from core.section import NAME_PATTERN
 from core.swap_plan import before_name
 from core.units import human_duration
 from flows.approval import ATTEMPTS, ask, ask_for_approval, remember
+from flows.unfinished_swap import open_what_was_left
 from tasks.children import children_of_this_run
 from tasks.recording import Record, RunRecord, outcome_sentence, utc_now
 from tasks.report_steps import begin_run, end_run, write_report
@@ -104,8 +105,11 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
         masking=masking,
         allow_missing_extensions=allow_missing_extensions,
     )
-    refuse_swap_of_less(request, swap_live=swap_live)
-    live = run.environment.databases[database].name
+    source, copied = run.environment.databases[database], run.environment.servers[request.server]
+    live = source.name
+    # On another server a masked copy may be called like the live database: no application of the live one goes there.
+    is_live_name = (request.target, copied.host, copied.port) == (live, source.host, source.port)
+    refuse_swap_of_less(request, swap_live=swap_live, is_live_name=is_live_name)
 
     with children_of_this_run():
         waiting = find_record(environment, request.restore_id)
@@ -129,14 +133,14 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
     return Completed(message=what_there_is(waiting, live))
 
 
-def refuse_swap_of_less(request: RestoreRequest, *, swap_live: bool) -> None:
-    """Raise before anything is done when what was asked for can never take the live database's place."""
-    if swap_live and (request.masking or request.tables or request.allow_missing_extensions):
+def refuse_swap_of_less(request: RestoreRequest, *, swap_live: bool, is_live_name: bool) -> None:
+    """Raise before anything is done when what was asked for can never take the live database's place: by a swap, or under its name where that is free."""
+    if (swap_live or is_live_name) and (request.masking or request.tables or request.allow_missing_extensions):
         raise ConfigurationError(
-            "restore and swap",
+            "restore and let it take the live database's place",
             request.database,
             "a masked or partial copy, or one without its extensions, never takes a live database's place",
-            "Leave out masking, tables and allow_missing_extensions, or swap_live",
+            "Leave out masking, tables and allow_missing_extensions; or swap_live, and name another target than the live database",
         )
 
 
@@ -208,12 +212,15 @@ def swap_when_approved(
     asked, record, made = Record(request.database), Record(request.database), ""
     try:
         with asked.step("approve") as notes:
+            open_what_was_left(run, waiting, live, inputs)
             plan = check_swap(waiting, live)
             if is_swapped(plan, waiting):
                 return tell_of_the_swap(run, request, waiting, plan.live, inputs)
             choices = offered_backups(request.environment, request.database)
             text = swap_text(plan, waiting.restored.backup_id, waiting.restored.server, choices, utc_now())
-            approval = ask_for_approval("approve-swap", text, live, hours=run.environment.restore.approval_hours)
+            approval = ask_for_approval(
+                "approve-swap", text, live, plan.identities, hours=run.environment.restore.approval_hours
+            )
             notes.add(facts={"approver": approval.approver, "reason": approval.reason, "typed": approval.database_name})
         asked.finish(f"approved by {approval.approver}")
         # Who approved what stands in the evidence before anything is changed.

@@ -12,10 +12,12 @@ from core.errors import ConfigurationError, NightshiftError
 from core.section import NAME_PATTERN
 from core.units import human_duration
 from flows.approval import ask_for_approval
+from flows.unfinished_swap import open_what_was_left
 from tasks.recording import Record, utc_now
 from tasks.report_steps import begin_run, end_run, write_report
 from tasks.restore_records import find_record
-from tasks.swap_steps import check_swap_back, swap_back, swap_facts
+from tasks.swap_steps import swap_facts
+from tasks.undo_steps import check_swap_back, swap_back
 
 EnvironmentName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -39,12 +41,15 @@ def undo_swap(environment: EnvironmentName, restore_id: Annotated[str, Field(pat
         )
     live = run.environment.databases[found.database].name
     asked, record = Record(found.database), Record(found.database)
-    inputs = {"restore_id": restore_id}
+    inputs: dict[str, object] = {"restore_id": restore_id}
     try:
         with asked.step("approve") as notes:
+            open_what_was_left(run, found, live, inputs)
             plan = check_swap_back(found, live)
-            text = undo_text(plan, found.restored.server, found.swapped_at, utc_now())
-            approval = ask_for_approval("approve-undo", text, live, hours=run.environment.restore.approval_hours)
+            text = undo_text(plan, found.restored.server, found.swapped_at if found.old_oid else None, utc_now())
+            approval = ask_for_approval(
+                "approve-undo", text, live, plan.identities, hours=run.environment.restore.approval_hours
+            )
             notes.add(facts={"approver": approval.approver, "reason": approval.reason, "typed": approval.database_name})
         asked.finish(f"approved by {approval.approver}")
         # Who approved what stands in the evidence before anything is changed.

@@ -110,17 +110,27 @@ def find_backup(
 
 
 def find_backup_to_drill(
-    store: ObjectStore, environment: Environment, database: str, keys: Sequence[SigningKey]
+    store: ObjectStore, environment: Environment, database: str, keys: Sequence[SigningKey], *, from_copy: bool = False
 ) -> tuple[ChosenBackup, Manifest]:
-    """Return the newest decoded backup that no drill has proven, else the newest one. Raise PermanentError when none is decoded."""
+    """Return the newest decoded backup that no drill has proven, else the newest one. Raise PermanentError when none is decoded.
+
+    `from_copy`: the store is the bucket's copy, which another backup would not fill.
+    """
     chooser, now = _Chooser(store, environment, database, keys), utc_now()
     while (entry := choose_for_drill(chooser.catalogue)) is not None:
         if (found := chooser.examined(entry)) is not None:
             return chooser.told(found[0], now), found[1]
     problems = "; ".join(chooser.problems)
+    if from_copy:
+        where, next_step = (
+            f"in the bucket's copy, {store.bucket}",
+            "See whether the bucket is replicated to it, and since when",
+        )
+    else:
+        where, next_step = "yet", f"nightshift backup {environment.name} --database {database}"
     raise PermanentError(
         "choose a backup to drill",
         f"{environment.name}/{database}",
-        problems or "no backup is decoded yet",
-        f"nightshift backup {environment.name} --database {database}",
+        problems or f"no backup is decoded {where}",
+        next_step,
     )

@@ -109,7 +109,7 @@ def choose_backup_to_drill(
     chosen, manifest = (
         find_backup(store, environment, database, keys, wanted)
         if wanted
-        else find_backup_to_drill(store, environment, database, keys)
+        else find_backup_to_drill(store, environment, database, keys, from_copy=from_copy)
     )
     get_run_logger().info("%s (%s)", chosen.backup_id, chosen.shown_state)
     return chosen, manifest

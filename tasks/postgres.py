@@ -146,9 +146,16 @@ def translate(error: psycopg.Error, attempted: str, on: str) -> NightshiftError:
         if re.match(pattern, state) if state else sentence and re.search(sentence, found):
             return PermanentError(attempted, on, found, next_step)
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or state[:2] in _TEMPORARY_CLASSES:
-        return TemporaryError(attempted, on, found, "The server may be restarting, unreachable or overloaded.")
+        next_step = _CLOSED if "is not currently accepting connections" in found else _UNREACHED
+        return TemporaryError(attempted, on, found, next_step)
     return PermanentError(attempted, on, f"{found} [SQLSTATE {state or 'none'}]", "See the server's log.")
 
+
+_UNREACHED = "The server may be restarting, unreachable or overloaded."
+_CLOSED = (
+    "It was closed on purpose: for a moment by a swap that is going on, or left so by one that was killed. Its comment (\\l+ in psql, on another database) says how"
+    " it is opened; docs/restore.md, `The live database refuses connections`."
+)
 
 # Connection lost, transaction rolled back (serialization, deadlock), resources short, object in use or lock not available, cancelled or shut down.
 _TEMPORARY_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})

@@ -1,4 +1,4 @@
-"""The steps of a swap and of its reverse, each a Prefect task: what forbids it, what it would do, and doing it."""
+"""The steps of a swap, each a Prefect task: what forbids it, what it would do, and doing it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from prefect import get_run_logger
 
 from core.copy_seal import SealedCopy, properties_without
 from core.environment import Database, Environment
-from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
+from core.errors import NightshiftError, PermanentError, TemporaryError
 from core.manifest import Manifest
 from core.restore_record import WaitingCopy
 from core.restored_comparison import Verification
-from core.swap_plan import Session, SwapOutcome, SwapPlan, before_name
+from core.swap_plan import Session, SwapOutcome, SwapPlan, read_marker
 from tasks.catalogue import read_manifest
 from tasks.copy_seal import sealed, unseal_left, unseal_or_tell
 from tasks.database_properties import UNKNOWN, read_properties
@@ -27,8 +27,9 @@ from tasks.restore_request import RestoreRequest
 from tasks.restore_target import identity_of, login_of
 from tasks.retrying import step
 from tasks.secrets import signing_keys
-from tasks.swap import plan_swap, plan_undo, preview_swap, recover_swap, swap_databases, undo_swap
-from tasks.swap_session import open_session
+from tasks.swap import plan_swap, preview_swap, recover_swap, swap_databases
+from tasks.swap_facts import read_database_facts
+from tasks.swap_session import described, open_session
 from tasks.swap_transactions import require_sealed
 from tasks.verify_restored import verify_restored
 
@@ -44,7 +45,10 @@ def verify_again(record: WaitingCopy, live: str) -> SealedCopy:
     """
     environment, restored = load_environment(record.environment), record.restored
     manifest = _manifest(environment, record)
-    login, copy = _maintenance(environment, record), login_of(server_of(environment, restored.server), restored.name)
+    login, copy = (
+        maintenance_login(environment, record),
+        login_of(server_of(environment, restored.server), restored.name),
+    )
     with sealed(login, live, copy, restored, record.restore_id, begun=utc_now(), sessions=_SESSIONS) as (seal, opening):
         verification = verify_restored(
             copy,
@@ -64,7 +68,7 @@ def verify_again(record: WaitingCopy, live: str) -> SealedCopy:
 @contextmanager
 def opened_after_failure(record: WaitingCopy, live: str) -> Iterator[None]:
     """A block whose failure opens the copy again, if it was closed for its comparison."""
-    login = _maintenance(load_environment(record.environment), record)
+    login = maintenance_login(load_environment(record.environment), record)
     try:
         yield
     except BaseException:
@@ -84,11 +88,32 @@ def require_unchanged(verification: Verification, name: str) -> None:
         )
 
 
+@step("look whether a swap that was killed left {live} closed")
+def open_left(record: WaitingCopy, live: str) -> str:
+    """Open the live database, and the copy, where a process that was killed between closing and renaming left them closed. Return what was found; "" when none did.
+
+    Raise PermanentError when a swap is going on.
+    """
+    login = maintenance_login(load_environment(record.environment), record)
+    with (
+        closing(open_session(login, live)) as connection,
+        translated("look whether the live database is open", described(login, live)),
+    ):
+        facts = read_database_facts(connection, live)
+    # Only then the turn to swap is taken: a run that asks for an approval need not wait for one that compares its copy.
+    if isinstance(facts, str) or read_marker(facts.comment, facts.oid) is None:
+        return ""
+    recovered = recover_swap(login, live)
+    if recovered.reopened:
+        get_run_logger().warning("%s", recovered.found)
+    return recovered.found if recovered.reopened else ""
+
+
 @step("look whether {record.restored.name} can take the place of {live}")
 def check_swap(record: WaitingCopy, live: str) -> SwapPlan:
     """Return what the swap would do. Raise PermanentError with the reasons when it must not be done; the plan of a swap that was made already is returned."""
     environment = load_environment(record.environment)
-    login = _maintenance(environment, record)
+    login = maintenance_login(environment, record)
     if unseal_left(login, live, record.restored, record.restore_id):
         get_run_logger().warning(
             "%s was left closed by an earlier process of this run; it is open again", record.restored.name
@@ -101,7 +126,9 @@ def check_swap(record: WaitingCopy, live: str) -> SwapPlan:
         *_another_server(environment, record.database, record.restored.server),
     ]
     if reasons and not is_swapped(plan, record):
-        next_step = "Nothing was swapped, the live database serves as before. Mend this and press Retry, or start the restore again"
+        next_step = (
+            "Nothing was swapped, and this run changed nothing. Mend this and press Retry, or start the restore again"
+        )
         raise PermanentError("swap the databases", f"{live} and {record.restored.name}", "; ".join(reasons), next_step)
     return plan
 
@@ -127,49 +154,18 @@ def is_swapped(plan: SwapPlan, record: WaitingCopy) -> bool:
     return (plan.live_oid, plan.system_identifier) == (record.restored.oid, record.restored.system_identifier)
 
 
-@step("look whether the swap {record.restore_id} of {live} can be undone")
-def check_swap_back(record: WaitingCopy, live: str) -> SwapPlan:
-    """Return what the swap back would do. Raise ConfigurationError when it is not this restore's copy that serves, PermanentError when it must not be done."""
-    environment = load_environment(record.environment)
-    # The name follows from the restore's id: a swap whose process ended before it could keep the record is undone like any other.
-    old = record.old_name or before_name(live, record.restore_id)
-    plan = plan_undo(_maintenance(environment, record), live, old, record.restore_id)
-    if not is_swapped(plan, record):
-        found = f"{live} is not the copy that this restore made: it was not swapped in, or swapped back, or another swap came after it"
-        raise ConfigurationError(
-            "undo the swap", record.restore_id, found, "Undo the newest swap first; its report tells its id"
-        )
-    if reasons := [*plan.refusals, *_another_old_one(record, plan)]:
-        raise PermanentError("undo the swap", f"{live} and {old}", "; ".join(reasons), "Nothing was changed")
-    if record.old_oid is None:
-        note = (
-            f"the swap's own record is missing, so it is not known whether {old} is the database that served before it"
-        )
-        return plan.model_copy(update={"notes": (*plan.notes, note)})
-    return plan
-
-
-def _another_old_one(record: WaitingCopy, plan: SwapPlan) -> list[str]:
-    """Why what has the old database's name is not the one that served before; nothing where that is not known, or it is gone."""
-    if record.old_oid is None or plan.copy_oid in {0, record.old_oid}:
-        return []
-    return [
-        f"{plan.copy_name} is not the database that served before the swap: its oid is {plan.copy_oid}, not {record.old_oid}"
-    ]
-
-
 @step("swap {record.restored.name} for {live}")
 def swap(record: WaitingCopy, live: str, copy: SealedCopy) -> SwapOutcome:
     """Let the copy, which was compared and is closed since, take the live database's name. Raise PermanentError when it must not or could not be done: the live one
     then serves as before."""
     environment = load_environment(record.environment)
-    login, manifest = _maintenance(environment, record), _manifest(environment, record)
+    login, manifest = maintenance_login(environment, record), _manifest(environment, record)
     try:
         return swap_databases(
             login,
             _plan(environment, record, live, manifest, copy),
             drain_seconds=environment.restore.drain_seconds,
-            on_wait=_tell_who_is_there(),
+            on_wait=tell_who_is_there(),
         )
     except TemporaryError as error:
         # Prefect may try again only what nobody can have written to meanwhile; the error is the first one, not that the copy is open.
@@ -180,24 +176,6 @@ def swap(record: WaitingCopy, live: str, copy: SealedCopy) -> SwapOutcome:
                 next_step = f"{error.next_step} Press Retry: the copy is compared again before the next attempt"
                 raise PermanentError(error.attempted, error.on, error.found, next_step) from error
         raise
-
-
-@step("swap {record.old_name} back for {live}")
-def swap_back(record: WaitingCopy, live: str) -> SwapOutcome:
-    """Let the database that served before a swap take its name back. Raise PermanentError when it is gone or cannot: then nothing was changed."""
-    environment = load_environment(record.environment)
-    login, old = _maintenance(environment, record), record.old_name or ""
-    # Between the form and the answer somebody may have put another database there.
-    if reasons := _another_old_one(record, plan_undo(login, live, old, record.restore_id)):
-        raise PermanentError("undo the swap", f"{live} and {old}", "; ".join(reasons), "Nothing was changed")
-    return undo_swap(
-        login,
-        live,
-        old,
-        record.restore_id,
-        drain_seconds=environment.restore.drain_seconds,
-        on_wait=_tell_who_is_there(),
-    )
 
 
 @step("look whether {request.database} can be swapped at all")
@@ -237,7 +215,8 @@ def swap_facts(outcome: SwapOutcome) -> dict[str, Any]:
     }
 
 
-def _tell_who_is_there() -> Callable[[tuple[Session, ...]], None]:
+def tell_who_is_there() -> Callable[[tuple[Session, ...]], None]:
+    """Return what logs, for whoever waits, the sessions that are still there."""
     logger = get_run_logger()
 
     def tell(sessions: tuple[Session, ...]) -> None:
@@ -250,7 +229,7 @@ def _plan(
     environment: Environment, record: WaitingCopy, live: str, manifest: Manifest, copy: SealedCopy | None = None
 ) -> SwapPlan:
     return plan_swap(
-        _maintenance(environment, record),
+        maintenance_login(environment, record),
         live,
         record.restored.name,
         record.restore_id,
@@ -268,6 +247,7 @@ def _manifest(environment: Environment, record: WaitingCopy) -> Manifest:
     return manifest
 
 
-def _maintenance(environment: Environment, record: WaitingCopy) -> Database:
+def maintenance_login(environment: Environment, record: WaitingCopy) -> Database:
+    """Return the login of another database of the copy's server: no session can rename its own."""
     server = server_of(environment, record.restored.server)
     return login_of(server, server.maintenance_database)

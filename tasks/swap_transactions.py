@@ -206,7 +206,7 @@ def _changed(plan: SwapPlan) -> PermanentError:
         "swap the databases",
         f"{plan.live} and {plan.copy_name}",
         "one of them is not the one that was planned with, or another swap is going on",
-        f"{SERVES} Make a new plan.",
+        "Nothing was swapped. Make a new plan.",
     )
 
 

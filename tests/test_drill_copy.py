@@ -83,6 +83,16 @@ def test_without_a_copy_the_drill_says_what_is_missing(night: Night) -> None:
     assert "environment night has no [copy_store]" in str(state.message)
 
 
+def test_an_empty_copy_is_told_as_one_and_nobody_is_sent_to_back_up_again(night: Night, s3_server: S3Server) -> None:
+    night.run(databases=["first"])
+    s3_server.client.create_bucket(Bucket=f"{night.bucket}-empty")
+    night.settings["copy_store"] = {"bucket": f"{night.bucket}-empty", "endpoint_url": s3_server.endpoint}
+    state = night.drill(databases=["first"], read_from_copy=True)
+    assert state.is_failed()
+    assert f"no backup is decoded in the bucket's copy, {night.bucket}-empty" in str(state.message)
+    assert "nightshift backup" not in str(state.message)
+
+
 def test_a_copy_without_an_address_is_on_aws_wherever_the_bucket_is() -> None:
     environment: Environment = environment_for("bucket", "http://127.0.0.1:9000")
     copied = environment.model_copy(update={"copy_store": BackupCopy(bucket="bucket", region="eu-west-1")})

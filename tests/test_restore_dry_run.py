@@ -233,14 +233,14 @@ def test_with_a_swap_it_tells_what_forbids_that_and_does_not_open_what_a_killed_
         row = session.execute("SELECT oid::int8 FROM pg_database WHERE datname = %s", (live,)).fetchone()
         assert row is not None
         marker = SwapMarker(
-            restore_id="0a1b2c3d", live=live, live_oid=row[0], copied="copy", copied_oid=1, comment=None, begun=utc_now(), way_back=""
+            restore_id="0a1b2c3d", live=live, live_oid=row[0], copied="copy", copied_oid=1, comment=None, begun=utc_now(), way_back="ALTER …"
         )  # fmt: skip
         session.execute(comment_on_database(live, marker_text(marker)).encode())
         session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(live)))
     untouched()
     message = refused(night, swap_live=True)
     assert "the swap would be refused: a swap of" in message
-    assert "recover it first" in message
+    assert "Retry of the run that was killed, a restore with the swap, or undo-swap opens it" in message
 
 
 def test_the_command_prints_the_plan_and_has_it_in_its_json() -> None:

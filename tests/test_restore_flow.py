@@ -132,6 +132,33 @@ def test_a_masked_copy_is_never_swapped_in(night: Night) -> None:
     assert "never takes a live database's place" in str(state.message)
 
 
+@pytest.mark.parametrize(
+    "more", [{"masking": "mask.sql"}, {"tables": ["public.account"]}, {"allow_missing_extensions": True}]
+)
+def test_what_is_less_than_the_backup_never_gets_the_live_name_though_the_live_database_is_gone(
+    night: Night, more: dict[str, Any]
+) -> None:
+    night.run(databases=["first"])
+    live = night.names["first"]
+    night.server.execute("postgres", f"DROP DATABASE {live}")
+    if "masking" in more:
+        (night.folder / "mask.sql").write_text("SELECT 1;")
+        more = {"masking": str(night.folder / "mask.sql")}
+    state = night.restore(backup="newest-decoded", target=live, **more)
+    assert state.is_failed()
+    assert "never takes a live database's place" in str(state.message)
+    assert live not in databases(night)
+
+
+def test_a_live_database_that_is_gone_is_restored_under_its_own_name(night: Night) -> None:
+    night.run(databases=["first"])
+    live = night.names["first"]
+    night.server.execute("postgres", f"DROP DATABASE {live}")
+    state = night.restore(backup="newest-decoded", target=live)
+    assert state.is_completed(), state.message
+    assert rows(night, live)[0] == 500
+
+
 def test_after_an_approval_the_copy_takes_the_live_name_and_the_way_back_works(
     night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +250,7 @@ def test_a_swap_that_ended_before_it_was_recorded_is_told_of_by_a_retry_and_can_
         # Once more there is nothing to undo, and nobody is asked.
         again = undo_swap("night", order.restore_id, return_state=True)
         assert again.is_failed()
-        assert "is not the copy that this restore made" in str(again.message)
+        assert "it was undone already: the copy that this restore made is called" in str(again.message)
         assert len(shown) == 2
     finally:
         drop(night, *(name for name in databases(night) if "_undone_" in name or "_before_" in name))
@@ -263,7 +290,7 @@ def test_a_copy_that_was_written_to_before_its_approval_is_not_swapped_in(
     night.run(databases=["first"])
     live = night.names["first"]
 
-    def approve_after_a_write(_question: str, _text: str, _live: str, *, hours: int) -> Any:
+    def approve_after_a_write(_question: str, _text: str, _live: str, _about: object, *, hours: int) -> Any:
         change(night, "copy_of_first", "UPDATE account SET balance = 0 WHERE id = 1")
         return SimpleNamespace(database_name=live, approver="on call", reason="none")
 

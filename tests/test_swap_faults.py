@@ -62,7 +62,10 @@ def test_after_a_kill_the_live_database_is_the_old_or_the_new_one_and_the_next_c
     assert refused(pair.server, pair.copied if step != "swapped" else pair.live) == (step in CLOSED)
     if step in CLOSED:
         # Whoever looks is told how to go on: the plan, and the comment itself.
-        assert "recover it first" in _plan_now(pair, plan).refusals[0]
+        assert (
+            f'in psql on another database: ALTER DATABASE "{pair.live}" ALLOW_CONNECTIONS true'
+            in _plan_now(pair, plan).refusals[0]
+        )
         assert "ALLOW_CONNECTIONS true" in (pair.catalogue(pair.live)[1] or "")
     recovered = recover_swap(pair.login, pair.live)
     assert recovered.reopened == (step in CLOSED)

@@ -1,22 +1,28 @@
 """A restore with a swap, as a flow, whose swap or its undoing cannot be made, or must not be disturbed: the run says so, and the live database serves as before."""
 
 from collections.abc import Callable
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from core.errors import PermanentError
-from core.restore_record import Restored
+from core.restore_record import Restored, WaitingCopy
 from flows import restore as restore_flow
 from flows import undo_swap as undo_flow
 from flows.undo_swap import undo_swap
 from tasks import swap_steps
 from tasks.copy_seal import sealed
+from tasks.evidence import read_report
 from tasks.object_store import ObjectStore
 from tasks.recording import utc_now
 from tasks.restore_records import read_waiting_copy
 from tasks.restore_request import RestoreRequest
+from tasks.secrets import signing_keys
+from tasks.swap import plan_undo
+from tasks.swap_session import open_session
+from tasks.swap_transactions import new_marker, refuse_connections
 from tests.fix_nightly import Night, server_settings
 from tests.fix_swap import refused
 from tests.test_restore_flow import drop, retry_of, rows
@@ -164,6 +170,71 @@ def test_a_copy_that_a_killed_run_left_closed_is_opened_by_its_retry_and_compare
         assert rows(night, live)[0] == 500
     finally:
         drop(night, *names_like(night, f"{live}_before_%"))
+
+
+def killed_while_closed(night: Night, record: WaitingCopy, live: str, incoming: str) -> None:
+    """Leave the live database as a process does that is killed between closing and renaming."""
+    login = night.server.database("postgres")
+    plan = plan_undo(login, live, incoming, record.restore_id)
+    with closing(open_session(login, live)) as session:
+        marker = new_marker(session, plan, utc_now())
+        refuse_connections(session, plan, marker, lambda _point: None)
+    assert refused(night.server, live)
+
+
+def findings_of_all_reports(night: Night) -> list[str]:
+    store, keys = ObjectStore.open(night.environment), signing_keys(night.environment)
+    reports = [read_report(store, night.environment, keys, number)[1] for number in range(1, night.report.sequence + 1)]
+    return [finding.text for report in reports for step in report.steps for finding in step.findings]
+
+
+OPENED = "had ended before the renames; {} takes connections again"
+
+
+def test_the_retry_of_a_swap_that_was_killed_while_the_live_database_was_closed_opens_it_before_it_asks_anybody(
+    night: Night, restored_names: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restored_names(night.server, TARGET)
+    night.run(databases=["first"])
+    live, orders = night.names["first"], orders_of(monkeypatch)
+    closed: list[bool] = []
+
+    def refuse(*_arguments: Any, **_named: Any) -> Any:
+        closed.append(refused(night.server, live))
+        raise PermanentError("get the approval", live, "nobody says yes")
+
+    monkeypatch.setattr(restore_flow, "ask_for_approval", refuse)
+    assert night.restore(backup="newest-decoded", target=TARGET, swap_live=True).is_failed()
+    record = read_waiting_copy(ObjectStore.open(night.environment), night.environment, orders[0].restore_id)
+    assert record is not None
+    killed_while_closed(night, record, live, TARGET)
+    state = retry_of(orders[0])
+    assert "nobody says yes" in str(state.message)
+    assert closed == [False, False]
+    assert (refused(night.server, live), refused(night.server, TARGET)) == (False, False)
+    # That it was out of reach stands in the evidence, though the run that closed it could not write it.
+    assert any(OPENED.format(live) in text for text in findings_of_all_reports(night))
+
+
+def test_an_undoing_that_was_killed_while_the_live_database_was_closed_is_done_by_the_next_one(
+    night: Night, restored_names: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restored_names(night.server, TARGET)
+    night.run(databases=["first"])
+    live, orders = night.names["first"], orders_of(monkeypatch)
+    approved(monkeypatch, live)
+    night.server.execute(live, "DELETE FROM account WHERE id > 10")
+    assert night.restore(backup="newest-decoded", target=TARGET, swap_live=True).is_completed()
+    record = read_waiting_copy(ObjectStore.open(night.environment), night.environment, orders[0].restore_id)
+    try:
+        assert record is not None
+        killed_while_closed(night, record, live, str(record.old_name))
+        state = undo_swap("night", record.restore_id, return_state=True)
+        assert state.is_completed(), state.message
+        assert rows(night, live)[0] == 10
+        assert any(OPENED.format(live) in text for text in findings_of_all_reports(night))
+    finally:
+        drop(night, *names_like(night, f"{live}_before_%"), *names_like(night, f"{live}_undone_%"))
 
 
 def test_an_undoing_whose_server_was_renamed_in_the_file_names_it_and_changes_nothing_until_it_is_back(

@@ -132,7 +132,7 @@ def test_nothing_forbids_an_ordinary_swap() -> None:
         (
             server(),
             database(allow_connections=False, comment=marker_text(marker())),
-            "a swap of app with app_copy, begun 2026-11-22 03:04:05 UTC, was not finished and app refuses connections: recover it first",
+            "Retry of the run that was killed, a restore with the swap, or undo-swap opens it; or, in psql on another database: ALTER",
         ),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",

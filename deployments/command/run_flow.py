@@ -40,7 +40,7 @@ def end_command(
         text = f"The run is not at its end: it waits for a person. Press Resume on its page and fill in the form:\n{server.run_url(view.run_id)}"
         console.print(text, soft_wrap=True)
     else:
-        tell_error(f"{view.state_name}: {view.message}. See {server.run_url(view.run_id)}")
+        tell_error(f"{view.state_name}: {view.message.rstrip('.')}. See {server.run_url(view.run_id)}")
     raise typer.Exit(0 if view.well else EXIT_WAITS if view.waits else EXIT_NOT_WELL)
 
 
