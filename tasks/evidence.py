@@ -153,12 +153,11 @@ def _read_head(store: ObjectStore, environment: Environment, keys: Sequence[Sign
             on=on,
         )
     except IntegrityError as error:
-        raise IntegrityError(
-            error.attempted,
-            error.on,
-            error.found,
-            "Run `nightshift evidence verify`; once you know who changed it, delete the head, and the next run writes it anew",
-        ) from error
+        mend = "Run `nightshift evidence verify`; once you know who changed it, delete the head, and the next run writes it anew"
+        if "previous_keys" in error.next_step:
+            # Mostly a replaced key, which is no reason to delete what keeps the chain's end from being cut off.
+            mend = f"If the signing key was replaced, add the old one to signing.previous_keys, and delete nothing; else: {mend}"
+        raise IntegrityError(error.attempted, error.on, error.found, mend) from error
     if head.environment != environment.name:
         raise _another_environments(on, head.environment, environment)
     return head

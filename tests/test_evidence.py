@@ -68,6 +68,12 @@ def test_reports_are_numbered_from_one_and_hold_the_hash_of_the_one_before(chain
     assert read_report(chain.store, chain.environment, (KEY,), 1)[1].previous_sha256 is None
 
 
+def test_after_the_key_was_replaced_the_remedy_is_told_before_anything_is_deleted(chain: Keeping):
+    with pytest.raises(IntegrityError, match=r"does not know.*signing\.previous_keys, and delete nothing; else: "):
+        read_report(chain.store, chain.environment, (STRANGE_KEY,))
+    assert read_report(chain.store, chain.environment, (STRANGE_KEY, KEY))[1].sequence == 5
+
+
 def test_an_environment_without_reports_has_no_problem_and_no_report(keeping: Keeping):
     result = verify_chain(keeping.store, keeping.environment, (KEY,))
     assert (result.reports, result.problems) == (0, [])
