@@ -29,6 +29,7 @@ from tasks.retrying import step
 from tasks.secrets import signing_keys
 from tasks.swap import plan_swap, preview_swap, recover_swap, swap_databases
 from tasks.swap_facts import read_database_facts
+from tasks.swap_guard import guarded
 from tasks.swap_session import described, open_session
 from tasks.swap_transactions import require_sealed
 from tasks.verify_restored import verify_restored
@@ -161,12 +162,13 @@ def swap(record: WaitingCopy, live: str, copy: SealedCopy) -> SwapOutcome:
     environment = load_environment(record.environment)
     login, manifest = maintenance_login(environment, record), _manifest(environment, record)
     try:
-        return swap_databases(
-            login,
-            _plan(environment, record, live, manifest, copy),
-            drain_seconds=environment.restore.drain_seconds,
-            on_wait=tell_who_is_there(),
-        )
+        with guarded(login, live):
+            return swap_databases(
+                login,
+                _plan(environment, record, live, manifest, copy),
+                drain_seconds=environment.restore.drain_seconds,
+                on_wait=tell_who_is_there(),
+            )
     except TemporaryError as error:
         # Prefect may try again only what nobody can have written to meanwhile; the error is the first one, not that the copy is open.
         with closing(open_session(login, live)) as session, translated("look at the copy", describe(login)):

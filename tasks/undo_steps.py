@@ -11,6 +11,7 @@ from tasks.environments import load_environment
 from tasks.postgres import translated
 from tasks.retrying import step
 from tasks.swap import plan_undo, undo_swap
+from tasks.swap_guard import guarded
 from tasks.swap_session import described, open_session
 from tasks.swap_steps import is_swapped, maintenance_login, tell_who_is_there
 
@@ -75,11 +76,12 @@ def swap_back(record: WaitingCopy, live: str) -> SwapOutcome:
     # Between the form and the answer somebody may have put another database there.
     if reasons := _another_old_one(record, plan_undo(login, live, old, record.restore_id)):
         raise PermanentError("undo the swap", f"{live} and {old}", "; ".join(reasons), "Nothing was changed")
-    return undo_swap(
-        login,
-        live,
-        old,
-        record.restore_id,
-        drain_seconds=environment.restore.drain_seconds,
-        on_wait=tell_who_is_there(),
-    )
+    with guarded(login, live):
+        return undo_swap(
+            login,
+            live,
+            old,
+            record.restore_id,
+            drain_seconds=environment.restore.drain_seconds,
+            on_wait=tell_who_is_there(),
+        )
