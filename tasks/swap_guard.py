@@ -32,7 +32,7 @@ _OPENING_SECONDS, _BETWEEN_SECONDS = 300, 1
 
 @contextmanager
 def guarded(login: Database, live: str) -> Iterator[None]:
-    """A block in which the live database may be closed: if this process dies in it, a guard opens that again within seconds.
+    """A block in which the live database may be closed: if this process dies in it, or it ends with an error, a guard opens that again as soon as the server lets it.
 
     `login` is of the maintenance database. Raise TemporaryError when no guard can be had, before the block begins.
     """
@@ -49,26 +49,25 @@ def guarded(login: Database, live: str) -> Iterator[None]:
     with guard:
         assert guard.stdin is not None  # noqa: S101 - it is a pipe
         assert guard.stdout is not None  # noqa: S101 - as well
-        try:
-            # The password goes along as its reference, and is resolved there.
-            guard.stdin.write(json.dumps({"login": login.model_dump(mode="json"), "live": live}) + "\n")
+        # The password goes along as its reference, and is resolved there.
+        guard.stdin.write(json.dumps({"login": login.model_dump(mode="json"), "live": live}) + "\n")
+        guard.stdin.flush()
+        readable, _, _ = select.select([guard.stdout], [], [], _READY_SECONDS)
+        said = guard.stdout.readline().strip() if readable else f"no word of it for {_READY_SECONDS} s"
+        if said != _READY:
+            guard.kill()
+            found = f"the guard that would open it again did not start: {said or 'it ended'}"
+            raise TemporaryError("begin the swap", described(login, live), found, "Nothing was changed")
+        # After an error it is not told: the swap's own way back may have failed as well, with the server away. Then it looks, and goes on trying.
+        yield
+        # One that has died meanwhile need not be told.
+        with suppress(BrokenPipeError):
+            guard.stdin.write(_DONE)
             guard.stdin.flush()
-            readable, _, _ = select.select([guard.stdout], [], [], _READY_SECONDS)
-            said = guard.stdout.readline().strip() if readable else f"no word of it for {_READY_SECONDS} s"
-            if said != _READY:
-                guard.kill()
-                found = f"the guard that would open it again did not start: {said or 'it ended'}"
-                raise TemporaryError("begin the swap", described(login, live), found, "Nothing was changed")
-            yield
-        finally:
-            # One that has died meanwhile need not be told.
-            with suppress(BrokenPipeError):
-                guard.stdin.write(_DONE)
-                guard.stdin.flush()
 
 
 def stand_guard(login: Database, live: str) -> None:
-    """Wait until the swap's process is done or dead, and in the latter case open the live database if it left that closed."""
+    """Wait until the swap's process is done, has failed or is dead, and in the latter cases open the live database if it was left closed."""
     with closing(open_session(login, live)):
         print(_READY, flush=True)  # noqa: T201 - this is how the two speak
     if sys.stdin.read().strip() == _DONE:

@@ -55,6 +55,35 @@ def test_a_guarded_swap_and_its_undoing_end_as_others_do(pair_15: Pair) -> None:
     assert pair.names() == {pair.live: "old", pair.undone: "new"}
 
 
+def test_a_swap_that_fails_and_cannot_open_the_live_database_itself_has_it_opened(pair_15: Pair) -> None:
+    pair, plan = pair_15, pair_15.plan()
+    ours, theirs = multiprocessing.Pipe()
+
+    def fail_half_way() -> None:
+        # As a swap leaves it whose server stays away longer than its own way back is tried.
+        child = multiprocessing.get_context("fork").Process(target=_left_closed, args=(pair, plan, theirs))
+        child.start()
+        assert ours.poll(60)
+        child.kill()
+        child.join(20)
+        assert refused(pair.server, pair.live)
+        raise TemporaryError("swap", pair.live, "the server was lost")
+
+    with pytest.raises(TemporaryError, match="the server was lost"), guarded(pair.login, pair.live):
+        fail_half_way()
+    assert not refused(pair.server, pair.live)
+    assert pair.catalogue(pair.live)[:2] == (True, COMMENT)
+
+
+def _left_closed(pair: Pair, plan: SwapPlan, told: Pipe) -> None:
+    def pause(point: str) -> None:
+        if point == "drained":
+            told.send(point)
+            time.sleep(120)
+
+    swap_databases(pair.login, plan, drain_seconds=5, pause=pause)
+
+
 def test_no_swap_begins_without_its_guard(pair_15: Pair) -> None:
     nowhere = pair_15.login.model_copy(update={"password": None, "user": "nobody-at-all"})
     with (
