@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, field_validator, model_validator
 
+from core.environment_release import Release
 from core.environment_restore import AppState, BackupCopy, Drill, Restore, RestoreServer
 from core.keys import RESERVED_DATABASE_NAMES
 from core.secret_reference import SecretReference
@@ -268,6 +269,7 @@ class Environment(Section):
     drill: Drill = Field(default_factory=Drill, description="The daily rehearsal of a restore.")
     copy_store: BackupCopy | None = Field(None, description="A copy of the bucket in another region.")
     app_state: AppState | None = Field(None, description="Application state, backed up by Velero.")
+    release: Release | None = Field(None, description="How a new version gets out.")
 
     @field_validator("timezone")
     @classmethod
@@ -289,7 +291,7 @@ class Environment(Section):
         return databases
 
     @model_validator(mode="after")
-    def _drill_agrees(self) -> "Environment":
+    def _names_agree(self) -> "Environment":
         if self.drill.server is not None and self.drill.server not in self.servers:
             known = ", ".join(self.servers) or "there are none"
             raise ValueError(f"drill.server = {self.drill.server!r} is not in [servers]: {known}")
@@ -298,6 +300,14 @@ class Environment(Section):
                 raise ValueError(
                     f"drill.invariants: {invariant.name!r} asks database {invariant.database!r}, which is not in [databases]"
                 )
+        if (
+            self.release is not None
+            and self.release.migration is not None
+            and self.release.migration.database not in self.databases
+        ):
+            raise ValueError(
+                f"release.migration.database = {self.release.migration.database!r} is not in [databases]: {', '.join(self.databases)}"
+            )
         return self
 
     @property

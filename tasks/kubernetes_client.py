@@ -28,6 +28,8 @@ LONGEST_RETRY_AFTER = 60
 PAGE = 500
 # A watch that is silent for so long after its own end is a connection that died unnoticed.
 WATCH_GRACE_SECONDS = 15
+# Who owns what we write, as `kubectl get --show-managed-fields` tells.
+FIELD_MANAGER = "nightshift"
 # Names, labels, owners and times only: the content of Secrets does not travel.
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
@@ -117,12 +119,31 @@ class KubernetesClient:
 
     def create(self, path: str, document: Document, *, dry_run: bool = False) -> Document:
         """POST a document to its collection. Raise ExistsError when the name is taken. `dry_run`: the API server checks it and keeps nothing."""
-        return self._patiently(_Request("POST", path, {"dryRun": "All"} if dry_run else {}, body=document))
+        query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
+        return self._patiently(_Request("POST", path, query, body=document))
 
-    def merge(self, path: str, document: Document) -> Document:
-        """PATCH an object (JSON merge patch). With metadata.resourceVersion in it, raise ExistsError when the object changed since that was read."""
-        headers = {"Content-Type": "application/merge-patch+json"}
-        return self._patiently(_Request("PATCH", path, body=document, headers=headers))
+    def merge(self, path: str, document: Document, *, strategic: bool = False, dry_run: bool = False) -> Document:
+        """PATCH an object. With metadata.resourceVersion in it, raise ExistsError when the object changed since that was read.
+
+        JSON merge patch, which every kind knows and which replaces lists as a whole; `strategic`: Kubernetes' own, built-in kinds only, which
+        merges containers by their names. `dry_run`: the API server answers as if it had, and keeps nothing.
+        """
+        kind = "strategic-merge-patch" if strategic else "merge-patch"
+        headers = {"Content-Type": f"application/{kind}+json"}
+        query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
+        return self._patiently(_Request("PATCH", path, query, body=document, headers=headers))
+
+    def lines(self, path: str, *, seconds: float, **parameters: str) -> Iterator[str]:
+        """The lines of a text (a log; with follow="true" as they come). Raise TemporaryError when nothing came for so many seconds or the connection broke."""
+        on = self._on(path)
+        try:
+            response = self._send(_Request("GET", path, parameters, stream=True, read_seconds=seconds))
+            try:
+                yield from response.iter_lines()
+            finally:
+                response.close()
+        except (httpx.TransportError, httpx.StreamError) as error:
+            raise TemporaryError("read", on, f"the connection broke: {_told(error)}") from error
 
     def delete(self, path: str, *, uid: str) -> None:
         """Delete the object at a path if it is still the one with this uid, in the background. Raise MissingError when it is gone, ExistsError for another."""
@@ -210,7 +231,10 @@ class KubernetesClient:
 _REACH = "Check that the worker reaches the API server, and the cluster's health"
 _MISTAKES: dict[int, tuple[type[NightshiftError], str]] = {
     401: (ConfigurationError, "The credentials of the kubeconfig are not accepted; renew them"),
-    403: (ForbiddenError, "Give the worker's account this right, see docs/app-state.md"),
+    403: (
+        ForbiddenError,
+        "Give the worker's account this right, see deployments/kubernetes/rbac.yaml and docs/app-state.md",
+    ),
     404: (MissingError, ""),
     409: (ExistsError, ""),
     410: (GoneError, ""),
