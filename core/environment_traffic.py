@@ -12,5 +12,5 @@ class Traffic(Section):
 
     kind: Literal["none", "service", "httproute", "alb"] = Field(
         "none",
-        description="none: rolling releases only. service: the Service's selector, 0 or 100 %. httproute: weights of a Gateway API route. alb: weights of an ALB ingress.",
+        description="none: rolling only. service: the Service's selector, 0 or 100 %. httproute: weights of a Gateway API route. alb: weights of an ALB ingress.",
     )

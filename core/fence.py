@@ -1,8 +1,9 @@
 """Fencing: how a holder of an environment's lease that was asleep is kept from writing.
 
 The API server knows nothing of our lease. So each new holder stamps its number, greater than every one before, on each object that it may change,
-and every later write carries the resourceVersion of a read that showed this number. A holder that wakes up after another took over meets 409, reads, sees
-the other number, and stops. (M. Kleppmann, "How to do distributed locking", 2016, for fencing tokens; Kubernetes API conventions, "Concurrency control", for resourceVersion.)
+and every later write carries the resourceVersion of a read that showed this number. A holder that wakes up after another took over meets 409, reads,
+sees the other number, and stops. (Fencing tokens: M. Kleppmann, "How to do distributed locking", 2016. resourceVersion: Kubernetes API conventions,
+"Concurrency control and consistency".)
 """
 
 from dataclasses import dataclass
