@@ -1,0 +1,82 @@
+"""The steps of a recovery, each a Prefect task: what is open, what is to be done with it, by which plan."""
+
+from core.environment import Environment
+from core.errors import IntegrityError
+from core.release_journal import Journal
+from core.release_plan import ReleasePlan, template_of
+from core.release_recovery import Decision, Situation, decide
+from tasks.environments import load_environment
+from tasks.kubernetes_client import KubernetesClient
+from tasks.object_store import ObjectMissingError
+from tasks.release_lease import Lease
+from tasks.release_left_open import LeftOpen, find_left_open, holder_lives
+from tasks.release_records import newest_plan, read_plan
+from tasks.release_run import release_of
+from tasks.release_world import read_workload
+from tasks.retrying import step
+
+
+@step("look for what was left open in {environment_name}")
+def left_open(environment_name: str) -> tuple[LeftOpen, ...]:
+    """Every release that did not come to its end."""
+    environment = load_environment(environment_name)
+    with KubernetesClient.open(release_of(environment).context) as client:
+        return find_left_open(client, environment)
+
+
+@step("decide on {left.release_id}")
+def decide_on(environment_name: str, left: LeftOpen, run_id: str, chosen: Decision | None) -> Decision:
+    """Look at journal, holder and world, and say what is to be done; `chosen`: a person's decision, which replaces ours where there is one to make."""
+    environment = load_environment(environment_name)
+    with KubernetesClient.open(release_of(environment).context) as client:
+        journal = left.journal
+        if journal is not None and not journal.is_open:
+            return decide(journal, "backward", Situation("ended", job=False, applied="", all_new=False))
+        lives = holder_lives(client, environment, left, run_id)
+        plan = plan_of.fn(environment_name, left)
+        if plan is None:
+            return decide(journal, "backward", Situation(lives, job=False, applied="", all_new=False))
+        situation = Situation(lives, job=False, applied="", all_new=_all_new(client, environment, journal, plan))
+    decided = decide(journal, plan.schema_compatibility, situation)
+    return chosen if chosen is not None and decided.what not in {"nothing", "wait"} else decided
+
+
+@step("read the plan of {left.release_id}")
+def plan_of(environment_name: str, left: LeftOpen) -> ReleasePlan | None:
+    """The signed plan that a release goes by: that of its journal's hash; where there is no journal, the newest one kept for it. None: it had none, and changed nothing.
+
+    Raise IntegrityError when the plan of a journal is gone or is another one.
+    """
+    environment = load_environment(environment_name)
+    if left.journal is None:
+        return newest_plan(environment, left.release_id)
+    try:
+        return read_plan(environment, left.journal.plan_id, left.journal.plan_sha256)
+    except ObjectMissingError as error:
+        raise IntegrityError(
+            "read the release's plan",
+            error.on,
+            "the journal's plan is not in the bucket",
+            "Find out who deleted it; without it nothing is changed: bring the workloads to one version by hand (docs/rollback.md)",
+        ) from error
+
+
+@step("give the lease of {left.release_id} back")
+def give_lease_back(environment_name: str, left: LeftOpen, run_id: str) -> None:
+    """Free the lease of a dead holder who had nothing left to do. Raise HeldError when it is another's by now."""
+    if left.holder is None:
+        return
+    environment = load_environment(environment_name)
+    with KubernetesClient.open(release_of(environment).context) as client:
+        lease = Lease(client, release_of(environment), environment.name)
+        lease.give_back(lease.take(left.release_id, run_id, (), instead_of=left.holder))
+
+
+def _all_new(client: KubernetesClient, environment: Environment, journal: Journal | None, plan: ReleasePlan) -> bool:
+    """Whether the journal knows the api to be rolled out, and the world agrees."""
+    release, targets = release_of(environment), plan.deployments("api")
+    return journal is not None and all(
+        journal.is_done(f"roll out {one.key}")
+        and template_of(read_workload(client, release, one.kind, one.name)) == one.after
+        for one in targets
+    )

@@ -1,0 +1,77 @@
+"""The steps that change workloads in place: a Deployment's image, a CronJob's, and back. Each can be done again: it looks first."""
+
+from prefect import get_run_logger
+
+from core.fence import Document
+from core.release_plan import Target, images_of
+from core.rollout_change import suspend_change, template_change
+from tasks.fenced import Change, fenced_change
+from tasks.recording import Notes
+from tasks.release_run import Action, Facts, ReleaseRun
+from tasks.release_world import workload_path
+from tasks.rollout import wait_for_rollout
+
+
+def roll(target: Target, *, forward: bool) -> Action:
+    """Change a Deployment's Pod template to what the release wants, or back to what it found, and wait until it is rolled out.
+
+    Raise RolloutFailedError with the cause, ForeignChangeError when somebody else changes it, FencedError when another took over.
+    """
+
+    def action(run: ReleaseRun, notes: Notes) -> Facts:
+        logger = get_run_logger()
+        wanted = target.after if forward else target.before
+        with run.client() as client:
+            path = workload_path(client, run.release, target.kind, target.name)
+            written = fenced_change(client, path, run.fence, _template(run, target, path, forward=forward))
+            end = wait_for_rollout(
+                client,
+                run.release.namespace,
+                target.name,
+                written=written,
+                container=target.containers[0],
+                image=images_of(wanted)[target.containers[0]],
+                seconds=run.release.rollout_minutes * 60.0,
+                on_change=lambda text: logger.info("%s: %s", target.key, text),
+                still_ours=run.still_ours,
+            )
+        facts: Facts = {"image": images_of(wanted)[target.containers[0]], "replicas": end.replicas}
+        notes.add(facts=facts)
+        return facts
+
+    return action
+
+
+def suspend(target: Target) -> Action:
+    """Suspend a CronJob for the time of the release. One that was suspended already stays so."""
+
+    def action(run: ReleaseRun, _notes: Notes) -> None:
+        with run.client() as client:
+            path = workload_path(client, run.release, target.kind, target.name)
+            fenced_change(client, path, run.fence, lambda document: suspend_change(document, suspended=True))
+
+    return action
+
+
+def let_go_on(target: Target, *, forward: bool) -> Action:
+    """Give a CronJob the image that the release wants, or that it had, and let it go on unless it was suspended before."""
+
+    def action(run: ReleaseRun, notes: Notes) -> Facts:
+        with run.client() as client:
+            path = workload_path(client, run.release, target.kind, target.name)
+            fenced_change(client, path, run.fence, _template(run, target, path, forward=forward))
+            fenced_change(
+                client, path, run.fence, lambda document: suspend_change(document, suspended=target.suspended)
+            )
+        facts: Facts = {"image": images_of(target.after if forward else target.before)[target.containers[0]]}
+        notes.add(facts=facts)
+        return facts
+
+    return action
+
+
+def _template(run: ReleaseRun, target: Target, path: str, *, forward: bool) -> Change:
+    def change(document: Document) -> Document | None:
+        return template_change(document, target, forward=forward, commit=run.plan.commit, on=path)
+
+    return change

@@ -1,0 +1,124 @@
+"""An environment that releases, `stage`: an application of two Pods and what belongs to it, a bucket, and the flows run in this process.
+
+The same on a real cluster (tests/cluster) and on the small API of the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from prefect.client.schemas.objects import State
+
+from core.environment import Environment
+from core.evidence import Report
+from core.release_journal import Journal
+from flows.release import release
+from flows.release_recovery import release_recovery
+from tasks.environments import load_environment
+from tasks.evidence import read_report
+from tasks.kubernetes_client import Document, KubernetesClient
+from tasks.object_store import ObjectStore
+from tasks.release_journal import Journals
+from tasks.release_lease import Lease
+from tasks.release_run import release_of
+from tasks.secrets import signing_keys
+
+COMMIT, NEXT_COMMIT = "1" * 40, "2" * 40
+
+
+@dataclass
+class Stage:
+    """The environment `stage` and what became of it."""
+
+    folder: Path
+    settings: dict[str, Any]
+    client: KubernetesClient
+    namespace: str
+    control: str
+    image: Callable[[str], str]
+    objects: dict[str, Document] = field(default_factory=dict)
+
+    def write(self) -> None:
+        """Write the environment's file."""
+        (self.folder / "stage.toml").write_text(tomli_w.dumps(self.settings))
+
+    def release(self, image: str, commit: str = NEXT_COMMIT, **parameters: Any) -> State[Any]:
+        """Run the flow in this process and return its final state."""
+        self.write()
+        return release("stage", self.image(image), commit, migrate=False, **parameters, return_state=True)
+
+    def recover(self, **parameters: Any) -> State[Any]:
+        """Run the recovery in this process and return its final state."""
+        self.write()
+        return release_recovery("stage", **parameters, return_state=True)
+
+    @property
+    def environment(self) -> Environment:
+        """As the flows see it."""
+        self.write()
+        return load_environment("stage")
+
+    def deployment(self, name: str = "hello") -> Document:
+        """A Deployment as it is."""
+        return self.client.get(f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{name}")
+
+    def image_of(self, name: str = "hello") -> str:
+        """The image of its container."""
+        image: str = self.deployment(name)["spec"]["template"]["spec"]["containers"][0]["image"]
+        return image
+
+    def lease_holder(self) -> str:
+        """Who holds the lease; "" when nobody does."""
+        lease = Lease(self.client, release_of(self.environment), "stage").read()
+        return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "")
+
+    def journals(self) -> list[Journal]:
+        """All journals, verified, oldest first."""
+        environment = self.environment
+        journals = Journals(self.client, release_of(environment), "stage", signing_keys(environment))
+        documents = self.client.list(
+            f"/api/v1/namespaces/{self.control}/configmaps", labelSelector="nightshift.dev/journal"
+        )
+        return [journals.parse(one) for one in sorted(documents, key=lambda one: one["metadata"]["creationTimestamp"])]
+
+    def reports(self) -> list[Report]:
+        """All reports of the chain, in order."""
+        environment = self.environment
+        store, keys = ObjectStore.open(environment), signing_keys(environment)
+        numbers = sorted(int(Path(one.key).stem) for one in store.list(f"{environment.prefix}/evidence/"))
+        return [read_report(store, environment, keys, number)[1] for number in numbers]
+
+
+def release_settings(bucket: str, endpoint: str, namespace: str, control: str, repository: str) -> dict[str, Any]:
+    """The environment's file, without approval, backup and migration."""
+    return {
+        "store": {
+            "bucket": bucket,
+            "endpoint_url": endpoint,
+            "access_key_id": "env:NIGHTSHIFT_TEST_S3_KEY",
+            "secret_access_key": "env:NIGHTSHIFT_TEST_S3_SECRET",
+        },
+        "signing": {"key": "env:NIGHTSHIFT_TEST_SIGNING_KEY"},
+        "databases": {"app": {"host": "127.0.0.1", "port": 9, "name": "app", "user": "nobody"}},
+        "release": {
+            "namespace": namespace,
+            "control_namespace": control,
+            "repository": repository,
+            "registry": {"kind": "none"},
+            "approval": False,
+            "workloads": [{"name": "hello"}],
+        },
+    }
+
+
+@pytest.fixture
+def stage_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the environment's file lies."""
+    monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENTS", str(tmp_path))
+    monkeypatch.setenv("NIGHTSHIFT_TEST_SIGNING_KEY", "a signing key of more than thirty-two characters")
+    return tmp_path
