@@ -141,17 +141,14 @@ class HeldLease:
 
 
 @contextmanager
-def renewed(
-    make_lease: Callable[[], Lease], fence: Fence, run_id: str, *, seconds: float = RENEW_SECONDS
-) -> Iterator[HeldLease]:
+def renewed(renew: Callable[[], None], fence: Fence, *, seconds: float = RENEW_SECONDS) -> Iterator[HeldLease]:
     """Renew a taken lease every few seconds while the block runs. It is not given back: who ends well does that, and what a crash leaves is for the recovery."""
     held, ended = HeldLease(fence), threading.Event()
 
     def keep() -> None:
         while not ended.wait(seconds):
             try:
-                # A new client each time: tokens last minutes.
-                make_lease().renew(fence, run_id)
+                renew()
             except FencedError as error:
                 held.lose(error)
                 return
@@ -167,9 +164,16 @@ def renewed(
         thread.join(seconds)
 
 
-def opened_lease(release: Release, environment: str, clock: Clock = utc_now) -> Callable[[], Lease]:
-    """A function that makes the lease's object with a fresh client."""
-    return lambda: Lease(KubernetesClient.open(release.context), release, environment, clock)
+def renewal(
+    release: Release, environment: str, fence: Fence, run_id: str, clock: Clock = utc_now
+) -> Callable[[], None]:
+    """A function that renews the lease once, with a fresh client: tokens last minutes."""
+
+    def renew() -> None:
+        with KubernetesClient.open(release.context) as client:
+            Lease(client, release, environment, clock).renew(fence, run_id)
+
+    return renew
 
 
 def seconds_since(renewed_at: str, now: datetime) -> float:

@@ -20,7 +20,7 @@ from tasks.fenced import stamp
 from tasks.kubernetes_client import KubernetesClient
 from tasks.recording import Record
 from tasks.release_journal import Journals, KeptJournal
-from tasks.release_lease import Lease, opened_lease, renewed
+from tasks.release_lease import Lease, renewal, renewed
 from tasks.release_records import keep_plan, read_closed
 from tasks.release_run import ReleaseRun, release_of
 from tasks.release_world import find_target, read_workload, workload_path
@@ -124,7 +124,7 @@ def begun(
         fence = Lease(client, release, environment.name).take(
             name, run_id, tuple(managed.values()), instead_of=instead_of
         )
-    with renewed(opened_lease(release, environment.name), fence, run_id) as lease:
+    with renewed(renewal(release, environment.name, fence, run_id), fence) as lease:
         kept = KeptJournal(release, journal, keys, fence, stored=earlier)
         run = ReleaseRun(environment, plan, kept, lease, record, keys)
         with run.record.step("take the lease") as notes:

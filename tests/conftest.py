@@ -27,4 +27,5 @@ pytest_plugins: list[str] = [
     "tests.fix_scratch",  # after fix_keeping
     "tests.fix_cluster",
     "tests.fix_release",  # after fix_object_store
+    "tests.fix_kill_proxy",
 ]

@@ -19,6 +19,7 @@ from core.evidence import Report
 from core.release_journal import Journal
 from flows.release import release
 from flows.release_recovery import release_recovery
+from flows.rollback import rollback
 from tasks.environments import load_environment
 from tasks.evidence import read_report
 from tasks.kubernetes_client import Document, KubernetesClient
@@ -56,6 +57,11 @@ class Stage:
         """Run the recovery in this process and return its final state."""
         self.write()
         return release_recovery("stage", **parameters, return_state=True)
+
+    def run_rollback(self, reason: str, **parameters: Any) -> State[Any]:
+        """Run the rollback in this process and return its final state."""
+        self.write()
+        return rollback("stage", reason, **parameters, return_state=True)
 
     @property
     def environment(self) -> Environment:

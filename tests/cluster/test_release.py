@@ -10,8 +10,10 @@ import yaml
 
 from tasks.kubernetes_client import KubernetesClient
 from tests.fix_cluster import LAB
+from tests.fix_kill_proxy import KillProxy
 from tests.fix_object_store import S3Server
 from tests.fix_release import COMMIT, NEXT_COMMIT, Stage, release_settings
+from tests.fix_release_child import kill_at_write
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -99,3 +101,25 @@ def test_a_bad_image_is_rolled_back_with_its_cause_in_one_sentence(stage: Stage,
     assert stage.image_of() == stage.image("v1")
     assert stage.lease_holder() == ""
     assert stage.journals()[-1].outcome == "rolled back"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_release_that_is_killed_at_any_write_is_brought_to_one_of_two_ends(
+    stage: Stage, kill_proxy: KillProxy, when: str
+) -> None:
+    ends = set()
+    for number in range(1, 60):
+        _, killed = kill_at_write(stage, kill_proxy, number, when)
+        if not killed:
+            break
+        state = stage.recover()
+        assert state.is_completed(), f"{when} write {number} {kill_proxy.writes[-1]}: {state.message}"
+        assert stage.lease_holder() == ""
+        assert all(not one.is_open for one in stage.journals())
+        image = stage.image_of()
+        assert image in {stage.image("v1"), stage.image("v2")}
+        ends.add(image)
+        if image == stage.image("v2"):
+            assert stage.run_rollback("back for the next round").is_completed()
+    assert number > 5
+    assert ends == {stage.image("v1"), stage.image("v2")}
