@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from core.access_right import AccessRight
 from core.checks import Check
 from core.environment_restore import AppState
 from core.errors import PermanentError
@@ -15,6 +16,7 @@ from core.velero import (
     read_run,
     stuck_error,
 )
+from tasks.access_review import lacking_rights
 from tasks.kubernetes_client import ExistsError, KubernetesClient, MissingError
 from tasks.kubernetes_watch import NotInTimeError, wait_for_object
 
@@ -195,15 +197,15 @@ def _check_namespace(client: KubernetesClient, namespace: str) -> Check:
 
 def check_rights(client: KubernetesClient, settings: AppState, *, drill: bool) -> Check:
     """The rights that our account lacks, as the API server's SelfSubjectAccessReview says. Rights to list kinds show when they are listed."""
-    wanted = [_right(verb, resource, "velero.io", settings.velero_namespace) for verb, resource in _RIGHTS]
-    wanted += [_right("get", "namespaces", name=namespace) for namespace in settings.namespaces]
+    wanted = _of_velero(settings, _RIGHTS)
+    wanted += [AccessRight("get", "namespaces", name=namespace) for namespace in settings.namespaces]
     if drill:
-        wanted += [_right(verb, resource, "velero.io", settings.velero_namespace) for verb, resource in _DRILL_RIGHTS]
+        wanted += _of_velero(settings, _DRILL_RIGHTS)
         wanted += [
-            _right(verb, "namespaces", name=which and settings.drill_namespace) for verb, which in _SCRATCH_RIGHTS
+            AccessRight(verb, "namespaces", name=which and settings.drill_namespace) for verb, which in _SCRATCH_RIGHTS
         ]
-        wanted.append(_right("create", "resourcequotas", namespace=settings.drill_namespace))
-    lacking = [_in_words(right) for right in wanted if not _allowed(client, right)]
+        wanted.append(AccessRight("create", "resourcequotas", namespace=settings.drill_namespace))
+    lacking = [right.in_words() for right in lacking_rights(client, wanted)]
     if lacking:
         return Check(
             name="rights",
@@ -216,8 +218,7 @@ def check_rights(client: KubernetesClient, settings: AppState, *, drill: bool) -
 
 def _check_error_rights(client: KubernetesClient, settings: AppState) -> tuple[Check, ...]:
     """A warning where Velero's own words on a failed Backup could not be read: better told tonight than when it failed."""
-    wanted = [_right(verb, resource, "velero.io", settings.velero_namespace) for verb, resource in _ERROR_RIGHTS]
-    lacking = [_in_words(right) for right in wanted if not _allowed(client, right)]
+    lacking = [right.in_words() for right in lacking_rights(client, _of_velero(settings, _ERROR_RIGHTS))]
     if not lacking:
         return ()
     found = f"our account may not {', '.join(lacking)}: why a Backup failed could not be told"
@@ -226,24 +227,5 @@ def _check_error_rights(client: KubernetesClient, settings: AppState) -> tuple[C
     )
 
 
-def _right(verb: str, resource: str, group: str = "", namespace: str = "", name: str = "") -> dict[str, str]:
-    return {"verb": verb, "group": group, "resource": resource, "namespace": namespace, "name": name}
-
-
-def _in_words(right: dict[str, str]) -> str:
-    what = f"{right['verb']} {right['resource']}{'.' if right['group'] else ''}{right['group']}"
-    return (
-        what
-        + (f" {right['name']}" if right["name"] else "")
-        + (f" in {right['namespace']}" if right["namespace"] else "")
-    )
-
-
-def _allowed(client: KubernetesClient, right: dict[str, str]) -> bool:
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": right},
-    }
-    answer = client.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
-    return bool((answer.get("status") or {}).get("allowed"))
+def _of_velero(settings: AppState, rights: tuple[tuple[str, str], ...]) -> list[AccessRight]:
+    return [AccessRight(verb, resource, "velero.io", settings.velero_namespace) for verb, resource in rights]

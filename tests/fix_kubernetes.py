@@ -147,7 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
             return found
         if path.endswith("/selfsubjectaccessreviews"):
             attributes = body["spec"]["resourceAttributes"]
-            return {**body, "status": {"allowed": (attributes["verb"], attributes["resource"]) not in self.api.denied}}
+            resource = "/".join(filter(None, (attributes["resource"], attributes.get("subresource"))))
+            return {**body, "status": {"allowed": (attributes["verb"], resource) not in self.api.denied}}
         group_version, namespace, plural, name = _parts(path)
         if plural not in KINDS.get(group_version, {}) or plural in self.api.absent:
             raise ApiError(404, "NotFound", "the server could not find the requested resource")
