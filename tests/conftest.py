@@ -28,4 +28,5 @@ pytest_plugins: list[str] = [
     "tests.fix_cluster",
     "tests.fix_release",  # after fix_object_store
     "tests.fix_kill_proxy",
+    "tests.fix_registry",
 ]
