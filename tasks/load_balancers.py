@@ -55,10 +55,7 @@ class LoadBalancers:
     def groups_by_tag(self, arn: str, tags: Mapping[str, str]) -> dict[str, Document]:
         """Given a load balancer and the resource tag of each Service, return each one's target group as far as it has one."""
         with self._errors("read the target groups"):
-            groups = {
-                one["TargetGroupArn"]: one
-                for one in self._pages("describe_target_groups", "TargetGroups", LoadBalancerArn=arn)
-            }
+            groups = {one["TargetGroupArn"]: one for one in self._groups(arn)}
             arns = list(groups)
             tagged: dict[str, str] = {}
             for begin in range(0, len(arns), _TAGS_AT_ONCE):
@@ -82,6 +79,13 @@ class LoadBalancers:
                 "TargetHealthDescriptions"
             ]
             return described
+
+    def _groups(self, arn: str) -> list[Document]:
+        try:
+            return list(self._pages("describe_target_groups", "TargetGroups", LoadBalancerArn=arn))
+        except self._client.exceptions.TargetGroupNotFoundException:
+            # None yet: then nothing is effective, and why is told by its rules.
+            return []
 
     def _pages(self, operation: str, listed: str, **arguments: str) -> Iterator[Document]:
         for page in self._client.get_paginator(operation).paginate(**arguments):

@@ -14,7 +14,8 @@ from tasks.fenced import fenced_change
 from tasks.kubernetes_client import KubernetesClient
 
 # How long one look is good for when nothing tells of a change; and the least time between two, so that a burst of changes does not become a burst of requests.
-LOOK_SECONDS, LEAST_SECONDS = 5.0, 0.5
+# A refusal is looked at once more soon: one look may fall into a change that is half done.
+LOOK_SECONDS, LEAST_SECONDS, AGAIN_SECONDS = 5.0, 0.8, 1.0
 
 Sleep = Callable[[float], None]
 
@@ -114,7 +115,8 @@ class Traffic(ABC):
             elif late or (refused and found.state == "refused"):
                 raise self._not_effective(wanted, found, seconds)
             refused = isinstance(found, Effective) and found.state == "refused"
-            self._pause(version, max(LEAST_SECONDS, min(LOOK_SECONDS, deadline - clock())), sleep)
+            longest = AGAIN_SECONDS if refused else LOOK_SECONDS
+            self._pause(version, max(LEAST_SECONDS, min(longest, deadline - clock())), sleep)
 
     def _look(self, wanted: Split) -> Effective | TemporaryError:
         try:

@@ -26,4 +26,6 @@ pytest_plugins: list[str] = [
     "tests.fix_swap",  # after fix_postgres and fix_keeping, which it imports
     "tests.fix_scratch",  # after fix_keeping
     "tests.fix_cluster",
+    "tests.fix_sides",  # after fix_kubernetes
+    "tests.fix_alb",  # after fix_sides and fix_object_store
 ]
