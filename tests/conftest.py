@@ -29,4 +29,6 @@ pytest_plugins: list[str] = [
     "tests.fix_release",  # after fix_object_store
     "tests.fix_kill_proxy",
     "tests.fix_registry",
+    "tests.fix_sides",  # after fix_kubernetes
+    "tests.fix_alb",  # after fix_sides and fix_object_store
 ]

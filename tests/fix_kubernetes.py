@@ -42,7 +42,7 @@ class KubernetesApi(Objects):
         super().__init__()
         self.tokens = {"first-token"}
         self.denied: set[tuple[str, str]] = set()
-        # Kinds (plurals) that this cluster does not have.
+        # Kinds (plurals) and versions of groups that this cluster does not have.
         self.absent: set[str] = set()
         self.requests: list[tuple[str, str]] = []
         self._faults: list[Fault] = []
@@ -145,6 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _carry_out(self, method: str, path: str, query: dict[str, str], body: Document) -> Document:  # noqa: PLR0911 - one a verb
         if method == "GET" and (found := _discovery(path, self.api.absent)) is not None:
             return found
+        if path.startswith("/apis/") and path.count("/") == 3:
+            raise ApiError(404, "NotFound", "the server could not find the requested resource")
         if path.endswith("/selfsubjectaccessreviews"):
             attributes = body["spec"]["resourceAttributes"]
             resource = "/".join(filter(None, (attributes["resource"], attributes.get("subresource"))))
@@ -255,7 +257,7 @@ def _discovery(path: str, absent: set[str]) -> Document | None:
             "groups": [{"name": name, "versions": each, "preferredVersion": each[0]} for name, each in groups.items()]
         }
     version = path.removeprefix("/apis/").removeprefix("/api/")
-    if version not in KINDS:
+    if version not in KINDS or version in absent:
         return None
     resources = [
         {"name": plural, "namespaced": namespaced, "kind": kind, "verbs": ["get", "list", "watch", "create", "delete"]}

@@ -15,6 +15,7 @@ KINDS: dict[str, dict[str, tuple[str, bool]]] = {
         "configmaps": ("ConfigMap", True),
         "secrets": ("Secret", True),
         "services": ("Service", True),
+        "endpoints": ("Endpoints", True),
         "serviceaccounts": ("ServiceAccount", True),
         "pods": ("Pod", True),
         "resourcequotas": ("ResourceQuota", True),
@@ -25,6 +26,9 @@ KINDS: dict[str, dict[str, tuple[str, bool]]] = {
     "batch/v1": {"jobs": ("Job", True)},
     "batch/v1beta1": {"cronjobs": ("CronJob", True)},
     "networking.k8s.io/v1": {"ingresses": ("Ingress", True), "networkpolicies": ("NetworkPolicy", True)},
+    "discovery.k8s.io/v1": {"endpointslices": ("EndpointSlice", True)},
+    "discovery.k8s.io/v1beta1": {"endpointslices": ("EndpointSlice", True)},
+    "gateway.networking.k8s.io/v1": {"httproutes": ("HTTPRoute", True)},
     "velero.io/v1": {
         "backups": ("Backup", True),
         "restores": ("Restore", True),
@@ -89,6 +93,7 @@ class Objects:
                 raise ApiError(404, "NotFound", f'namespaces "{namespace}" not found')
             document["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
             document["metadata"] |= {"namespace": namespace} if namespace else {}
+            document["metadata"] |= {"generation": 1} if plural == "httproutes" else {}
             if dry_run:
                 return document
             self._store(key, document, "ADDED")
@@ -101,7 +106,10 @@ class Objects:
             expected = patch.get("metadata", {}).get("resourceVersion")
             if expected and expected != there["metadata"]["resourceVersion"]:
                 raise ApiError(409, "Conflict", f'{plural} "{name}": the object has been modified')
-            return self._store((group_version, plural, namespace, name), merged(there, patch), "MODIFIED")
+            after = merged(copy.deepcopy(there), patch)
+            if "generation" in there["metadata"] and after.get("spec") != there.get("spec"):
+                after["metadata"]["generation"] += 1
+            return self._store((group_version, plural, namespace, name), after, "MODIFIED")
 
     def delete(self, group_version: str, plural: str, namespace: str, name: str, uid: str | None) -> Document:
         with self.changed:
