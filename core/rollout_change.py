@@ -3,7 +3,7 @@
 from typing import Any
 
 from core.errors import PermanentError
-from core.merge_patch import difference
+from core.merge_patch import merge_patch
 from core.release_plan import COMMIT, Target, images_of, template_of, template_patch
 
 Document = dict[str, Any]
@@ -32,7 +32,7 @@ def template_change(document: Document, target: Target, *, forward: bool, commit
     noted = (
         {} if annotations.get(COMMIT, "") == annotation else {"metadata": {"annotations": {COMMIT: annotation or None}}}
     )
-    changed = {} if current == wanted else template_patch(target.kind, difference(current, wanted))
+    changed = {} if current == wanted else template_patch(target.kind, merge_patch(current, wanted))
     return {**noted, **changed} or None
 
 
@@ -47,7 +47,7 @@ def _told_difference(current: Document, target: Target) -> str:
     for name, image in images.items():
         if image not in (wanted.get(name), found.get(name)):
             return f"container {name} runs {image}"
-    keys = sorted({*_leaves(difference(target.before, current))} & {*_leaves(difference(target.after, current))})
+    keys = sorted({*_leaves(merge_patch(target.before, current))} & {*_leaves(merge_patch(target.after, current))})
     return f"{', '.join(keys[:5]) or 'something'} of its template changed"
 
 
