@@ -116,6 +116,10 @@ class Release(Section):
         le=3600,
         description="blue-green: how long a colour that gets no traffic any more may end its requests.",
     )
+    tracked_by_allowed: tuple[Literal["argocd", "flux", "helm"], ...] = Field(
+        (),
+        description="Tools whose tracked objects a release may change all the same: you told them to leave images, sizes and traffic alone.",
+    )
     migration: Migration | None = Field(None, description="The database migration that goes first.")
     traffic: Traffic = Field(default_factory=Traffic, description="blue-green: how traffic is shifted.")
     gates: Gates = Field(default_factory=Gates, description="What must hold at each step of a shift.")
@@ -138,6 +142,10 @@ class Release(Section):
             raise ValueError("release.control_namespace must be another namespace than release.namespace")
         if self.strategy == "blue-green" and self.traffic.kind == "none":
             raise ValueError('release.strategy = "blue-green" needs [release.traffic] with a kind')
+        if self.strategy == "blue-green" and len(self.deployments("api")) != 1:
+            raise ValueError(
+                'release.strategy = "blue-green" shifts one Deployment: exactly one workload with role = "api"'
+            )
         return self
 
     def deployments(self, role: str) -> tuple[Workload, ...]:

@@ -41,6 +41,10 @@ class Traffic(Section):
         None,
         description="Name of what is written: the Service that users reach (service), the HTTPRoute, or the Ingress (alb).",
     )
+    service: ObjectName | None = Field(
+        None,
+        description="httproute, alb: the workload's Service before it was adopted; its copies are named after the colours. Empty: it is called as the workload.",
+    )
     action: OptionalText = Field(
         None,
         description="alb: the action of the Ingress, as in alb.ingress.kubernetes.io/actions.NAME and in its rules' backends.",

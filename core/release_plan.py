@@ -7,6 +7,7 @@ from pydantic import AwareDatetime, Field
 from core.canonical import canonical_bytes, sha256_hex
 from core.environment_release import Strategy
 from core.manifest import Record, Sha256
+from core.traffic import Side
 
 Document = dict[str, Any]
 Compatibility = Literal["backward", "breaking"]
@@ -29,10 +30,10 @@ class Target(Record):
     commit_before: str = ""
     suspended: bool = False
 
-    @property
-    def changes(self) -> bool:
-        """Whether anything of it changes."""
-        return self.before != self.after
+    def runs(self, commit: str) -> bool:
+        """Whether it runs the images of this release and this commit already."""
+        before, after = images_of(self.before), images_of(self.after)
+        return self.commit_before == commit and all(before.get(name) == after.get(name) for name in self.containers)
 
 
 class MigrationPlan(Record):
@@ -41,6 +42,19 @@ class MigrationPlan(Record):
     database: str
     image: str
     command: tuple[str, ...] = ()
+
+
+class SidesPlan(Record):
+    """The two sides of a blue-green release. `live`: who serves when it begins; `service`: the Service that is copied for a side."""
+
+    workload: str
+    live_name: str
+    following_name: str
+    service: str
+    live: Side
+    following: Side
+    adopt: bool
+    shares: tuple[int, ...]
 
 
 class ReleasePlan(Record):
@@ -56,9 +70,10 @@ class ReleasePlan(Record):
     requested_by: str
     schema_compatibility: Compatibility
     targets: tuple[Target, ...]
+    sides: SidesPlan | None = None
     migration: MigrationPlan | None = None
     backup: tuple[str, ...] = ()
-    config_copies: tuple[Document, ...] = ()
+    config_copies: tuple[str, ...] = ()
     secrets: dict[str, str] = Field(default_factory=dict)
     waived: dict[str, str] = Field(default_factory=dict)
 
@@ -70,11 +85,15 @@ class ReleasePlan(Record):
     @property
     def is_live_already(self) -> bool:
         """Whether the same commit and images run already: then nothing is done."""
-        return all(not target.changes and target.commit_before == self.commit for target in self.targets)
+        return all(target.runs(self.commit) for target in self.targets)
 
     def deployments(self, role: str) -> tuple[Target, ...]:
         """The Deployments of a role, in order."""
         return tuple(one for one in self.targets if one.kind == "Deployment" and one.role == role)
+
+    def image_of(self, target: Target) -> str:
+        """The image that a workload is to run."""
+        return images_of(target.after)[target.containers[0]]
 
     @property
     def cron_jobs(self) -> tuple[Target, ...]:

@@ -47,6 +47,13 @@ def ingress_split(ingress: Document, action: str, live: Side, following: Side, *
     )
 
 
+def group_weights(ingress: Document, action: str, *, on: str) -> dict[str, int]:
+    """Given an Ingress and an action's name, return the weight of each Service that it forwards to. Raise PermanentError when it forwards nowhere."""
+    _, groups = _forward(ingress, action, on=on)
+    default = 1 if len(groups) == 1 else 0
+    return {str(value(group, "serviceName")): int(_weight(group, default)) for group in groups}
+
+
 def ingress_patch(ingress: Document, action: str, live: Side, following: Side, wanted: Split, *, on: str) -> Document:
     """The merge patch that writes a split into the action. All else in it stays."""
     document = _action(ingress, action, on=on)

@@ -65,6 +65,16 @@ def route_patch(route: Document, live: Side, following: Side, wanted: Split) -> 
     return {"spec": {"rules": rules}}
 
 
+def backend_weights(route: Document) -> dict[str, int]:
+    """Given a route, return the sum of each Service's weights over all rules: above 0 where requests may go to it."""
+    here, found = route["metadata"].get("namespace", ""), dict[str, int]()
+    for rule in route.get("spec", {}).get("rules") or ():
+        for ref in rule.get("backendRefs") or ():
+            if (ref.get("kind") or "Service") == "Service" and (ref.get("namespace") or here) == here:
+                found[ref["name"]] = found.get(ref["name"], 0) + int(ref.get("weight", 1))
+    return found
+
+
 def judge_route(route: Document) -> Effective:
     """Given a route as read, return whether every gateway that it names has taken it as it now is."""
     parents = route["spec"].get("parentRefs") or ()
