@@ -174,7 +174,17 @@ class Deployments:
         metadata = document["metadata"]
         if not annotations.items() <= (metadata.get("annotations") or {}).items():
             patch = {"metadata": {"annotations": annotations}}
-            self._api.merge(APPS, plural, metadata["namespace"], metadata["name"], patch, manager=CONTROLLER)
+            # A Deployment's with its status: else it would count as a new generation.
+            subresource = "status" if plural == "deployments" else ""
+            self._api.merge(
+                APPS,
+                plural,
+                metadata["namespace"],
+                metadata["name"],
+                patch,
+                subresource=subresource,
+                manager=CONTROLLER,
+            )
 
     def _fill(self, replica_set: Document) -> None:
         """Make or remove Pods until a ReplicaSet has its number, and tell how they are."""

@@ -45,7 +45,7 @@ class Objects:
         with self.changed:
             there = self.read(group_version, plural, namespace, name)
             after = {key: value for key, value in {**there.get("status", {}), **status}.items() if value is not None}
-            return self._keep(there, {**there, "status": after}, manager=CONTROLLER)
+            return self._keep(there, {**there, "status": after}, counts=False, manager=CONTROLLER)
 
     def scale(self, namespace: str, name: str, replicas: int) -> Document:
         """Set a Deployment's size, as an autoscaler would."""
@@ -132,12 +132,15 @@ class Objects:
                 raise _conflict(plural, name)
             if subresource == "status":
                 after = {**there, "status": copy.deepcopy(document.get("status") or {})}
+                if plural == "deployments" and "annotations" in document["metadata"]:
+                    # As its controller writes the revision (pkg/registry/apps/deployment/strategy.go).
+                    after["metadata"] = {**there["metadata"], "annotations": document["metadata"]["annotations"]}
             else:
                 after = with_defaults(plural, copy.deepcopy({**document, "status": there.get("status", {})}))
                 check_change(plural, there, after)
                 kept = ("uid", "creationTimestamp", "namespace", "generation", "managedFields")
                 after["metadata"] |= {key: there["metadata"][key] for key in kept if key in there["metadata"]}
-            return self._keep(there, after, dry_run=dry_run, manager=manager)
+            return self._keep(there, after, counts=not subresource, dry_run=dry_run, manager=manager)
 
     def delete(
         self,
@@ -178,7 +181,9 @@ class Objects:
             raise ApiError(410, "Expired", f"too old resource version: {version} ({self.oldest})")
         return [event for event in self.log if event[0] > version]
 
-    def _keep(self, there: Document, after: Document, *, dry_run: bool = False, manager: str = "test") -> Document:
+    def _keep(
+        self, there: Document, after: Document, *, counts: bool, dry_run: bool = False, manager: str = "test"
+    ) -> Document:
         """Store what a write made of an object. One that changes nothing leaves no trace, as in a real cluster."""
         group_version, plural = where(there["apiVersion"], there["kind"])
         after = {**after, "apiVersion": there["apiVersion"], "kind": there["kind"]}
@@ -186,7 +191,7 @@ class Objects:
             after.pop("status", None)
         if after == there:
             return there
-        if "generation" in there["metadata"] and _counted(after) != _counted(there):
+        if counts and "generation" in there["metadata"] and _counted(after) != _counted(there):
             after["metadata"]["generation"] = there["metadata"]["generation"] + 1
         _sign(after, group_version, manager)
         if dry_run:
@@ -236,8 +241,11 @@ def _conflict(plural: str, name: str) -> ApiError:
 
 
 def _counted(document: Document) -> Document:
-    """What the generation of an object counts the changes of."""
-    return {key: value for key, value in document.items() if key not in {"metadata", "status", "apiVersion", "kind"}}
+    """What the generation of an object counts the changes of: its spec and, of a Deployment, its annotations (pkg/registry/apps/deployment/strategy.go)."""
+    counted = {key: value for key, value in document.items() if key not in {"metadata", "status"}}
+    if document["kind"] == "Deployment":
+        counted["annotations"] = document["metadata"].get("annotations") or {}
+    return counted
 
 
 def _sign(document: Document, group_version: str, manager: str) -> None:

@@ -28,6 +28,8 @@ def with_defaults(plural: str, document: Document) -> Document:
             rolling = strategy.setdefault("rollingUpdate", {})
             rolling.setdefault("maxSurge", "25%")
             rolling.setdefault("maxUnavailable", "25%")
+    if plural == "httproutes":
+        _add_route_defaults(spec)
     if plural == "jobs":
         for name, value in (("backoffLimit", 6), ("completions", 1), ("parallelism", 1)):
             spec.setdefault(name, value)
@@ -40,6 +42,18 @@ def with_defaults(plural: str, document: Document) -> Document:
         tag = container.get("image", "").rpartition("/")[2].partition(":")[2]
         container.setdefault("imagePullPolicy", "Always" if tag in {"", "latest"} else "IfNotPresent")
     return document
+
+
+def _add_route_defaults(spec: Document) -> None:
+    """As the CustomResourceDefinition of the Gateway API has them (apis/v1/shared_types.go, httproute_types.go)."""
+    for parent in spec.get("parentRefs") or ():
+        parent.setdefault("group", "gateway.networking.k8s.io")
+        parent.setdefault("kind", "Gateway")
+    for rule in spec.get("rules") or ():
+        rule.setdefault("matches", [{"path": {"type": "PathPrefix", "value": "/"}}])
+        for backend in rule.get("backendRefs") or ():
+            for name, value in (("group", ""), ("kind", "Service"), ("weight", 1)):
+                backend.setdefault(name, value)
 
 
 def check_new(plural: str, document: Document) -> None:
