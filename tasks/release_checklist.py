@@ -104,7 +104,9 @@ def note_checks(notes: Notes, checks: tuple[ReleaseCheck, ...]) -> None:
     for one in checks:
         if severity := _SEVERITIES.get(one.state):
             waived = f" (waived by {one.by}: {one.why})" if one.state == "waived" else ""
-            text = f"{one.item}: {one.found}{waived}"
+            text = " → ".join(
+                filter(None, (f"{one.item}: {one.found}{waived}", one.next_step if severity == "error" else ""))
+            )
             notes.findings.append(Finding.model_validate({"severity": severity, "text": text}))
 
 

@@ -31,4 +31,5 @@ pytest_plugins: list[str] = [
     "tests.fix_registry",
     "tests.fix_sides",  # after fix_kubernetes
     "tests.fix_alb",  # after fix_sides and fix_object_store
+    "tests.fix_hello",  # after fix_cluster, which it imports
 ]
