@@ -27,4 +27,5 @@ pytest_plugins: list[str] = [
     "tests.fix_scratch",  # after fix_keeping
     "tests.fix_cluster",
     "tests.fix_registry",
+    "tests.fix_preflight",  # after fix_kubernetes and fix_object_store, which it imports
 ]
