@@ -57,7 +57,7 @@ class Gates(Section):
         description="Selector of the histogram's buckets. Empty: latency is not looked at.",
     )
     slow_seconds: float = Field(
-        1.0, gt=0, description="A request that takes longer is slow. Must be one of the histogram's buckets."
+        1.0, gt=0, le=3600, description="A request that takes longer is slow. Must be one of the histogram's buckets."
     )
     slow_ratio_max: Ratio = Field(0.05, description="So large a share of slow requests is allowed at most.")
     slow_ratio_factor: OptionalFactor = Field(

@@ -90,7 +90,8 @@ def judge(gate: str, bad_is: str, limits: Limits, new: Reading, old: Reading | N
         return Finding(gate=gate, state="fail", found=found)
     missing = _missing(limits, new) or against.doubt
     if missing or too_many:
-        return Finding(gate=gate, state="inconclusive", found=f"{found}: {missing}")
+        why = missing or f"fewer than {LEAST_TO_FAIL} requests"
+        return Finding(gate=gate, state="inconclusive", found=f"{found}: {why}")
     return Finding(gate=gate, state="pass", found=found)
 
 

@@ -26,4 +26,7 @@ pytest_plugins: list[str] = [
     "tests.fix_swap",  # after fix_postgres and fix_keeping, which it imports
     "tests.fix_scratch",  # after fix_keeping
     "tests.fix_cluster",
+    "tests.fix_pod_proxy",
+    "tests.fix_prometheus_api",
+    "tests.fix_prometheus",
 ]
