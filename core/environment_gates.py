@@ -91,7 +91,8 @@ class Gates(Section):
         if address is None:
             return None
         parts = urlsplit(address)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        # Reading the port raises ValueError when it is none.
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
             raise ValueError("an address that begins with http:// or https://")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError(

@@ -181,6 +181,11 @@ def verdict_of(at: datetime, findings: Sequence[Finding]) -> Verdict:
     return Verdict(at=at, state=state, findings=tuple(findings))
 
 
+def together(*verdicts: Verdict) -> Verdict:
+    """Given the verdicts of several gates, return what they say together, as of the oldest of them. "not configured" beside a pass stays among the findings."""
+    return verdict_of(min(one.at for one in verdicts), [finding for one in verdicts for finding in one.findings])
+
+
 def hold(history: Sequence[Verdict], now: datetime, hold_minutes: int) -> Decision:
     """Given the verdicts of one gate, oldest first, return what the release does now.
 

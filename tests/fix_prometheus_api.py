@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
@@ -27,6 +28,7 @@ class PrometheusApi:
         self.rules: list[Document] = []
         self.slow_seconds = 0.0
         self.drip = False
+        self.clock_apart = 0.0
         self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
         handler = type("Handler", (_Handler,), {"api": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -82,7 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, code: int, text: str, headers: dict[str, str]) -> None:
         raw = text.encode()
-        self.send_response(code)
+        self.send_response_only(code)
+        self.send_header("Date", formatdate(time.time() + self.api.clock_apart, usegmt=True))
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(raw)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()

@@ -24,6 +24,7 @@ def test_the_default_selectors_are_valid_and_leave_out_health_probes() -> None:
     ("wrong", "said"),
     [
         ({"prometheus_url": "prometheus:9090"}, "begins with http"),
+        ({"prometheus_url": "http://prometheus:99999"}, "Port out of range"),
         ({"prometheus_url": "https://me:secret@prometheus"}, "without user, password"),
         ({"requests": "sum(http_requests_total{pod=~'{pods}'})"}, "no function"),
         ({"requests": 'http_requests_total{status="200"}'}, "with {pods}"),

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from core.counters import Point, Series, UnusableSeriesError, growth, scrape_times
 from core.environment_gates import Gates
-from core.gate_readings import PodSide, SideSeries, buckets_selector, filled, read_errors, read_slow
+from core.gate_readings import PodSide, SideSeries, buckets_selector, filled, read_errors, read_slow, window_before
 
 AT = 10_000.0
 START = AT - 300
+WINDOW = (START, AT)
 EVERY = 15
 GATES = Gates(prometheus_url="http://127.0.0.1:9090")
 SIDE = PodSide(names=("api-7f-a", "api-7f-b"), replica_sets=("api-7f",))
@@ -108,6 +109,10 @@ def test_a_restart_hides_nothing_that_was_scraped_before_or_after_it(before: lis
     assert grown(points) == (sum(before) + sum(after), 1, False)
 
 
+def test_a_counter_that_was_away_for_long_and_came_again_while_its_pod_was_scraped_begins_anew() -> None:
+    assert grown([(START - 500, 100), (AT - 20, 30), (AT - 5, 50)]) == (50, 0, False)
+
+
 # One side
 
 
@@ -120,28 +125,28 @@ def test_failed_and_all_requests_are_told_by_the_label() -> None:
             series(rising(1), pod="api-7f-b", status="503"),
             series(rising(1), pod="api-7f-b", status="404"),
         ),
-        AT,
+        WINDOW,
     )
     assert (told.bad, told.total, told.doubt, told.restarted) == (20, 240, "", 0)
 
 
 def test_without_an_error_series_the_errors_are_zero_only_because_the_others_say_so() -> None:
-    told = read_errors(GATES, SIDE, requests(series(rising(10), pod="api-7f-a", status="200")), AT)
+    told = read_errors(GATES, SIDE, requests(series(rising(10), pod="api-7f-a", status="200")), WINDOW)
     assert (told.bad, told.total, told.doubt) == (0, 200, "")
-    misnamed = read_errors(GATES, SIDE, requests(series(rising(10), pod="api-7f-a", code="200")), AT)
+    misnamed = read_errors(GATES, SIDE, requests(series(rising(10), pod="api-7f-a", code="200")), WINDOW)
     assert (misnamed.bad, misnamed.total) == (None, None)
     assert "has no label status" in misnamed.doubt
 
 
 def test_no_series_is_not_zero_requests() -> None:
-    told = read_errors(GATES, SIDE, requests(), AT)
+    told = read_errors(GATES, SIDE, requests(), WINDOW)
     assert (told.bad, told.total) == (None, None)
     assert "no series of api-7f-a, api-7f-b" in told.doubt
 
 
 def test_a_nan_makes_the_whole_reading_unknown() -> None:
     points = [*rising(10)[:-1], (AT - 5, math.nan)]
-    told = read_errors(GATES, SIDE, requests(series(points, pod="api-7f-a", status="200")), AT)
+    told = read_errors(GATES, SIDE, requests(series(points, pod="api-7f-a", status="200")), WINDOW)
     assert (told.bad, told.total) == (None, None)
     assert 'http_requests_total{pod="api-7f-a",status="200"} has the value nan' in told.doubt
 
@@ -150,7 +155,7 @@ def test_old_samples_are_a_doubt() -> None:
     late = AT - 200
     stale = tuple(up(pod, [time for time in TIMES if time < late]) for pod in SIDE.names)
     told = read_errors(
-        GATES, SIDE, requests(series(rising(10, until=late), pod="api-7f-a", status="200"), targets=stale), AT
+        GATES, SIDE, requests(series(rising(10, until=late), pod="api-7f-a", status="200"), targets=stale), WINDOW
     )
     assert told.doubt == "the newest sample of api-7f-a, api-7f-b is 215 s old, more than 120 s"
 
@@ -158,28 +163,31 @@ def test_old_samples_are_a_doubt() -> None:
 def test_a_ready_pod_that_is_not_scraped_is_a_doubt_even_if_the_others_do_well() -> None:
     one = series(rising(10), pod="api-7f-a", status="200")
     for targets in ((up("api-7f-a"),), (up("api-7f-a"), up("api-7f-b", value=0))):
-        told = read_errors(GATES, SIDE, requests(one, targets=targets), AT)
+        told = read_errors(GATES, SIDE, requests(one, targets=targets), WINDOW)
         assert (told.total, told.doubt) == (200, "Prometheus does not scrape api-7f-b")
-    unasked = read_errors(GATES.model_copy(update={"targets": None}), SIDE, requests(one, targets=None), AT)
+    unasked = read_errors(GATES.model_copy(update={"targets": None}), SIDE, requests(one, targets=None), WINDOW)
     assert unasked.doubt == ""
 
 
 def test_a_pod_that_is_gone_still_counts_by_its_replica_sets_name() -> None:
     gone = series(rising(2, until=AT - 100), pod="api-7f-gone", status="500")
-    told = read_errors(GATES, SIDE, requests(series(rising(10), pod="api-7f-a", status="200"), gone), AT)
+    told = read_errors(GATES, SIDE, requests(series(rising(10), pod="api-7f-a", status="200"), gone), WINDOW)
     assert (told.bad, told.doubt) == (26, "")
 
 
 def test_a_restarted_pod_is_told() -> None:
     points = rising(10, begin=500, until=AT - 100) + rising(10, since=AT - 95)
-    told = read_errors(GATES, SIDE, requests(series(points, pod="api-7f-a", status="200")), AT)
+    told = read_errors(GATES, SIDE, requests(series(points, pod="api-7f-a", status="200")), WINDOW)
     assert (told.restarted, told.bad) == (1, 0)
 
 
 def test_a_gap_in_the_scrapes_is_a_doubt() -> None:
     targets = (up("api-7f-a", [*TIMES[:20], *TIMES[-5:]]), up("api-7f-b"))
     told = read_errors(
-        GATES, SIDE, requests(series(rising(10, since=TIMES[-5]), pod="api-7f-a", status="200"), targets=targets), AT
+        GATES,
+        SIDE,
+        requests(series(rising(10, since=TIMES[-5]), pod="api-7f-a", status="200"), targets=targets),
+        WINDOW,
     )
     assert told.doubt == "api-7f-a: not scraped for a time"
 
@@ -193,25 +201,25 @@ def bucket(each: float, le: str, pod: str = "api-7f-a") -> Series:
 
 @pytest.mark.parametrize("le", ["1", "1.0"])
 def test_slow_requests_are_those_above_the_bucket(le: str) -> None:
-    told = read_slow(GATES, SIDE, SideSeries((), (bucket(9, le), bucket(10, "+Inf")), BOTH_UP), AT)
+    told = read_slow(GATES, SIDE, SideSeries((), (bucket(9, le), bucket(10, "+Inf")), BOTH_UP), WINDOW)
     assert (told.bad, told.total, told.doubt) == (20, 200, "")
 
 
 def test_a_bound_that_is_no_bucket_is_unknown_not_zero() -> None:
-    told = read_slow(GATES, SIDE, SideSeries((), (bucket(10, "+Inf"),), BOTH_UP), AT)
+    told = read_slow(GATES, SIDE, SideSeries((), (bucket(10, "+Inf"),), BOTH_UP), WINDOW)
     assert (told.bad, told.total) == (None, None)
     assert told.doubt == "the histogram has no bucket of 1 seconds beside the one of all requests"
     one_pod = (bucket(9, "1"), bucket(10, "+Inf"), bucket(10, "+Inf", pod="api-7f-b"))
-    assert read_slow(GATES, SIDE, SideSeries((), one_pod, BOTH_UP), AT).total is None
+    assert read_slow(GATES, SIDE, SideSeries((), one_pod, BOTH_UP), WINDOW).total is None
 
 
 def test_buckets_that_contradict_each_other_are_unknown() -> None:
-    told = read_slow(GATES, SIDE, SideSeries((), (bucket(11, "1"), bucket(10, "+Inf")), BOTH_UP), AT)
+    told = read_slow(GATES, SIDE, SideSeries((), (bucket(11, "1"), bucket(10, "+Inf")), BOTH_UP), WINDOW)
     assert (told.bad, "contradict" in told.doubt) == (None, True)
 
 
 def test_no_buckets_are_unknown() -> None:
-    told = read_slow(GATES, SIDE, SideSeries((), (), BOTH_UP), AT)
+    told = read_slow(GATES, SIDE, SideSeries((), (), BOTH_UP), WINDOW)
     assert (told.total, "empty is not zero" in told.doubt) == (None, True)
 
 
@@ -231,3 +239,13 @@ def test_the_buckets_selector_keeps_what_stands_there() -> None:
 def test_only_scrapes_that_succeeded_count_as_seen() -> None:
     series_of_up = Series({"pod": "a"}, ((1, 1), (2, 0), (3, 1)))
     assert scrape_times([series_of_up, Series({"pod": "a"}, ((2.5, 1),))], "pod") == {"a": [1, 2.5, 3]}
+
+
+def test_nothing_before_the_shift_is_looked_at() -> None:
+    assert window_before(GATES, AT, None) == (AT - 300, AT)
+    assert window_before(GATES, AT, AT - 100) == (AT - 100, AT)
+    assert window_before(GATES, AT, AT - 1000) == (AT - 300, AT)
+    assert window_before(GATES, AT, AT + 50) == (AT, AT)
+    counted = requests(series(rising(10), pod="api-7f-a", status="200"))
+    assert read_errors(GATES, SIDE, counted, (AT - 100, AT)).total == 70
+    assert read_errors(GATES, SIDE, counted, (AT, AT)).total == 0

@@ -3,7 +3,7 @@
 import math
 import socket
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -59,12 +59,13 @@ def world(prometheus_api: PrometheusApi) -> World:
 
 @pytest.fixture
 def check(prometheus_api: PrometheusApi) -> Callable[..., Any]:
-    def checked(old: PodSide | None = OLD, **settings: Any) -> Any:
+    def checked(old: PodSide | None = OLD, since: datetime | None = None, **settings: Any) -> Any:
         gates = Gates(prometheus_url=prometheus_api.address, **settings)
         return check_metrics(
             gates,
             new=NEW,
             old=old,
+            since=since,
             clock=lambda: NOW,
             connect=lambda asked: PrometheusClient(str(asked.prometheus_url), sleep=lambda _seconds: None, patience=3),
         )
@@ -201,3 +202,21 @@ def test_without_an_old_version_beside_it_the_absolute_limit_decides_and_says_so
     assert (verdict.state, "no old version beside it" in verdict.found) == ("pass", True)
     world.new["errors"] = 25
     assert check(old=None).state == "fail"
+
+
+@pytest.mark.parametrize(("apart", "said"), [(60, "before ours"), (-600, "after ours")])
+def test_a_clock_that_is_not_ours_holds(
+    world: World, prometheus_api: PrometheusApi, check: Callable[..., Any], apart: float, said: str
+) -> None:
+    prometheus_api.clock_apart = apart
+    verdict = check()
+    assert verdict.state == "inconclusive"
+    assert verdict.found.startswith("metrics are not of now: the clock of Prometheus goes ")
+    assert verdict.found.endswith(said)
+
+
+def test_what_was_before_the_shift_does_not_count(world: World, check: Callable[..., Any]) -> None:
+    world.new["errors"] = 25
+    assert "75 of 150 requests" in check(since=NOW - timedelta(seconds=40)).found
+    nothing_yet = check(since=NOW)
+    assert (nothing_yet.state, "0 of 0 requests" in nothing_yet.found) == ("inconclusive", True)
