@@ -52,7 +52,7 @@ def side_checks(
             "other services",
             [f"Service {name} sends requests to the live Pods" for name in left_behind(old, kept, shifted)],
             "no other Service sends requests to the live Pods",
-            f"Let them select {pair.workload}'s Pods by a label that both sides have, as nightshift.dev/workload: they would stay with the old side",
+            "They would stay with the old side: let their users take the Service that is shifted, or change their selectors by hand after the shift",
         ),
         _check(
             "network policies",
