@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from tests.fix_kubernetes_objects import KINDS, ApiError, Document, Objects, chosen
+from tests.fix_kubernetes_objects import KINDS, ApiError, Document, Objects, chosen, merged
 
 __all__ = ["Document", "KubernetesApi", "kubernetes"]
 
@@ -158,6 +158,11 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._list(group_version, plural, namespace, query)
             case "POST":
                 return self.api.create(group_version, plural, namespace, body, dry_run="dryRun" in query)
+            case "PATCH" if path.endswith("/scale"):
+                wanted = {"metadata": body.get("metadata", {}), "spec": {"replicas": body["spec"]["replicas"]}}
+                return self.api.merge(group_version, plural, namespace, name, wanted)
+            case "PATCH" if "dryRun" in query:
+                return merged(self.api.read(group_version, plural, namespace, name), body)
             case "PATCH":
                 return self.api.merge(group_version, plural, namespace, name, body)
             case _:

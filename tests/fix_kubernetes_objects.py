@@ -24,6 +24,8 @@ KINDS: dict[str, dict[str, tuple[str, bool]]] = {
     # As in Kubernetes 1.20: the preferred version of a group need not have all of its kinds.
     "batch/v1": {"jobs": ("Job", True)},
     "batch/v1beta1": {"cronjobs": ("CronJob", True)},
+    "autoscaling/v2": {"horizontalpodautoscalers": ("HorizontalPodAutoscaler", True)},
+    "policy/v1": {"poddisruptionbudgets": ("PodDisruptionBudget", True)},
     "networking.k8s.io/v1": {"ingresses": ("Ingress", True), "networkpolicies": ("NetworkPolicy", True)},
     "velero.io/v1": {
         "backups": ("Backup", True),
