@@ -81,3 +81,15 @@ def test_who_set_the_image_and_the_replicas_is_named() -> None:
         Displaced("kubectl-client-side-apply", "Update", ("replicas", "image of api")),
         Displaced("kubectl-set", "Update", ("image of api",)),
     )
+
+
+def test_who_set_a_services_selector_and_an_autoscalers_minimum_is_named() -> None:
+    service = {"f:spec": {"f:ports": {}, "f:selector": {"f:app": {}}}}
+    fields = [
+        {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": service},
+        {"manager": "kubectl-patch", "operation": "Update", "fieldsV1": {"f:spec": {"f:minReplicas": {}}}},
+    ]
+    assert [(one.manager, one.fields) for one in displaced_managers(document(managedFields=fields))] == [
+        ("kubectl-edit", ("selector",)),
+        ("kubectl-patch", ("minReplicas",)),
+    ]

@@ -58,6 +58,11 @@ def test_the_following_side_gets_the_live_size_or_says_what_keeps_it_from_it() -
     assert (size.replicas, size.is_enough, size.limited_by) == (10, False, "a quota: 7 more Pods fit")
 
 
+def test_a_live_side_without_pods_is_nothing_to_match() -> None:
+    size = following_size(0, 0, None, None)
+    assert (size.is_enough, size.limited_by) == (False, "the live side, which has no Pods")
+
+
 def test_a_side_carries_no_more_of_the_traffic_than_its_ready_pods_can() -> None:
     assert [weight_allowed(ready, 30) for ready in (0, 1, 3, 29, 30, 40)] == [0, 3, 10, 96, 100, 100]
     assert weight_allowed(0, 0) == 0
