@@ -14,7 +14,7 @@ from core.image_reference import ResolvedImage
 from core.manifest import Record
 from core.release_plan import Compatibility, MigrationPlan, ReleasePlan, SidesPlan, Target, release_id_of
 from core.release_plan_text import plan_text
-from tasks.colours import read_config_copies
+from tasks.config_copies import read_config_copies
 from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient, MissingError
 from tasks.kubernetes_kinds import find_kind

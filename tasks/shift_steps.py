@@ -108,7 +108,9 @@ def retire_following(run: ReleaseRun, notes: Notes) -> Facts:
         # It may have been made by a holder before us, who was killed.
         stamp(client, path, run.fence)
         _stamp_autoscaler(run, client, sides.following_name)
-        changed = retire(client, run.fence, run.release.namespace, sides.following_name)
+        split = _traffic(run, client).read()
+        shares = {side.name: split.of(side.service) for side in (sides.live, sides.following)}
+        changed = retire(client, run.fence, run.release.namespace, sides.following_name, shares=shares)
         release_sizes(client, run.fence, run.release.namespace, (sides.live_name,))
     notes.add(facts={"retired": sides.following_name})
     return {"retired": int(changed)}
