@@ -101,6 +101,9 @@ def make_plan(request: ReleaseRequest, images: Images) -> ReleasePlan:
                 target = _in_place(client, release, environment, workload, pinned)
             targets.append(target)
         secrets = _secret_versions(client, release, targets)
+        named = [name for one in release.workloads for name in one.config_maps]
+        found = read_config_copies(client, release.namespace, environment.name, dict.fromkeys(named))
+        copies = {name: str(copy["metadata"]["name"]) for name, copy in found.items()}
     plan = ReleasePlan(
         environment=environment.name,
         release_id=request.release_id,
@@ -116,7 +119,7 @@ def make_plan(request: ReleaseRequest, images: Images) -> ReleasePlan:
         backup=(release.migration.database,)
         if release.migration is not None and request.migrate and release.backup
         else (),
-        config_copies=tuple(name for one in release.workloads for name in one.config_maps),
+        config_copies=copies,
         secrets=secrets,
         waived=request.skip_checks,
     )

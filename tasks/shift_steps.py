@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from prefect import get_run_logger
 
-from core.errors import PermanentError
+from core.errors import PermanentError, TemporaryError
+from core.evidence import Finding
 from core.fence import Document
 from core.metric_gate import Verdict, verdict_of
 from core.release_plan import COMMIT, SidesPlan, images_of, template_of
-from core.traffic import Side, lowered, split_between
+from core.traffic import Side, allowed_weight, lowered, split_between
 from tasks.colour_sizes import match_size, release_sizes, retire
 from tasks.colours import ensure_side
 from tasks.fenced import stamp
@@ -84,13 +85,40 @@ def traffic_back(run: ReleaseRun, notes: Notes) -> Facts:
             seen = traffic.wait_effective(found, settings.effective_seconds, run.still_ours)
             notes.add(facts={"balancer": seen.found, "was": "never moved"})
             return {"share": 0}
-        _fill(run, client, serving=sides.following_name, other=sides.live_name)
+        share = _room(run, client, notes)
         run.still_ours()
-        wanted = lowered(found, sides.live, sides.following, 0)
+        wanted = lowered(found, sides.live, sides.following, share)
         traffic.write(run.fence, found, wanted)
         seen = traffic.wait_effective(wanted, settings.effective_seconds, run.still_ours)
         notes.add(facts={"balancer": seen.found, "was": str(found)})
+        if share:
+            # What the old side can carry is back; the rest when it has grown.
+            raise TemporaryError(
+                "take all of the traffic back",
+                sides.live_name,
+                f"it can carry {100 - share} %, which it has now",
+                "It is tried again as its Pods come",
+            )
     return {"share": 0}
+
+
+def _room(run: ReleaseRun, client: KubernetesClient, notes: Notes) -> int:
+    """Fill the side that served before, and return the share that must stay with the new one (percent): 0 when it is full, else what its ready Pods cannot carry."""
+    sides = _sides(run)
+    try:
+        _fill(run, client, serving=sides.following_name, other=sides.live_name)
+    except PermanentError as error:
+        path = find_kind(client, "Deployment").path(run.release.namespace, sides.live_name)
+        status = client.get(path).get("status") or {}
+        full = int(
+            (client.get(path.replace(sides.live_name, sides.following_name)).get("spec") or {}).get("replicas") or 0
+        )
+        carried = allowed_weight(int(status.get("readyReplicas") or 0), full, 100)
+        if run.release.traffic.kind == "service" or not carried:
+            raise
+        notes.findings.append(Finding(severity="warning", text=f"{sides.live_name} is not full: {error.found}"))
+        return 100 - carried
+    return 0
 
 
 def retire_following(run: ReleaseRun, notes: Notes) -> Facts:
