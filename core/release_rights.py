@@ -1,7 +1,7 @@
 """The rights that releases need at the Kubernetes API: the one list behind deployments/kubernetes/rbac.yaml and the check before a release.
 
-Least privilege: nothing is deleted but old journals (an old colour is scaled to zero), no Secret but the named ones is read, nothing is run in a Pod. RBAC cannot bind `create` to a
-name, so what is made is bound to the namespace alone (Kubernetes documentation, "Using RBAC Authorization", "Referring to resources").
+Least privilege: nothing is deleted but old journals (an old colour is scaled to zero), no Secret but the named ones is read, nothing is run in a Pod. RBAC cannot
+bind `create` to a name, so what is made is bound to the namespace alone (Kubernetes documentation, "Using RBAC Authorization", "Referring to resources").
 """
 
 from collections.abc import Iterable

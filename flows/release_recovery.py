@@ -20,7 +20,7 @@ from flows.release_runbook import carry_out, go_back
 from tasks.recording import Record
 from tasks.release_lease import HeldError
 from tasks.release_left_open import LeftOpen
-from tasks.release_recovery_steps import decide_on, give_lease_back, left_open, plan_of
+from tasks.release_recovery_steps import decide_on, end_closed, left_open, plan_of
 from tasks.release_start import begun, first_journal
 from tasks.release_upkeep import let_go
 from tasks.report_steps import begin_run, end_run
@@ -81,7 +81,7 @@ def recover(
     """Bring one release to its end. Raise HeldError when another is at it, PermanentError when a person must decide."""
     decision = decide_on(environment.name, left, run_id, chosen)
     if decision.what == "nothing" and left.journal is not None and not left.journal.is_open:
-        give_lease_back(environment.name, left, run_id)
+        end_closed(environment.name, left, run_id)
         return
     if decision.what in {"nothing", "wait"}:
         get_run_logger().info("%s: %s", left.release_id, decision.why)
@@ -103,7 +103,7 @@ def recover(
             )
         plan = plan_of(environment.name, left)
     if plan is None:
-        give_lease_back(environment.name, left, run_id)
+        end_closed(environment.name, left, run_id)
         record.finish("it had no plan yet: nothing was changed")
         return
     journal = left.journal or first_journal(plan, left.release_id, run_id)
