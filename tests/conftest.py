@@ -26,4 +26,6 @@ pytest_plugins: list[str] = [
     "tests.fix_swap",  # after fix_postgres and fix_keeping, which it imports
     "tests.fix_scratch",  # after fix_keeping
     "tests.fix_cluster",
+    "tests.fix_migration",
+    "tests.fix_pod_postgres",  # after fix_postgres
 ]

@@ -45,6 +45,8 @@ class KubernetesApi(Objects):
         # Kinds (plurals) that this cluster does not have.
         self.absent: set[str] = set()
         self.requests: list[tuple[str, str]] = []
+        # Pods' logs, by name: what each request is answered with, in turn; the last one stays. None at its end: the connection is cut there.
+        self.logs: dict[str, list[list[str | None]]] = {}
         self._faults: list[Fault] = []
         self._watch_generation = 0
         handler = type("Handler", (_Handler,), {"api": self})
@@ -133,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._fault(fault)
             if self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.api.tokens:
                 raise ApiError(401, "Unauthorized", "Unauthorized")  # noqa: TRY301 - answered below
+            if address.path.endswith("/log"):
+                return self._log(address.path.split("/")[-2])
             if query.get("watch"):
                 return self._watch(_parts(address.path), query)
             document = self._carry_out(method, address.path, query, body)
@@ -180,6 +184,23 @@ class _Handler(BaseHTTPRequestHandler):
         # As the real one: items of built-in kinds do not repeat their kind.
         bare = [{name: value for name, value in item.items() if name not in {"kind", "apiVersion"}} for item in page]
         return {"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": bare}
+
+    def _log(self, pod: str) -> None:
+        answers = self.api.logs.get(pod)
+        if not answers:
+            raise ApiError(400, "BadRequest", "container is waiting to start")
+        lines = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for line in lines:
+            if line is None:
+                self.close_connection = True
+                return
+            text = f"{line}\n".encode()
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(text), text))
+        self.wfile.write(b"0\r\n\r\n")
 
     def _watch(self, parts: tuple[str, str, str, str], query: dict[str, str]) -> None:
         group_version, namespace, plural, _ = parts

@@ -163,10 +163,18 @@ def chosen(document: Document, query: dict[str, str]) -> bool:
             return False
     for term in filter(None, query.get("fieldSelector", "").split(",")):
         key, differs, value = (*term.partition("!="),) if "!=" in term else (*term.partition("="),)
-        actual = document["metadata"].get("name") if key == "metadata.name" else document.get(key, "Opaque")
+        actual = _field(document, key)
         if (actual == value) == (differs == "!="):
             return False
     return True
+
+
+def _field(document: Document, path: str) -> Any:
+    """What stands at a dotted path; a Secret's type that is not there is Opaque."""
+    found: Any = document
+    for step in path.split("."):
+        found = (found or {}).get(step)
+    return "Opaque" if found is None and path == "type" else found
 
 
 def merged(there: Document, patch: Document) -> Document:
