@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from core.environment import Environment
+from core.migration_attempts import AttemptPlan
 from core.migration_job import job_name
-from core.migration_outcome import AttemptPlan, Judgement
+from core.migration_outcome import Judgement
 from core.migration_scripts import LOCK_CLASS, LOCK_OBJECT
 from tasks.kubernetes_client import KubernetesClient
 from tasks.migration_job import end_job, look_at_job, pods_of, start_job
