@@ -6,9 +6,10 @@ from typing import Any
 from core.environment import Database, Environment
 from core.environment_migration import Migration
 from core.errors import PermanentError
+from core.migration_attempts import AttemptPlan
 from core.migration_end import JobEnd
 from core.migration_job import MigrationOrder, job_document
-from core.migration_outcome import AttemptPlan, Judgement, MigrationState, judge
+from core.migration_outcome import Judgement, MigrationState, judge
 from tasks.kubernetes_client import KubernetesClient
 from tasks.migration_job import read_template, start_job
 from tasks.migration_state import read_state, state_when_quiet
