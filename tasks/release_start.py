@@ -116,20 +116,22 @@ def begun(
     """
     release, keys = release_of(environment), signing_keys(environment)
     name = holder or journal.release_id
-    keep_plan(environment, plan, run_id)
-    with KubernetesClient.open(release.context) as client:
+    # In a step of its own: who else is at work must stand in the run's message.
+    with record.step("take the lease") as notes, KubernetesClient.open(release.context) as client:
+        keep_plan(environment, plan, run_id)
         managed = managed_objects(client, environment, plan)
         if not earlier:
             require_none_open(client, environment, plan.release_id)
         fence = Lease(client, release, environment.name).take(
             name, run_id, tuple(managed.values()), instead_of=instead_of
         )
+        notes.add(facts={"fence": fence.number, "holder": name})
     with renewed(renewal(release, environment.name, fence, run_id), fence) as lease:
         kept = KeptJournal(release, journal, keys, fence, stored=earlier)
         run = ReleaseRun(environment, plan, kept, lease, record, keys)
-        with run.record.step("take the lease") as notes:
+        with run.record.step("take over") as notes:
             open_and_stamp(run, tuple(managed), earlier=earlier)
-            notes.add(facts={"fence": fence.number, "holder": name, "objects": len(managed)})
+            notes.add(facts={"objects": len(managed)})
         yield run
 
 
