@@ -23,8 +23,8 @@ def is_ours(current: Document, wanted: Document) -> bool:
 def following_change(current: Document, wanted: Document) -> Document | None:
     """Given an object of the following side as it is and as derived, return the merge patch that is needed; None when it is so already.
 
-    Never replicas, nor the minReplicas of an autoscaler that is pinned (core.replica_sizes). Labels and annotations are added to, not taken away: they may be others'. Raise PermanentError when the object is not
-    ours, when a Deployment's selector differs, which nobody can change, or a configuration copy's content.
+    Never replicas, nor the minReplicas of an autoscaler that is pinned (core.replica_sizes). Labels and annotations are added to, not taken away: they may be
+    others'. Raise PermanentError when the object is not ours, when a Deployment's selector differs, which nobody can change, or a configuration copy's content.
     """
     kind, on = wanted["kind"], f"{wanted['kind'].lower()}/{wanted['metadata']['name']}"
     if not is_ours(current, wanted):

@@ -6,6 +6,7 @@ from typing import Any
 from core.checks import Check
 from core.colour_overlaps import left_behind, not_admitting, overlaps, shared_resources
 from core.colour_pair import Labels, Pair, pod_labels
+from core.colour_surroundings import autoscaler_of
 from core.errors import PermanentError
 from core.field_owners import check_trackers, displaced_managers
 
@@ -26,7 +27,7 @@ def side_checks(
     adopt: bool,
 ) -> list[Check]:
     """Given the live Deployment, the new Pods' labels, what is in the namespace, the Services that the release shifts and whether it may adopt, return the checks."""
-    old, scalers = pod_labels(live), list(autoscalers)
+    old, scalers, handled = pod_labels(live), list(autoscalers), frozenset(shifted)
     found = overlaps(
         pair,
         old,
@@ -40,7 +41,13 @@ def side_checks(
     refused = [f"{one.kind} {one.name}: {one.found}" for one in found if one.refused]
     told = [f"{one.kind} {one.name}" for one in found if not one.refused]
     return [
-        _adoption(pair, live, adopt),
+        _adoption(
+            pair,
+            live,
+            [one for one in kept if one["metadata"]["name"] in handled],
+            autoscaler_of(pair.live_name, scalers),
+            adopt,
+        ),
         _check(
             "selectors",
             refused,
@@ -50,9 +57,9 @@ def side_checks(
         ),
         _check(
             "other services",
-            [f"Service {name} sends requests to the live Pods" for name in left_behind(old, kept, shifted)],
+            [f"Service {name} sends requests to the live Pods" for name in left_behind(old, kept, handled)],
             "no other Service sends requests to the live Pods",
-            f"Let them select {pair.workload}'s Pods by a label that both sides have, as nightshift.dev/workload: they would stay with the old side",
+            "They would stay with the old side: let their users take the Service that is shifted, or change their selectors by hand after the shift",
         ),
         _check(
             "network policies",
@@ -87,7 +94,7 @@ def tracking_check(documents: Iterable[tuple[str, Document]], allowed: Iterable[
     return _check("tracked by others", refused, allowed_ones, next_step)
 
 
-def _adoption(pair: Pair, live: Document, adopt: bool) -> Check:
+def _adoption(pair: Pair, live: Document, services: list[Document], autoscaler: Document | None, adopt: bool) -> Check:
     if not pair.is_adoption:
         return Check(name="adoption", state="passed", found=f"{pair.live_name} is live, {pair.following_name} follows")
     if not adopt:
@@ -97,8 +104,11 @@ def _adoption(pair: Pair, live: Document, adopt: bool) -> Check:
             found=f"{pair.live_name} is a Deployment that was made without nightshift",
             next_step="Start the release with adopt = true: two colours take its place, and it stays with no Pods",
         )
-    managers = ", ".join(f"{one.manager} ({', '.join(one.fields)})" for one in displaced_managers(live))
-    found = f"{pair.live_name} is adopted: {pair.following_name} follows. From now on a release sets what was set by {managers or 'nobody'}"
+    taken = [live, *services, *([autoscaler] if autoscaler else [])]
+    managers = sorted(
+        {f"{one.manager} ({', '.join(one.fields)})" for each in taken for one in displaced_managers(each)}
+    )
+    found = f"{pair.live_name} is adopted: {pair.following_name} follows. From now on a release sets what was set by {', '.join(managers) or 'nobody'}"
     return Check(name="adoption", state="passed", found=found)
 
 

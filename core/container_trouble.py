@@ -35,6 +35,8 @@ _NO_START = {
     "PreStartHookError",
     "PostStartHookError",
 }
+# How containerd and Docker call an end before the first instruction.
+_NEVER_BEGAN = {"StartError", "ContainerCannotRun"}
 _BEGUN = {"Pulling", "Pulled", "Created", "Started"}
 # containerd, Docker, CRI-O and the registry API (its error codes MANIFEST_UNKNOWN and NAME_UNKNOWN) on an image that is not there.
 _NOT_THERE = re.compile(r"not ?found|manifest[ _]unknown|name[ _]unknown|does not exist", re.IGNORECASE)
@@ -87,9 +89,9 @@ def container_troubles(
     elif waiting:
         yield from _not_begun(reason, events, graces, initial=initial)
     elif "running" in state and not initial and not one.get("ready"):
-        words = last_words(events, "Unhealthy") or "no Event tells why"
+        words = last_words(events, "Unhealthy")
         grace = max(graces.probe, _declared_seconds(pod, str(one.get("name", ""))))
-        yield "probe", f"it runs and is not ready: {words}{_restarted(one)}", grace
+        yield "probe", f"it runs and is not ready{': ' if words else ''}{words}{_restarted(one)}", grace
     elif "running" in state and initial:
         yield "waiting", "it still runs, and the Pod's other containers wait for it", None
 
@@ -112,7 +114,10 @@ def _crash(one: Document, events: Sequence[Document], restarts_seen: int) -> tup
     end = state.get("terminated") or (one.get("lastState") or {}).get("terminated") or {}
     code, reason = end.get("exitCode"), str(end.get("reason", ""))
     held = (state.get("waiting") or {}).get("reason") == "CrashLoopBackOff"
-    final = restarts >= FINAL_RESTARTS and (held or restarts_seen >= FINAL_RESTARTS)
+    # A program that is not there does not come by being started again.
+    never_began = reason in _NEVER_BEGAN
+    enough = 1 if never_began else FINAL_RESTARTS
+    final = restarts >= enough and (held or restarts_seen >= enough)
     if reason == "OOMKilled":
         words = f"it was killed for its memory (OOMKilled, exit code {code})"
     elif code is None:
@@ -124,7 +129,7 @@ def _crash(one: Document, events: Sequence[Document], restarts_seen: int) -> tup
     # A container that the kubelet ended itself says nothing of why.
     killed = last_words(events, "Unhealthy", "Liveness") or last_words(events, "Unhealthy", "Startup")
     words += f"; {killed}" if killed and reason != "OOMKilled" else ""
-    return "crash", f"{words}{_restarted(one)}", 0.0 if final else None
+    return "start" if never_began else "crash", f"{words}{_restarted(one)}", 0.0 if final else None
 
 
 def _restarted(one: Document) -> str:

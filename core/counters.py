@@ -52,13 +52,13 @@ class Growth:
 
 
 def growth(series: Series, *, start: float, scrapes: Sequence[float], fresh: float) -> Growth:
-    """Given a series with its samples since `start - fresh`, and the times when its Pod was scraped (sorted, from much earlier on), return its growth since `start`.
+    """Given a series, and the times when its Pod was scraped (sorted, from much earlier on than the samples), return its growth since `start`.
 
-    Begun before `start`: from its last sample then. Begun later, while its Pod was scraped without it or because the Pod is new: from zero.
+    There at `start`, at most `fresh` seconds before: from its last sample then. Begun later, while its Pod was scraped without it or because the Pod is new: from zero.
     Raise UnusableSeriesError when it is no counter.
     """
     _check(series)
-    before = [value for time, value in series.points if time <= start]
+    before = [value for time, value in series.points if start - fresh <= time <= start]
     inside = [(time, value) for time, value in series.points if time > start]
     if not inside:
         return Growth(0.0)

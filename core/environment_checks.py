@@ -15,6 +15,8 @@ def _plain_address(address: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_plain_address)]
+# A DNS subdomain, as Secrets and most other kinds are named (RFC 1123).
+ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
 Severity = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
 
 
@@ -53,14 +55,14 @@ class ScanCheck(Section):
 class NamedSecret(Section):
     """A Secret that must be there."""
 
-    name: str = Field(min_length=1, description="Name of the Secret, in release.namespace.")
+    name: ObjectName = Field(description="Name of the Secret, in release.namespace.")
     keys: tuple[str, ...] = Field((), description="Keys that it must have, not empty ones.")
 
 
 class SecretsCheck(Section):
     """Item secrets: what the new version needs is there, synced and fresh."""
 
-    external: tuple[str, ...] = Field((), description="ExternalSecrets that must be Ready, synced and fresh.")
+    external: tuple[ObjectName, ...] = Field((), description="ExternalSecrets that must be Ready, synced and fresh.")
     refreshed_hours: int = Field(24, ge=1, le=8760, description="An ExternalSecret refreshed longer ago is not fresh.")
     named: tuple[NamedSecret, ...] = Field(
         (), description="Secrets that must be there: [[release.checks.secrets.named]]."

@@ -57,7 +57,7 @@ class Gates(Section):
         description="Selector of the histogram's buckets. Empty: latency is not looked at.",
     )
     slow_seconds: float = Field(
-        1.0, gt=0, description="A request that takes longer is slow. Must be one of the histogram's buckets."
+        1.0, gt=0, le=3600, description="A request that takes longer is slow. Must be one of the histogram's buckets."
     )
     slow_ratio_max: Ratio = Field(0.05, description="So large a share of slow requests is allowed at most.")
     slow_ratio_factor: OptionalFactor = Field(
@@ -91,7 +91,8 @@ class Gates(Section):
         if address is None:
             return None
         parts = urlsplit(address)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        # Reading the port raises ValueError when it is none.
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
             raise ValueError("an address that begins with http:// or https://")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError(

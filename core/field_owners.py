@@ -95,7 +95,8 @@ def is_tracking_mark(key: str) -> bool:
 
 
 def displaced_managers(document: Document) -> tuple[Displaced, ...]:
-    """Given a Deployment as it was read, return who set an image or the replicas (metadata.managedFields), but for ourselves and the autoscaler's controller.
+    """Given a Deployment, Service or autoscaler as it was read, return who set what releases set from now on (metadata.managedFields): images, replicas, a
+    Service's selector, minReplicas. Left out are we ourselves and the autoscaler's controller.
 
     kubectl writes as kubectl-client-side-apply, kubectl-set, kubectl-edit, kubectl-patch, kubectl-scale, kubectl (create, replace) by the command used.
     """
@@ -112,8 +113,10 @@ def displaced_managers(document: Document) -> tuple[Displaced, ...]:
 
 def _taken_over(fields: Document) -> Iterable[str]:
     spec = fields.get("f:spec") or {}
-    if "f:replicas" in spec:
-        yield "replicas"
+    yield from (name for name in ("replicas", "minReplicas") if f"f:{name}" in spec)
+    # A Deployment's own, which nobody can change, stands beside a template.
+    if "f:selector" in spec and "f:ports" in spec:
+        yield "selector"
     pod = ((spec.get("f:template") or {}).get("f:spec")) or {}
     for group in ("containers", "initContainers"):
         for key, one in sorted((pod.get(f"f:{group}") or {}).items()):

@@ -72,8 +72,14 @@ def buckets_selector(selector: str, seconds: float) -> str:
     return f'{selector.rstrip().removesuffix("}").rstrip().removesuffix(",")},le=~"{chosen}"}}'
 
 
-def read_errors(gates: Gates, side: PodSide, series: SideSeries, at: float) -> Reading:
-    """Given what Prometheus has of a side at a time, return its failed and all requests within the window before."""
+def window_before(gates: Gates, at: float, since: float | None) -> tuple[float, float]:
+    """The time that is looked at: the window before `at`, but nothing before `since`, when the traffic was as it is now."""
+    start = at - gates.window_seconds
+    return (start if since is None else min(max(start, since), at), at)
+
+
+def read_errors(gates: Gates, side: PodSide, series: SideSeries, window: tuple[float, float]) -> Reading:
+    """Given what Prometheus has of a side at the end of a window, return its failed and all requests within it."""
     is_error = re.compile(gates.error_values).fullmatch
 
     def weigh(one: Series) -> tuple[float, float]:
@@ -81,11 +87,11 @@ def read_errors(gates: Gates, side: PodSide, series: SideSeries, at: float) -> R
             raise UnusableSeriesError(f"{one.named()} has no label {gates.error_label} that tells whether it failed")
         return (1.0 if is_error(one.labels[gates.error_label]) else 0.0), 1.0
 
-    return _read(gates, side, (series.requests, series.targets), at, weigh)
+    return _read(gates, side, (series.requests, series.targets), window, weigh)
 
 
-def read_slow(gates: Gates, side: PodSide, series: SideSeries, at: float) -> Reading:
-    """Given what Prometheus has of a side at a time, return its requests that took longer than slow_seconds, and all, within the window before."""
+def read_slow(gates: Gates, side: PodSide, series: SideSeries, window: tuple[float, float]) -> Reading:
+    """Given what Prometheus has of a side at the end of a window, return its requests that took longer than slow_seconds, and all, within it."""
     buckets = series.buckets or ()
     pairs: dict[tuple[tuple[str, str], ...], set[bool]] = {}
     for one in buckets:
@@ -100,7 +106,7 @@ def read_slow(gates: Gates, side: PodSide, series: SideSeries, at: float) -> Rea
     def weigh(one: Series) -> tuple[float, float]:
         return (1.0, 1.0) if one.labels.get("le") == "+Inf" else (-1.0, 0.0)
 
-    return _read(gates, side, (buckets, series.targets), at, weigh)
+    return _read(gates, side, (buckets, series.targets), window, weigh)
 
 
 def judged(gates: Gates, reading: GateReading) -> Verdict:
@@ -132,14 +138,18 @@ Weigh = Callable[[Series], tuple[float, float]]
 
 
 def _read(
-    gates: Gates, side: PodSide, known: tuple[Sequence[Series], Sequence[Series] | None], at: float, weigh: Weigh
+    gates: Gates,
+    side: PodSide,
+    known: tuple[Sequence[Series], Sequence[Series] | None],
+    window: tuple[float, float],
+    weigh: Weigh,
 ) -> Reading:
     """The weighed sum of what the series grew by, as whole requests; with the first doubt that there is."""
     series, targets = known
     if not series:
         return Reading(doubt=f"Prometheus has no series of {_listed(side.names)} (empty is not zero)")
     scrapes = _scrapes(gates, series, targets)
-    start, bad, total = at - gates.window_seconds, 0.0, 0.0
+    (start, at), bad, total = window, 0.0, 0.0
     restarted: set[str] = set()
     gaps: set[str] = set()
     try:

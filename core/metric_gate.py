@@ -90,7 +90,8 @@ def judge(gate: str, bad_is: str, limits: Limits, new: Reading, old: Reading | N
         return Finding(gate=gate, state="fail", found=found)
     missing = _missing(limits, new) or against.doubt
     if missing or too_many:
-        return Finding(gate=gate, state="inconclusive", found=f"{found}: {missing}")
+        why = missing or f"fewer than {LEAST_TO_FAIL} requests"
+        return Finding(gate=gate, state="inconclusive", found=f"{found}: {why}")
     return Finding(gate=gate, state="pass", found=found)
 
 
@@ -178,6 +179,11 @@ def verdict_of(at: datetime, findings: Sequence[Finding]) -> Verdict:
     order: tuple[GateState, ...] = ("fail", "inconclusive", "pass", "not configured")
     state = next((one for one in order if one in states), "inconclusive")
     return Verdict(at=at, state=state, findings=tuple(findings))
+
+
+def together(*verdicts: Verdict) -> Verdict:
+    """Given the verdicts of several gates, return what they say together, as of the oldest of them. "not configured" beside a pass stays among the findings."""
+    return verdict_of(min(one.at for one in verdicts), [finding for one in verdicts for finding in one.findings])
 
 
 def hold(history: Sequence[Verdict], now: datetime, hold_minutes: int) -> Decision:

@@ -22,13 +22,17 @@ _SHOWN = 3
 
 
 class PodAnswer(Record):
-    """What came back for one path of one Pod. `status` 0: the Pod did not answer itself, and `said` is why. `gone`: there is no such Pod any more."""
+    """What came back for one path of one Pod. `status` 0: the Pod did not answer itself, and `said` is why.
+
+    `gone`: there is no such Pod any more. `silent`: nothing came in time, or the connection broke.
+    """
 
     pod: str
     path: str
     status: int
     said: str = ""
     gone: bool = False
+    silent: bool = False
 
     @property
     def good(self) -> bool:

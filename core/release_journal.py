@@ -62,6 +62,11 @@ class Journal(Record):
         """Whether it was decided to go back; then nobody goes forward any more."""
         return self.kind == "rollback" or any(one.event == "compensate" for one in self.entries)
 
+    @property
+    def changed_anything(self) -> bool:
+        """Whether a step was about to be done: then something may have been changed."""
+        return any(one.event == "intent" for one in self.entries)
+
     def was_begun(self, step: str) -> bool:
         """Whether a step was about to be done at least once."""
         return any(one.step == step and one.event == "intent" for one in self.entries)

@@ -1,6 +1,7 @@
 """A plan for people: who asked for what, and each object that would change, as a difference."""
 
 import difflib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -22,6 +23,24 @@ def plan_text(plan: ReleasePlan) -> str:
         *(line for target in plan.targets for line in _difference(target, plan)),
     ]
     return redact("\n".join(lines))
+
+
+def approval_text(plan: ReleasePlan, checks: Iterable[Mapping[str, str]]) -> str:
+    """Given a plan and the checklist's rows, return what a person reads who is asked to approve it."""
+    rows = [f"| {one['check']} | {one['state']} | {escape_markdown(one['found'])} |" for one in checks]
+    return "\n".join(
+        [
+            f"Approve the plan **{plan.sha256[:8]}**: {escape_markdown(plan.image)} to {escape_markdown(plan.environment)}.",
+            "",
+            *(f"- {what}: {escape_markdown(value)}" for what, value in plan_rows(plan)),
+            "",
+            "| check | state | found |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "The whole difference is among the run's artifacts.",
+        ]
+    )
 
 
 def plan_rows(plan: ReleasePlan) -> list[tuple[str, str]]:

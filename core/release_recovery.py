@@ -66,6 +66,11 @@ def _direction(journal: Journal | None, compatibility: Compatibility, situation:
     return Decision("go back", "it did not come to its end")
 
 
+def shift_step(share: int) -> str:
+    """The name of the step that gives the following side a share of the traffic (percent)."""
+    return f"shift {share} % of the traffic"
+
+
 _HELD = {"partly": "applied in part", "unknown": "in an unknown state"}
 
 

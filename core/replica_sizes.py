@@ -28,7 +28,7 @@ class Size:
     @property
     def is_enough(self) -> bool:
         """Whether the side can carry all of the traffic."""
-        return self.replicas >= self.wanted
+        return self.replicas >= max(1, self.wanted)
 
 
 def live_size(deployment: Document, autoscaler: Document | None) -> int:
@@ -44,7 +44,7 @@ def following_size(wanted: int, current: int, autoscaler: Document | None, room:
 
     Never more than its autoscaler's maximum, which would take the surplus away, nor than fits.
     """
-    allowed, limited_by = wanted, ""
+    allowed, limited_by = wanted, "" if wanted else "the live side, which has no Pods"
     maximum = _maximum(autoscaler, wanted)
     if maximum < allowed:
         allowed, limited_by = maximum, f"maxReplicas {maximum} of its autoscaler"

@@ -88,6 +88,15 @@ def rollout_status(current: Document | None, name: str, written: Written) -> Rol
     return _of_what_is_wanted(current, name, written) or _of_what_there_is(current, name, written, generation)
 
 
+def standing_trouble(current: Document) -> str:
+    """Given a Deployment that nobody is changing, say why it is not rolled out and available, in kubectl's words; "" when it is."""
+    containers = (_template(current).get("spec") or {}).get("containers") or [{}]
+    name = str((current.get("metadata") or {}).get("name", ""))
+    answered = written_rollout(current, str(containers[0].get("name")), str(containers[0].get("image")))
+    status = rollout_status(current, name, replace(answered, stale=frozenset()))
+    return "" if status.state == "complete" else status.sentence
+
+
 def _of_what_is_wanted(current: Document, name: str, written: Written) -> RolloutStatus | None:
     """What the specification alone tells: it is no more ours, or nothing can come of it."""
     if changed := _foreign_change(current, written):

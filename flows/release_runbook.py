@@ -3,16 +3,20 @@
 Each step is journaled and can be repeated: a step that was done is passed over, a step that was begun looks at the world first.
 """
 
+from itertools import pairwise
+
 from core.evidence import Finding
 from core.release_journal import Outcome
-from core.release_plan import Target
-from core.release_recovery import BACK
+from core.release_plan import SidesPlan, Target
+from core.release_recovery import BACK, shift_step
 from flows.nightly_backup import back_up_database
 from tasks.children import children_of_this_run
+from tasks.migrate import migrate
 from tasks.recording import Notes, Record
 from tasks.release_records import keep_closed
 from tasks.release_run import Action, Facts, ReleaseRun, perform
-from tasks.roll_out import let_go_on, roll, suspend
+from tasks.roll_out import ask_pods, let_go_on, roll, suspend
+from tasks.shift_steps import ask_side, fill_side, prepare_side, retire_following, shift_to, traffic_back
 
 
 def carry_out(run: ReleaseRun) -> None:
@@ -23,8 +27,14 @@ def carry_out(run: ReleaseRun) -> None:
     for database in run.plan.backup:
         perform(run, f"back up {database}", back_up(database))
 
-    for target in run.plan.deployments("api"):
-        perform(run, forward_step(target), roll(target, forward=True))
+    migrate(run)
+
+    if run.plan.sides is not None:
+        shift(run, run.plan.sides)
+    else:
+        for target in run.plan.deployments("api"):
+            perform(run, forward_step(target), roll(target, forward=True))
+            perform(run, f"ask the Pods of {target.key}", ask_pods(target))
 
     for target in run.plan.deployments("worker"):
         perform(run, forward_step(target), roll(target, forward=True))
@@ -35,16 +45,34 @@ def carry_out(run: ReleaseRun) -> None:
     close(run, "released")
 
 
+def shift(run: ReleaseRun, sides: SidesPlan) -> None:
+    """Blue-green: make the following side, see that it is well, and give it the traffic share by share."""
+    perform(run, f"prepare {sides.following_name}", prepare_side)
+    perform(run, f"fill {sides.following_name}", fill_side)
+    perform(run, f"ask the Pods of {sides.following_name}", ask_side)
+    for before, share in pairwise((0, *sides.shares)):
+        perform(run, shift_step(share), shift_to(share, before))
+
+
 def go_back(run: ReleaseRun, why: str) -> None:
     """Back to what the release found: traffic first, then Pods, then CronJobs; the database by a person's decision only."""
     if not run.journal.journal.goes_back:
         run.note("compensate", facts={"why": why[:1000]})
 
-    for target in (*run.plan.deployments("api"), *run.plan.deployments("worker")):
+    if run.plan.sides is not None:
+        perform(run, "traffic" + BACK, traffic_back)
+    else:
+        for target in run.plan.deployments("api"):
+            perform(run, target.key + BACK, roll(target, forward=False))
+
+    for target in run.plan.deployments("worker"):
         perform(run, target.key + BACK, roll(target, forward=False))
 
     for target in run.plan.cron_jobs:
         perform(run, target.key + BACK, let_go_on(target, forward=False))
+
+    if run.plan.sides is not None:
+        perform(run, f"retire {run.plan.sides.following_name}", retire_following)
 
     close(run, "rolled back")
 

@@ -1,11 +1,11 @@
 """How large the two sides are: scaled by the scale subresource alone, and their autoscalers pinned, by the holder of the lease alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from core.colour_surroundings import autoscaler_of
-from core.errors import TemporaryError
+from core.errors import PermanentError, TemporaryError
 from core.fence import Document, Fence, check_stamp
 from core.replica_sizes import Size, following_size, live_size, pin_change, quota_room, unpin_change
 from tasks.fenced import fenced_change
@@ -85,11 +85,18 @@ def release_sizes(client: KubernetesClient, fence: Fence, namespace: str, names:
             unpin(client, fence, kind.path(namespace, one["metadata"]["name"]))
 
 
-def retire(client: KubernetesClient, fence: Fence, namespace: str, name: str) -> bool:
-    """Given the name of a side that gets no traffic any more, take its Pods away and release its autoscaler; return whether it had any.
+def retire(client: KubernetesClient, fence: Fence, namespace: str, name: str, *, shares: Mapping[str, int]) -> bool:
+    """Given a side and each side's share of the traffic as it was just read, take the side's Pods away and release its autoscaler; return whether it had any.
 
-    The Deployment stays: it is what a rollback scales up again. Whether requests are still in flight is for the caller to know.
+    The Deployment stays: it is what a rollback scales up again. Whether requests are still in flight is for the caller to know. Raise PermanentError when the
+    side has traffic, or when none of the others has.
     """
+    others = sum(share for side, share in shares.items() if side != name)
+    if shares.get(name, 0) > 0 or others <= 0:
+        told = ", ".join(f"{side}: {share}" for side, share in sorted(shares.items()))
+        raise PermanentError(
+            "retire", f"deployment/{name}", f"the traffic's shares are {told or 'not known'}", "Shift its traffic first"
+        )
     changed = scale(client, fence, find_kind(client, "Deployment").path(namespace, name), 0)
     release_sizes(client, fence, namespace, (name,))
     return changed

@@ -11,7 +11,16 @@ from typing import Literal
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from core.colour_change import following_change
-from core.colour_pair import Labels, Pair, following_deployment, pair_of, pod_labels, side_selected_by, sides_of
+from core.colour_pair import (
+    WORKLOAD,
+    Labels,
+    Pair,
+    following_deployment,
+    pair_of,
+    pod_labels,
+    side_selected_by,
+    sides_of,
+)
 from core.colour_surroundings import (
     autoscaler_of,
     following_autoscaler,
@@ -19,7 +28,7 @@ from core.colour_surroundings import (
     following_policies,
     following_service,
 )
-from core.config_copies import copy_document, with_config_copies
+from core.config_copies import with_config_copies
 from core.errors import PermanentError, TemporaryError
 from core.fence import Document, Fence, check_stamp, fence_holder, fence_number
 from core.replica_sizes import live_size
@@ -104,17 +113,6 @@ def read_sides(
     return Sides(pair, live, around.deployment(pair.following_name), found_service, around)
 
 
-def read_config_copies(
-    client: KubernetesClient, namespace: str, environment: str, config_maps: Iterable[str]
-) -> dict[str, Document]:
-    """Given the ConfigMaps that travel with a version, return each one's copy as it is to be made, by the ConfigMap's name.
-
-    Raise MissingError for one that is not there.
-    """
-    kind = find_kind(client, "ConfigMap")
-    return {name: copy_document(client.get(kind.path(namespace, name)), environment) for name in config_maps}
-
-
 def side_documents(sides: Sides, images: dict[str, str], copies: dict[str, Document]) -> list[Document]:
     """Given the sides, the images by container and the configuration copies, return all that the following side consists of, in the order to make it in.
 
@@ -155,13 +153,37 @@ def object_path(client: KubernetesClient, document: Document) -> str:
     return find_kind(client, document["kind"]).path(metadata["namespace"], metadata["name"])
 
 
+def planned_changes(client: KubernetesClient, documents: Iterable[Document]) -> dict[str, Document]:
+    """Given the documents of a side, return what `ensure_side` would write now, by path: a whole document where there is none yet, else a patch.
+
+    Each is tried as a dry run, so that what the API server or an admission webhook refuses is told before anything changes. Raise as `ensure_side` does.
+    """
+    planned: dict[str, Document] = {}
+    for wanted in documents:
+        path = object_path(client, wanted)
+        try:
+            patch = following_change(client.get(path), wanted)
+        except MissingError:
+            client.create(path.rpartition("/")[0], wanted, dry_run=True)
+            planned[path] = wanted
+        else:
+            if patch is not None:
+                client.merge(path, patch, dry_run=True)
+                planned[path] = patch
+    return planned
+
+
 def managed_paths(client: KubernetesClient, sides: Sides) -> list[str]:
-    """The paths of what exists and a release writes: both Deployments, the Service, both autoscalers. A new holder of the lease stamps them first."""
-    names = {sides.pair.live_name, sides.pair.following_name}
-    scaled = (autoscaler_of(name, sides.around.autoscalers) for name in sorted(names))
-    found = [sides.live, sides.following, sides.service, *scaled]
-    kinds = {one["kind"]: find_kind(client, one["kind"]) for one in found if one}
-    return [kinds[one["kind"]].path(one["metadata"]["namespace"], one["metadata"]["name"]) for one in found if one]
+    """The paths of what exists and a release writes: the live Deployment first, by which creations go, the Service, autoscalers, and what nightshift made for
+    the workload. A new holder of the lease stamps them all before it does anything else."""
+    around, workload = sides.around, sides.pair.workload
+    names = sides_of(workload)
+    everything = (*around.deployments, *around.services, *around.autoscalers, *around.budgets, *around.policies)
+    made = [one for one in everything if (one["metadata"].get("labels") or {}).get(WORKLOAD) == workload]
+    scaling = [scaler for name in names if (scaler := autoscaler_of(name, around.autoscalers))]
+    found = {(one["kind"], one["metadata"]["name"]): one for one in (sides.live, sides.service, *scaling, *made)}
+    kinds = {kind: find_kind(client, kind) for kind in {kind for kind, _ in found}}
+    return [kinds[kind].path(one["metadata"]["namespace"], name) for (kind, name), one in found.items()]
 
 
 def existing_sides(sides: Sides) -> list[str]:

@@ -89,7 +89,8 @@ def _ask(client: KubernetesClient, gates: Gates, namespace: str, pod: Document, 
             if tried:
                 sleep(_PAUSE_SECONDS)
             answer = _once(client, proxied, name, path, gates.health_seconds)
-            if answer.good or answer.gone:
+            # Who let us wait once is not waited for again: the gate is measured again soon.
+            if answer.good or answer.gone or answer.silent:
                 break
         given.append(answer)
     return given
@@ -99,5 +100,5 @@ def _once(client: KubernetesClient, proxied: str, pod: str, path: str, seconds: 
     try:
         status, text = client.answer(proxied, seconds=seconds)
     except TemporaryError as error:
-        return PodAnswer(pod=pod, path=path, status=0, said=first_line(error.found))
+        return PodAnswer(pod=pod, path=path, status=0, said=first_line(error.found), silent=True)
     return answer_of(pod, path, status, text)

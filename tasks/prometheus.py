@@ -7,12 +7,11 @@ an error, one that is too large too, and one whose time is not the time that was
 
 from __future__ import annotations
 
-import base64
 import json
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -26,7 +25,7 @@ from tenacity import (
 from core.counters import Sample, Series
 from core.environment_gates import Gates
 from core.errors import ConfigurationError, PermanentError, TemporaryError
-from core.redaction import register_secret
+from tasks.prometheus_access import sign_in, trust
 from tasks.prometheus_answers import (
     REACH,
     BusyError,
@@ -37,7 +36,6 @@ from tasks.prometheus_answers import (
     sample_of,
     series_of,
 )
-from tasks.secrets import resolve
 
 ATTEMPTS = 3
 CONNECT_SECONDS, REQUEST_SECONDS, PATIENCE_SECONDS = 5.0, 30.0, 60.0
@@ -71,9 +69,15 @@ class PrometheusClient:
     ) -> None:
         self.address = address.rstrip("/")
         self._clock, self._sleep, self._deadline = clock, sleep, clock() + patience
+        self._apart: float | None = None
         self._http = httpx.Client(
             verify=verify, headers={"User-Agent": "nightshift", **(headers or {})}, follow_redirects=False
         )
+
+    @property
+    def clock_apart(self) -> float | None:
+        """How many seconds the clock of who answered last goes before ours (RFC 9110, "Date"); None when it did not tell."""
+        return self._apart
 
     @classmethod
     def open(cls, gates: Gates, *, patience: float = PATIENCE_SECONDS) -> PrometheusClient:
@@ -82,7 +86,7 @@ class PrometheusClient:
             raise ConfigurationError(
                 "ask Prometheus", "release.gates.prometheus_url", "it is empty", "Give its address"
             )
-        return cls(gates.prometheus_url, headers=_sign_in(gates), verify=_trust(gates), patience=patience)
+        return cls(gates.prometheus_url, headers=sign_in(gates), verify=trust(gates), patience=patience)
 
     def __enter__(self) -> PrometheusClient:
         return self
@@ -179,8 +183,9 @@ class PrometheusClient:
                 data={**form, **limits} if method == "POST" else None,
                 timeout=httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS)),
             ) as response:
+                self._apart = _apart(response)
                 text = self._whole(response, about, ends)
-        except (httpx.TransportError, httpx.StreamError, httpx.DecodingError) as error:
+        except (httpx.RequestError, httpx.StreamError) as error:
             found = f"{type(error).__name__}: {error}".removesuffix(": ")
             raise TemporaryError("query Prometheus", self._on(about), found, REACH) from error
         if not response.is_success:
@@ -233,34 +238,17 @@ class PrometheusClient:
         return self._deadline - self._clock()
 
 
-def _sign_in(gates: Gates) -> dict[str, str]:
-    """The header of the configured sign-in; none when there is none."""
-    if gates.prometheus_token is not None:
-        return {"Authorization": f"Bearer {resolve(gates.prometheus_token).get_secret_value().strip()}"}
-    if gates.prometheus_username is None or gates.prometheus_password is None:
-        return {}
-    user = resolve(gates.prometheus_username).get_secret_value()
-    password = resolve(gates.prometheus_password).get_secret_value()
-    encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
-    register_secret(encoded)
-    return {"Authorization": f"Basic {encoded}"}
-
-
-def _trust(gates: Gates) -> ssl.SSLContext | bool:
-    if gates.prometheus_ca_file is None:
-        return True
-    try:
-        return ssl.create_default_context(cafile=Path(gates.prometheus_ca_file).expanduser())
-    except (OSError, ssl.SSLError) as error:
-        on = f"release.gates.prometheus_ca_file = {gates.prometheus_ca_file}"
-        found = f"{type(error).__name__}: {error}"
-        raise ConfigurationError("load a CA file", on, found, "Give the path of a PEM file on the worker") from error
-
-
 def _pause(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after if isinstance(error, BusyError) else 0.0
     return asked or _backoff(state)
+
+
+def _apart(response: httpx.Response) -> float | None:
+    try:
+        return parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
+    except (KeyError, ValueError):
+        return None
 
 
 def _time(at: float) -> str:

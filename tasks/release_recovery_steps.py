@@ -4,10 +4,12 @@ from core.environment import Environment
 from core.errors import IntegrityError
 from core.release_journal import Journal
 from core.release_plan import ReleasePlan, template_of
-from core.release_recovery import Decision, Situation, decide
+from core.release_recovery import Decision, Situation, decide, shift_step
 from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
+from tasks.migrate import migration_stands
 from tasks.object_store import ObjectMissingError
+from tasks.open_traffic import open_traffic
 from tasks.release_lease import Lease
 from tasks.release_left_open import LeftOpen, find_left_open, holder_lives
 from tasks.release_records import newest_plan, read_plan
@@ -36,7 +38,8 @@ def decide_on(environment_name: str, left: LeftOpen, run_id: str, chosen: Decisi
         plan = plan_of.fn(environment_name, left)
         if plan is None:
             return decide(journal, "backward", Situation(lives, job=False, applied="", all_new=False))
-        situation = Situation(lives, job=False, applied="", all_new=_all_new(client, environment, journal, plan))
+        job, applied = migration_stands(client, environment, plan, journal) if lives == "ended" else (False, "")
+        situation = Situation(lives, job=job, applied=applied, all_new=_all_new(client, environment, journal, plan))
     decided = decide(journal, plan.schema_compatibility, situation)
     return chosen if chosen is not None and decided.what not in {"nothing", "wait"} else decided
 
@@ -73,10 +76,17 @@ def give_lease_back(environment_name: str, left: LeftOpen, run_id: str) -> None:
 
 
 def _all_new(client: KubernetesClient, environment: Environment, journal: Journal | None, plan: ReleasePlan) -> bool:
-    """Whether the journal knows the api to be rolled out, and the world agrees."""
+    """Whether the journal knows the new version to have all of the traffic, verified, and the world agrees."""
+    if journal is None:
+        return False
     release, targets = release_of(environment), plan.deployments("api")
-    return journal is not None and all(
-        journal.is_done(f"roll out {one.key}")
+    if plan.sides is not None:
+        if not journal.is_done(shift_step(plan.sides.shares[-1])):
+            return False
+        traffic = open_traffic(client, release, environment.name, plan.sides.live, plan.sides.following)
+        return traffic.read().of(plan.sides.following.service) == 100
+    return all(
+        journal.is_done(f"ask the Pods of {one.key}")
         and template_of(read_workload(client, release, one.kind, one.name)) == one.after
         for one in targets
     )

@@ -97,6 +97,6 @@ def journaled(run: ReleaseRun, name: str, action: Action, notes: Notes) -> None:
     except FencedError:
         raise
     except NightshiftError as error:
-        run.note("failed", name, {"why": str(error)[:1000]})
+        run.note("failed", name, {"why": str(error)[:1000], **getattr(error, "facts", {})})
         raise
     run.note("done", name, facts)

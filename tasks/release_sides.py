@@ -11,7 +11,8 @@ from core.rollout_change import ForeignChangeError
 from core.traffic import Side
 from core.traffic_alb import group_weights
 from core.traffic_httproute import backend_weights
-from tasks.colours import Sides, read_config_copies, read_sides, serving_side, side_documents
+from tasks.colours import Sides, read_sides, serving_side, side_documents
+from tasks.config_copies import read_config_copies
 from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 

@@ -1,76 +1,32 @@
-"""The beginning of a release: what it asks for, its plan, the lease, the stamps, the journal."""
+"""The beginning of a release: the lease, the stamps, the journal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from prefect import get_run_logger
-from pydantic import Field
 
 from core.environment import Environment
-from core.errors import PermanentError
+from core.errors import NightshiftError, PermanentError
 from core.fence import Document
-from core.manifest import Record as Frozen
 from core.release_journal import Journal
 from core.release_lease import Holder
-from core.release_plan import Compatibility, MigrationPlan, ReleasePlan, release_id_of
+from core.release_plan import ReleasePlan
+from tasks.colours import managed_paths
 from tasks.environments import load_environment
 from tasks.fenced import stamp
 from tasks.kubernetes_client import KubernetesClient
+from tasks.open_traffic import open_traffic
 from tasks.recording import Record
 from tasks.release_journal import Journals, KeptJournal
 from tasks.release_lease import Lease, renewal, renewed
 from tasks.release_records import keep_plan, read_closed
 from tasks.release_run import ReleaseRun, release_of
-from tasks.release_world import find_target, read_workload, workload_path
+from tasks.release_sides import read_live_sides
+from tasks.release_world import workload_path
 from tasks.retrying import step
 from tasks.secrets import signing_keys
-
-
-class ReleaseRequest(Frozen):
-    """What was asked for."""
-
-    environment: str
-    flow_run_id: str
-    image: str
-    commit: str
-    schema_compatibility: Compatibility
-    migrate: bool
-    requested_by: str
-    skip_checks: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def release_id(self) -> str:
-        """The release's id."""
-        return release_id_of(self.flow_run_id)
-
-
-@step("plan {request.release_id}")
-def make_plan(request: ReleaseRequest) -> ReleasePlan:
-    """Resolve the image to its digest, read the live state, and return what would be changed. Nothing is written but the plan, to S3.
-
-    Raise ConfigurationError when image or workloads are not as the environment's file says.
-    """
-    environment = load_environment(request.environment)
-    release = release_of(environment)
-    with KubernetesClient.open(release.context) as client:
-        targets = tuple(find_target(client, release, one, request.image) for one in release.workloads)
-    migration = release.migration if request.migrate else None
-    return ReleasePlan(
-        environment=environment.name,
-        release_id=request.release_id,
-        strategy=release.strategy,
-        namespace=release.namespace,
-        commit=request.commit,
-        image=request.image,
-        requested_by=request.requested_by,
-        schema_compatibility=request.schema_compatibility,
-        targets=targets,
-        migration=None if migration is None else MigrationPlan(database=migration.database, image=request.image),
-        backup=(migration.database,) if migration is not None and release.backup else (),
-        waived=request.skip_checks,
-    )
 
 
 @step("look for an earlier attempt of {release_id}")
@@ -92,10 +48,16 @@ def find_earlier(environment_name: str, release_id: str) -> tuple[Journal | None
 def managed_objects(client: KubernetesClient, environment: Environment, plan: ReleasePlan) -> dict[str, Document]:
     """Path → object, of everything that a plan may change and that is there."""
     release = release_of(environment)
-    return {
-        workload_path(client, release, one.kind, one.name): read_workload(client, release, one.kind, one.name)
-        for one in plan.targets
-    }
+    if plan.sides is None:
+        paths = [workload_path(client, release, one.kind, one.name) for one in plan.targets]
+    else:
+        planned = plan.sides
+        sides = read_live_sides(client, release, plan.environment, planned.workload, planned.live_name)
+        others = [one for one in plan.targets if one not in plan.deployments("api")]
+        traffic = open_traffic(client, release, plan.environment, planned.live, planned.following)
+        paths = [workload_path(client, release, one.kind, one.name) for one in others]
+        paths += [*managed_paths(client, sides), *traffic.managed_paths()]
+    return {path: client.get(path) for path in dict.fromkeys(paths)}
 
 
 @contextmanager
@@ -108,31 +70,48 @@ def begun(
     *,
     instead_of: Holder | None = None,
     earlier: bool = False,
-    holder: str = "",
+    look_again: Callable[[], None] | None = None,
 ) -> Iterator[ReleaseRun]:
-    """Take the lease, stamp what is managed, open the journal (`earlier`: it is open already), and yield the run; the lease is renewed meanwhile.
+    """Take the lease, look again, open the journal, stamp what is managed, and yield the run; the lease is renewed meanwhile.
 
-    Raise HeldError naming the holder: then nothing was changed.
+    Args:
+        instead_of: the dead holder whom a recovery replaces.
+        earlier: the journal is open already.
+        look_again: raises what keeps the release from beginning; then the lease is given back, and nothing was changed.
+
+    Raise HeldError naming the holder.
     """
     release, keys = release_of(environment), signing_keys(environment)
-    name = holder or journal.release_id
-    # In a step of its own: who else is at work must stand in the run's message.
+    # A step of its own: who else is at work must stand in the run's message.
     with record.step("take the lease") as notes, KubernetesClient.open(release.context) as client:
         keep_plan(environment, plan, run_id)
         managed = managed_objects(client, environment, plan)
         if not earlier:
-            require_none_open(client, environment, plan.release_id)
-        fence = Lease(client, release, environment.name).take(
-            name, run_id, tuple(managed.values()), instead_of=instead_of
+            require_none_open(client, environment, journal.release_id)
+        lease = Lease(client, release, environment.name)
+        fence = lease.take(journal.release_id, run_id, tuple(managed.values()), instead_of=instead_of)
+        notes.add(facts={"fence": fence.number, "holder": fence.holder})
+    with renewed(renewal(release, environment.name, fence, run_id), fence) as held:
+        run = ReleaseRun(
+            environment, plan, KeptJournal(release, journal, keys, fence, stored=earlier), held, record, keys
         )
-        notes.add(facts={"fence": fence.number, "holder": name})
-    with renewed(renewal(release, environment.name, fence, run_id), fence) as lease:
-        kept = KeptJournal(release, journal, keys, fence, stored=earlier)
-        run = ReleaseRun(environment, plan, kept, lease, record, keys)
-        with run.record.step("take over") as notes:
+        if look_again is not None:
+            with given_back_on_error(run):
+                look_again()
+        with record.step("take over") as notes:
             open_and_stamp(run, tuple(managed), earlier=earlier)
             notes.add(facts={"objects": len(managed)})
         yield run
+
+
+@contextmanager
+def given_back_on_error(run: ReleaseRun) -> Iterator[None]:
+    """Give the lease back when the block raises: nothing was changed under it."""
+    try:
+        yield
+    except NightshiftError:
+        run.give_back()
+        raise
 
 
 @step("take over what {run.journal.journal.release_id} manages")

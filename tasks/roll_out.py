@@ -1,15 +1,21 @@
 """The steps that change workloads in place: a Deployment's image, a CronJob's, and back. Each can be done again: it looks first."""
 
+import functools
+from typing import Any
+
 from prefect import get_run_logger
 
 from core.fence import Document
 from core.release_plan import Target, images_of
 from core.rollout_change import suspend_change, template_change
 from tasks.fenced import Change, fenced_change
+from tasks.pod_health import check_pods
 from tasks.recording import Notes
+from tasks.release_gates import decided
 from tasks.release_run import Action, Facts, ReleaseRun
-from tasks.release_world import workload_path
+from tasks.release_world import read_workload, workload_path
 from tasks.rollout import wait_for_rollout
+from tasks.rollout_stability import observe_stability
 
 
 def roll(target: Target, *, forward: bool) -> Action:
@@ -20,24 +26,39 @@ def roll(target: Target, *, forward: bool) -> Action:
 
     def action(run: ReleaseRun, notes: Notes) -> Facts:
         logger = get_run_logger()
-        wanted = target.after if forward else target.before
+        image = images_of(target.after if forward else target.before)[target.containers[0]]
+        waiting: dict[str, Any] = {
+            "container": target.containers[0],
+            "image": image,
+            "on_change": lambda text: logger.info("%s: %s", target.key, text),
+            "still_ours": run.still_ours,
+        }
         with run.client() as client:
             path = workload_path(client, run.release, target.kind, target.name)
             written = fenced_change(client, path, run.fence, _template(run, target, path, forward=forward))
-            end = wait_for_rollout(
-                client,
-                run.release.namespace,
-                target.name,
-                written=written,
-                container=target.containers[0],
-                image=images_of(wanted)[target.containers[0]],
-                seconds=run.release.rollout_minutes * 60.0,
-                on_change=lambda text: logger.info("%s: %s", target.key, text),
-                still_ours=run.still_ours,
-            )
-        facts: Facts = {"image": images_of(wanted)[target.containers[0]], "replicas": end.replicas}
+            where = (client, run.release.namespace, target.name)
+            end = wait_for_rollout(*where, written=written, seconds=run.release.rollout_minutes * 60.0, **waiting)
+            if forward and run.release.settle_seconds:
+                observe_stability(*where, written=written, seconds=run.release.settle_seconds, **waiting)
+        facts: Facts = {"image": image, "replicas": end.replicas}
         notes.add(facts=facts)
         return facts
+
+    return action
+
+
+def ask_pods(target: Target) -> Action:
+    """Ask every Pod of a Deployment that is rolled out for its health. Raise GateFailedError when one does not answer well."""
+
+    def action(run: ReleaseRun, notes: Notes) -> Facts:
+        with run.client() as client:
+            document = read_workload(client, run.release, target.kind, target.name)
+            labels = document["spec"]["selector"].get("matchLabels") or {}
+            selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+            look = functools.partial(
+                check_pods, client, run.release.gates, namespace=run.release.namespace, selector=selector
+            )
+            return decided(run, notes, look)
 
     return action
 

@@ -132,7 +132,7 @@ class _Waiting:
         if seen and now - self._looked >= _BETWEEN_LOOKS:
             self._looked = now
             self._look_at_pods(seen, now)
-        self._judge(status, now)
+        self._judge(seen or {}, status, now)
         return None
 
     def too_late(self, seconds: float) -> RolloutLateError:
@@ -146,26 +146,27 @@ class _Waiting:
         error.cause = cause
         return error
 
-    def _look_at_pods(self, deployment: Document, now: float) -> None:
+    def _look_at_pods(self, deployment: Document, now: float, **more: float) -> None:
         try:
-            self._pods.look(deployment, now)
+            self._pods.look(deployment, now, **more)
         except TemporaryError as error:
             self._unseen(str(error))
 
-    def _judge(self, status: RolloutStatus, now: float) -> None:
+    def _judge(self, deployment: Document, status: RolloutStatus, now: float) -> None:
         """Raise RolloutFailedError for what has stood for as long as it may; tell what is wrong so far."""
         # While Pods drain, what they hold of a quota comes free.
         waits = status.cause == "replica-failure" and self._pods.drains
         self._patience.look([status.cause] if status.state == "failed" and not waits else [], now)
-        worst = self._pods.troubles[0] if self._pods.troubles else None
-        if worst and worst.kind != "waiting":
+        if (worst := next(iter(self._pods.troubles), None)) and worst.kind != "waiting":
             self._tell("trouble", worst.sentence)
-        final = self._pods.final()
-        if final:
+        if final := self._pods.final():
             raise self._failed(final.kind, self._pods.explained(final))
-        if status.state == "failed" and not waits and self._patience.stood(status.cause, now) >= status.grace:
-            explained = self._pods.explained(worst) if worst and status.cause == "deadline" else ""
-            raise self._failed(status.cause, "; ".join(filter(None, (status.sentence, explained))))
+        if status.state != "failed" or waits or self._patience.stood(status.cause, now) < status.grace:
+            return
+        if status.cause == "deadline":
+            self._look_at_pods(deployment, now, words_after=0.0)
+        troubles = self._pods.troubles if status.cause == "deadline" else []
+        raise self._failed(status.cause, "; ".join([status.sentence, *map(self._pods.explained, troubles[:1])]))
 
     def _failed(self, kind: str, cause: str) -> RolloutFailedError:
         error = RolloutFailedError("roll out", self._on, cause, _NEXT_STEPS.get(kind, ""))

@@ -13,6 +13,8 @@ from tasks.kubernetes_kinds import find_kind
 
 # Events are read of a few Pods only, and once a trouble has stood for so many seconds: most pass by themselves. Twenty Pods of one version fail alike.
 _WORDS_AFTER, _WORDS_OF = 2.0, 2
+# So the kubelet says, as if it were the log, that it has removed it (pkg/kubelet/kuberuntime/kuberuntime_manager.go, GetContainerLogs).
+_NO_LOG = "unable to retrieve container logs for "
 _LOG_LINES, _LOG_BYTES, _LOG_SECONDS = 20, 65536, 10.0
 
 
@@ -23,12 +25,12 @@ class NewPods:
         self._client, self._namespace, self._written, self._graces = client, namespace, written, graces
         self._first_restarts: dict[str, int] = {}
         self._patience = Patience()
-        self._events: dict[str, list[Document]] = {}
+        self._logs: dict[str, tuple[str, list[str]]] = {}
         self.troubles: list[Trouble] = []
         self.drains = False
         self._looked = float("-inf")
 
-    def look(self, deployment: Document, now: float) -> None:
+    def look(self, deployment: Document, now: float, *, words_after: float = _WORDS_AFTER) -> None:
         """Given the Deployment as it is, look at its Pods. `troubles`: what is wrong, worst first; `drains`: whether Pods of it are on their way out."""
         pods = list_pods(self._client, self._namespace, deployment)
         self.drains = any(pod["metadata"].get("deletionTimestamp") for pod in pods)
@@ -37,15 +39,13 @@ class NewPods:
             self._first_restarts.setdefault(pod["metadata"]["uid"], restarts_of(pod))
         found = find_troubles(new, {}, self._first_restarts, self._graces)
         self._patience.look((trouble.key for trouble in found), now)
-        aged = [
-            trouble.uid
-            for trouble in found
-            if self._patience.stood(trouble.key, now) >= _WORDS_AFTER or trouble.grace == 0
-        ]
-        self._events = {uid: list(self._events_of(uid)) for uid in list(dict.fromkeys(aged))[:_WORDS_OF]}
         self._looked = now
+        aged = [one.uid for one in found if one.grace == 0 or self._patience.stood(one.key, now) >= words_after]
+        events = {uid: self._events_of(uid) for uid in list(dict.fromkeys(aged))[:_WORDS_OF]}
         # What an Event explains has the same key as before.
-        self.troubles = find_troubles(new, self._events, self._first_restarts, self._graces)
+        self.troubles = find_troubles(new, events, self._first_restarts, self._graces)
+        for trouble in [one for one in self.troubles if one.kind == "crash"][:_WORDS_OF]:
+            self._keep_log(trouble)
 
     def final(self) -> Trouble | None:
         """The worst trouble that had stood for as long as it may when it was last seen, if there is one."""
@@ -56,17 +56,24 @@ class NewPods:
 
     def explained(self, trouble: Trouble) -> str:
         """A trouble's sentence, with the end of the container's log where it tells more."""
-        if trouble.kind not in {"crash", "probe"}:
-            return trouble.sentence
-        # Of a container that was started again, what it said before it ended; else what it says now.
-        wanted = [{"previous": "true"}, {}] if trouble.kind == "crash" else [{}]
-        logs = (self._log(trouble, **more) for more in wanted)
-        return with_log(trouble, next((lines for lines in logs if lines), []))
+        if trouble.kind == "crash":
+            self._keep_log(trouble)
+            return with_log(trouble, self._logs.get(trouble.key, ("", []))[1])
+        return with_log(trouble, self._log(trouble)) if trouble.kind == "probe" else trouble.sentence
+
+    def _keep_log(self, trouble: Trouble) -> None:
+        """Keep what a container said before it ended, once for each of its ends: the kubelet removes the log of the end before at the next one."""
+        end, kept = self._logs.get(trouble.key, ("", []))
+        if end == trouble.sentence and kept:
+            return
+        said = self._log(trouble, previous="true") or self._log(trouble) or kept
+        self._logs[trouble.key] = (trouble.sentence, said)
 
     def _log(self, trouble: Trouble, **more: str) -> list[str]:
         path = find_kind(self._client, "Pod").path(self._namespace, trouble.pod, "log")
         chosen = {"container": trouble.container, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_BYTES), **more}
-        return _or_nothing(lambda: self._client.lines(path, seconds=_LOG_SECONDS, **chosen))
+        lines = _or_nothing(lambda: self._client.lines(path, seconds=_LOG_SECONDS, **chosen))
+        return [line for line in lines if line.strip() and not line.startswith(_NO_LOG)]
 
     def _events_of(self, uid: str) -> list[Document]:
         path = find_kind(self._client, "Event").path(self._namespace)

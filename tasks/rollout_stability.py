@@ -77,19 +77,21 @@ class _Settling:
         self._still_ours()
         deployment = self._deployment()
         status = rollout_status(deployment, self._name, self._written)
-        self._selector = selector_of(deployment or {})
+        if deployment is None or status.state == "failed":
+            raise self._failed(status.sentence)
+        self._selector = selector_of(deployment)
         listed = self._client.get(self._pods_path, labelSelector=self._selector)
         self._version = str(listed["metadata"]["resourceVersion"])
-        pods = new_pods(self._client, self._namespace, deployment or {}, listed.get("items") or (), self._written)
+        pods = new_pods(self._client, self._namespace, deployment, listed.get("items") or (), self._written)
         # A Pod tells more than the Deployment's numbers, which follow it.
         self._check(pods)
-        wanted = int(((deployment or {}).get("spec") or {}).get("replicas") or 1)
+        wanted = int(deployment["spec"].get("replicas") or 1)
         self._wanted = wanted if self._wanted is None else self._wanted
-        grows = wanted > self._wanted and status.state == "progressing"
-        if status.state != "complete" and not grows:
+        # An HPA may ask for more meanwhile: those that were there must stay ready, and the new ones have their time.
+        if status.state != "complete" and wanted <= self._wanted:
             raise self._failed(f"not complete any more: {status.sentence}")
         self._before = standings(self._before, pods)
-        self.ready = len(self._before)
+        self.ready = len([pod for pod in pods if pod["metadata"]["uid"] in self._before])
 
     def watch(self, seconds: float) -> None:
         """Look at each change of the Pods for so many seconds."""

@@ -13,6 +13,8 @@ from core.errors import NightshiftError, PermanentError, TemporaryError
 
 ATTEMPTS = 3
 CONNECT_SECONDS, READ_SECONDS = 10, 20
+# An answer that comes drop by drop.
+LONGEST_ANSWER_SECONDS = 60
 # Who asks for a longer pause gets none: the step fails, and says for how long.
 LONGEST_RETRY_AFTER = 30.0
 # The rules and targets of a large Prometheus are some MiB; past this it is no answer to our question.
@@ -107,11 +109,14 @@ class WebApi:
 
     def _once(self, url: str, parameters: Parameters, headers: Mapping[str, str], accepted: frozenset[int]) -> Answer:
         attempted, on = f"ask {self.what}", _shown(url)
+        deadline = time.monotonic() + LONGEST_ANSWER_SECONDS
         try:
             with self._http.stream("GET", url, params=parameters or None, headers=dict(headers)) as response:
                 body = bytearray()
                 for chunk in response.iter_bytes():
                     body += chunk
+                    if time.monotonic() > deadline:
+                        raise TemporaryError(attempted, on, f"the answer did not end within {LONGEST_ANSWER_SECONDS} s")
                     if len(body) > LARGEST_ANSWER_BYTES:
                         raise PermanentError(attempted, on, "the answer is larger than 32 MiB", "Look at the address")
         except httpx.InvalidURL as error:

@@ -32,4 +32,9 @@ pytest_plugins: list[str] = [
     "tests.fix_registry",
     "tests.fix_sides",  # after fix_kubernetes
     "tests.fix_alb",  # after fix_sides and fix_object_store
+    "tests.fix_hello",  # after fix_cluster, which it imports
+    "tests.fix_preflight",  # after fix_kubernetes and fix_object_store, which it imports
+    "tests.fix_pod_proxy",
+    "tests.fix_prometheus_api",
+    "tests.fix_prometheus",
 ]

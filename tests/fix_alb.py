@@ -58,6 +58,7 @@ class Alb:
         self.listener = self.client.create_listener(
             LoadBalancerArn=self.arn, Protocol="HTTP", Port=80, DefaultActions=[nothing]
         )["Listeners"][0]["ListenerArn"]
+        self._made = 0
         self.groups: dict[str, str] = {}
         self.rules: dict[str, str] = {}
         # What a test scripts: whether the controller works at all, and the health of targets by their address: state and reason.
@@ -88,7 +89,7 @@ class Alb:
         for group in action["forwardConfig"]["targetGroups"]:
             service = group["serviceName"]
             if service not in self.groups:
-                self.groups[service] = self._new_group(f"{NAMESPACE}/{name}-{service}:{group['servicePort']}")
+                self.groups[service] = self.new_group(f"{NAMESPACE}/{name}-{service}:{group['servicePort']}")
             self._register(service)
             tuples.append({"TargetGroupArn": self.groups[service], "Weight": group.get("weight", 1)})
         self.write_rule("/", tuples)
@@ -125,8 +126,10 @@ class Alb:
                 self.reconcile()
                 done = text
 
-    def _new_group(self, resource: str) -> str:
-        name = f"k8s-{self.vpc[-8:]}-{len(self.groups)}"
+    def new_group(self, resource: str) -> str:
+        """Make a target group with the tag that tells what it is for."""
+        self._made += 1
+        name = f"k8s-{self.vpc[-8:]}-{self._made}"
         made = self.client.create_target_group(
             Name=name,
             Protocol="HTTP",

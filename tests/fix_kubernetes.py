@@ -1,69 +1,69 @@
-"""A small stateful Kubernetes API over HTTP: what the tests of a client need when there is no cluster. What runs on both is held to a real one in tests/cluster.
+"""A small stateful Kubernetes API over HTTP: what the tests of a client and of releases need when there is no cluster.
 
-It keeps objects with uid, resourceVersion and creationTimestamp; lists with selectors, pages and metadata only; creates (409, dryRun), merges (409 on another
-resourceVersion), writes status, deletes with a uid precondition; watches from a resource version, with 410 for one that is too old; asks for a token (401).
-Of the controllers it plays two: a new namespace gets its ConfigMap and ServiceAccount, a ResourceQuota its status. Faults are scripted by `fail` and `cut_watches`.
-It does not: validate, default, apply, check rights (every SelfSubjectAccessReview is allowed but those in `denied`), or enforce quotas.
+It keeps objects with uid, resourceVersion, generation, creationTimestamp and managedFields (who and when, not which fields); lists with selectors, pages and
+metadata only; creates (409, dryRun), patches (merge and strategic merge) and puts (409 on another resourceVersion), with the subresources status and scale;
+deletes with a precondition; watches from a resource version, with 410 for one that is too old; serves logs and proxies; asks for a token (401).
+tests/test_kubernetes_conformance.py holds it to a real cluster: the same checks run on both.
+
+Files: fix_kubernetes_kinds (which kinds and versions), _objects (state), _patch, _rules (defaults, refusals), _selection (selectors), _http, _faults (what a test does to
+requests), and the controllers, which a test turns on: _controllers, _deployments, _rollout, _pods, _jobs, _traffic.
+It does not: validate beyond a few rules, apply (server-side), patch by JSON patch, check rights (every SelfSubjectAccessReview is allowed but those in `denied`), end
+Pods gracefully, or enforce quotas other than of Pods.
 """
 
 import json
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
 
-from tests.fix_kubernetes_objects import KINDS, ApiError, Document, Objects, chosen
+from tests.fix_kubernetes_controllers import Controllers
+from tests.fix_kubernetes_faults import WRITE, DroppedError, Faults, is_write
+from tests.fix_kubernetes_http import Handler, Target
+from tests.fix_kubernetes_kinds import NOT_IN_1_20, Document
+from tests.fix_kubernetes_objects import ApiError, Objects
 
-__all__ = ["Document", "KubernetesApi", "kubernetes"]
+__all__ = ["NOT_IN_1_20", "WRITE", "Document", "DroppedError", "KubernetesApi", "kubernetes"]
 
-
-@dataclass
-class Fault:
-    """Answers to come: for requests of a method whose path ends with or contains `part`."""
-
-    method: str
-    part: str
-    code: int
-    times: int
-    headers: dict[str, str] = field(default_factory=dict)
-    after: bool = False
+# Given the method, "pods" or "services", the name (and :port) and the path, return the code and the body.
+Proxy = Callable[[str, str, str, str], tuple[int, str]]
 
 
-class KubernetesApi(Objects):
+class KubernetesApi(Objects, Faults):
     """The state, the HTTP server before it, and what a test does with both."""
 
     def __init__(self) -> None:
-        super().__init__()
+        Objects.__init__(self)
+        Faults.__init__(self)
         self.tokens = {"first-token"}
+        # (verb, resource) that our account may not: ("get", "pods/log").
         self.denied: set[tuple[str, str]] = set()
-        # Kinds (plurals) and versions of groups that this cluster does not have.
+        # Kinds (plurals), group/versions or group/version/plurals that this cluster does not have: see NOT_IN_1_20.
         self.absent: set[str] = set()
         self.requests: list[tuple[str, str]] = []
-        self._faults: list[Fault] = []
-        self._watch_generation = 0
-        handler = type("Handler", (_Handler,), {"api": self})
+        self.logs: dict[tuple[str, str], str] = {}
+        self.proxy: Proxy | None = None
+        self.watch_generation = 0
+        self._controllers: Controllers | None = None
+        handler = type("OwnHandler", (Handler,), {"api": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
-    # What a test scripts
-
-    def fail(self, method: str, part: str, code: int, *, times: int = 1, after: bool = False, **headers: str) -> None:
-        """Answer the next requests so. `code` 0: the connection is closed without an answer; `after`: once the request was carried out."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self._faults.append(Fault(method, part, code, times, named, after))
+    def run_controllers(self, *, second: float = 0.01, ready_rounds: int = 1) -> Controllers:
+        """Have Deployments, Jobs, Services and routes looked after from now on. `second`: real seconds of one in a spec; `ready_rounds`: how soon a Pod is ready."""
+        self._controllers = Controllers(self, second=second, ready_rounds=ready_rounds)
+        self._controllers.start()
+        return self._controllers
 
     def cut_watches(self) -> None:
         """Break every watch that stands, in the middle."""
         with self.changed:
-            self._watch_generation += 1
+            self.watch_generation += 1
             self.changed.notify_all()
 
     def forget_history(self) -> None:
@@ -75,6 +75,16 @@ class KubernetesApi(Objects):
     def count(self, method: str, part: str) -> int:
         """How many requests of a method had this in their path."""
         return sum(1 for done, path in self.requests if done == method and part in path)
+
+    def writes(self) -> list[tuple[str, str]]:
+        """The requests that change something, in order, without their queries."""
+        return [(method, path.partition("?")[0]) for method, path in self.requests if is_write(method, path)]
+
+    def set_log(self, namespace: str, pod: str, text: str) -> None:
+        """What a Pod has logged so far."""
+        with self.changed:
+            self.logs[namespace, pod] = text
+            self.changed.notify_all()
 
     def kubeconfig(self, folder: Path, token: str = "first-token") -> Path:  # noqa: S107 - of nobody
         """Write a kubeconfig for this API and return its path."""
@@ -89,185 +99,64 @@ class KubernetesApi(Objects):
         return file
 
     def close(self) -> None:
-        """End the server and every watch."""
+        """End the controllers, the server and every watch."""
+        if self._controllers is not None:
+            self._controllers.stop()
+        self.thaw()
         self.cut_watches()
         self._server.shutdown()
         self._server.server_close()
 
-    def fault_for(self, method: str, path: str, *, after: bool) -> Fault | None:
-        for fault in self._faults:
-            if fault.times and fault.after == after and fault.method == method and fault.part in path:
-                fault.times -= 1
-                return fault
-        return None
+    # What the server asks
 
-
-class _Handler(BaseHTTPRequestHandler):
-    api: KubernetesApi
-    protocol_version = "HTTP/1.1"
-    # Without it each answer waits 40 ms for the acknowledgement of its headers.
-    disable_nagle_algorithm = True
-
-    def do_GET(self) -> None:
-        self._answer("GET")
-
-    def do_POST(self) -> None:
-        self._answer("POST")
-
-    def do_PATCH(self) -> None:
-        self._answer("PATCH")
-
-    def do_DELETE(self) -> None:
-        self._answer("DELETE")
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class's name
-        """Say nothing."""
-
-    def _answer(self, method: str) -> None:
-        address = urlsplit(self.path)
-        query = {name: values[0] for name, values in parse_qs(address.query).items()}
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-        self.api.requests.append((method, self.path))
+    def log_of(self, namespace: str, pod: str, gone: tuple[str, bool] | None = None) -> tuple[str, bool]:
+        """A Pod's text so far, and whether there is no more to come; `gone`: what it is once the Pod was removed."""
         try:
-            if fault := self.api.fault_for(method, self.path, after=False):
-                return self._fault(fault)
-            if self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.api.tokens:
-                raise ApiError(401, "Unauthorized", "Unauthorized")  # noqa: TRY301 - answered below
-            if query.get("watch"):
-                return self._watch(_parts(address.path), query)
-            document = self._carry_out(method, address.path, query, body)
-            if fault := self.api.fault_for(method, self.path, after=True):
-                return self._fault(fault)
-            self._send(201 if method == "POST" else 200, document)
-        except ApiError as error:
-            self._send(error.code, error.status)
+            document = self.read("v1", "pods", namespace, pod)
+        except ApiError:
+            if gone is None:
+                raise
+            return gone
+        phase = (document.get("status") or {}).get("phase")
+        return self.logs.get((namespace, pod), ""), phase in {"Succeeded", "Failed"}
 
-    def _carry_out(self, method: str, path: str, query: dict[str, str], body: Document) -> Document:  # noqa: PLR0911 - one a verb
-        if method == "GET" and (found := _discovery(path, self.api.absent)) is not None:
-            return found
-        if path.startswith("/apis/") and path.count("/") == 3:
-            raise ApiError(404, "NotFound", "the server could not find the requested resource")
-        if path.endswith("/selfsubjectaccessreviews"):
-            attributes = body["spec"]["resourceAttributes"]
-            resource = "/".join(filter(None, (attributes["resource"], attributes.get("subresource"))))
-            return {**body, "status": {"allowed": (attributes["verb"], resource) not in self.api.denied}}
-        group_version, namespace, plural, name = _parts(path)
-        if plural not in KINDS.get(group_version, {}) or plural in self.api.absent:
-            raise ApiError(404, "NotFound", "the server could not find the requested resource")
-        match method:
-            case "GET" if name:
-                return self.api.read(group_version, plural, namespace, name)
-            case "GET":
-                return self._list(group_version, plural, namespace, query)
-            case "POST":
-                return self.api.create(group_version, plural, namespace, body, dry_run="dryRun" in query)
-            case "PATCH":
-                return self.api.merge(group_version, plural, namespace, name, body)
-            case _:
-                return self.api.delete(
-                    group_version, plural, namespace, name, (body.get("preconditions") or {}).get("uid")
-                )
+    def proxied(self, method: str, target: Target) -> tuple[int, bytes, str]:
+        """What a Pod or Service answers: as `proxy` says, else a Pod that is ready is well."""
+        if self.proxy is not None:
+            code, text = self.proxy(method, target.plural, target.name, target.rest)
+            return code, text.encode(), "application/json"
+        ready = True
+        if target.plural == "pods":
+            status = self.read("v1", "pods", target.namespace, target.name.partition(":")[0]).get("status") or {}
+            ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
+        body = json.dumps({"status": "ok" if ready else "unavailable"})
+        return 200 if ready else 503, body.encode(), "application/json"
 
-    def _list(self, group_version: str, plural: str, namespace: str, query: dict[str, str]) -> Document:
-        with self.api.changed:
-            items = self.api.select(group_version, plural, namespace, query)
-            version = str(self.api.version)
-        begin, limit = int(query.get("continue", "0")), int(query.get("limit", "0")) or len(items)
-        page, metadata = items[begin : begin + limit], {"resourceVersion": version}
-        if begin + limit < len(items):
-            metadata["continue"] = str(begin + limit)
-        kind, api_version = f"{KINDS[group_version][plural][0]}List", group_version
-        if "as=PartialObjectMetadataList" in self.headers.get("Accept", ""):
-            kind, api_version = "PartialObjectMetadataList", "meta.k8s.io/v1"
-            page = [{"metadata": item["metadata"]} for item in page]
-        # As the real one: items of built-in kinds do not repeat their kind.
-        bare = [{name: value for name, value in item.items() if name not in {"kind", "apiVersion"}} for item in page]
-        return {"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": bare}
+    def reviewed(self, review: Document) -> Document:
+        """A SelfSubjectAccessReview with its answer."""
+        attributes = review["spec"]["resourceAttributes"]
+        resource = "/".join(filter(None, (attributes["resource"], attributes.get("subresource"))))
+        return {**review, "status": {"allowed": (attributes["verb"], resource) not in self.denied}}
 
-    def _watch(self, parts: tuple[str, str, str, str], query: dict[str, str]) -> None:
-        group_version, namespace, plural, _ = parts
-        kind = KINDS[group_version][plural][0]
-        version, generation = int(query["resourceVersion"]), self.api._watch_generation
-        ends = datetime.now(UTC).timestamp() + float(query["timeoutSeconds"])
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.close_connection = True
-        while (left := ends - datetime.now(UTC).timestamp()) > 0:
-            with self.api.changed:
-                if generation != self.api._watch_generation:
-                    # In the middle of a line, as a connection breaks.
-                    self.wfile.write(b'{"type": "MODIF')
-                    return
-                try:
-                    events = self.api.events_after(version)
-                except ApiError as error:
-                    self._write({"type": "ERROR", "object": error.status})
-                    return
-                if not events:
-                    self.api.changed.wait(min(left, 0.5))
-            for number, change, document in events:
-                version = number
-                same = document["kind"] == kind and document["metadata"].get("namespace", "") == namespace
-                if same and chosen(document, query):
-                    self._write({"type": change, "object": document})
-
-    def _write(self, event: Document) -> None:
-        self.wfile.write(json.dumps(event).encode() + b"\n")
-        self.wfile.flush()
-
-    def _fault(self, fault: Fault) -> None:
-        if not fault.code:
-            self.close_connection = True
-            return
-        message = {"kind": "Status", "code": fault.code, "message": f"scripted {fault.code}"}
-        self._send(fault.code, message, fault.headers)
-
-    def _send(self, code: int, document: Document, headers: dict[str, str] | None = None) -> None:
-        body = json.dumps(document).encode()
-        self.send_response(code)
-        for name, value in {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            **(headers or {}),
-        }.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-
-def _parts(path: str) -> tuple[str, str, str, str]:
-    """A path's group/version, namespace, plural and name."""
-    steps = path.strip("/").split("/")
-    group_version, rest = (steps[1], steps[2:]) if steps[0] == "api" else ("/".join(steps[1:3]), steps[3:])
-    namespace = ""
-    if rest[0] == "namespaces" and len(rest) > 2:
-        namespace, rest = rest[1], rest[2:]
-    return group_version, namespace, rest[0], rest[1] if len(rest) > 1 else ""
-
-
-def _discovery(path: str, absent: set[str]) -> Document | None:
-    if path == "/apis":
-        groups: dict[str, list[dict[str, str]]] = {}
-        for version in KINDS:
-            if "/" in version:
-                groups.setdefault(version.split("/")[0], []).append({"groupVersion": version})
+    def scaled(self, namespace: str, name: str, body: Document | None, *, dry_run: bool, manager: str) -> Document:
+        """A Deployment's Scale, after it was changed when there is a body. Zero is left out, as the real one's encoding does."""
+        place = ("apps/v1", "deployments", namespace, name)
+        document = self.read(*place)
+        if body is not None:
+            version = (body.get("metadata") or {}).get("resourceVersion")
+            patch = {"spec": {"replicas": int((body.get("spec") or {}).get("replicas") or 0)}}
+            patch |= {"metadata": {"resourceVersion": version}} if version else {}
+            document = self.merge(*place, patch, dry_run=dry_run, manager=manager)
+        metadata, spec = document["metadata"], document["spec"]
+        kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+        selector = ",".join(f"{key}={value}" for key, value in sorted(spec["selector"]["matchLabels"].items()))
         return {
-            "groups": [{"name": name, "versions": each, "preferredVersion": each[0]} for name, each in groups.items()]
+            "kind": "Scale",
+            "apiVersion": "autoscaling/v1",
+            "metadata": {key: metadata[key] for key in kept},
+            "spec": {"replicas": spec["replicas"]} if spec["replicas"] else {},
+            "status": {"replicas": (document.get("status") or {}).get("replicas", 0), "selector": selector},
         }
-    version = path.removeprefix("/apis/").removeprefix("/api/")
-    if version not in KINDS or version in absent:
-        return None
-    resources = [
-        {"name": plural, "namespaced": namespaced, "kind": kind, "verbs": ["get", "list", "watch", "create", "delete"]}
-        for plural, (kind, namespaced) in KINDS[version].items()
-        if plural not in absent
-    ]
-    return {
-        "groupVersion": version,
-        "resources": [*resources, {"name": "pods/log", "namespaced": True, "verbs": ["get"]}],
-    }
 
 
 @pytest.fixture

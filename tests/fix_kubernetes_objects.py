@@ -1,50 +1,22 @@
-"""The state of the small Kubernetes API of the tests (fix_kubernetes): objects with uid, resourceVersion and creationTimestamp, and the changes that a watch tells."""
+"""The state of the small Kubernetes API of the tests (fix_kubernetes): objects with uid, resourceVersion and the like, and the changes that a watch tells."""
 
 import copy
+import secrets
 import threading
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.fix_kubernetes_kinds import COUNTED, KINDS, is_custom, kept_version, where
+from tests.fix_kubernetes_patch import merged, strategically_merged
+from tests.fix_kubernetes_rules import ApiError, check_change, check_new, with_defaults
+from tests.fix_kubernetes_selection import chosen
+
 Document = dict[str, Any]
-
-# group/version → plural: (kind, namespaced)
-KINDS: dict[str, dict[str, tuple[str, bool]]] = {
-    "v1": {
-        "namespaces": ("Namespace", False),
-        "configmaps": ("ConfigMap", True),
-        "secrets": ("Secret", True),
-        "services": ("Service", True),
-        "endpoints": ("Endpoints", True),
-        "serviceaccounts": ("ServiceAccount", True),
-        "pods": ("Pod", True),
-        "resourcequotas": ("ResourceQuota", True),
-        "events": ("Event", True),
-    },
-    "apps/v1": {"deployments": ("Deployment", True), "replicasets": ("ReplicaSet", True)},
-    # As in Kubernetes 1.20: the preferred version of a group need not have all of its kinds.
-    "batch/v1": {"jobs": ("Job", True)},
-    "batch/v1beta1": {"cronjobs": ("CronJob", True)},
-    "networking.k8s.io/v1": {"ingresses": ("Ingress", True), "networkpolicies": ("NetworkPolicy", True)},
-    "discovery.k8s.io/v1": {"endpointslices": ("EndpointSlice", True)},
-    "discovery.k8s.io/v1beta1": {"endpointslices": ("EndpointSlice", True)},
-    "gateway.networking.k8s.io/v1": {"httproutes": ("HTTPRoute", True)},
-    "velero.io/v1": {
-        "backups": ("Backup", True),
-        "restores": ("Restore", True),
-        "downloadrequests": ("DownloadRequest", True),
-        "backupstoragelocations": ("BackupStorageLocation", True),
-    },
-}
-
-
-class ApiError(Exception):
-    """An answer that is a Status."""
-
-    def __init__(self, code: int, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.status = {"kind": "Status", "apiVersion": "v1", "code": code, "reason": reason, "message": message}
+Key = tuple[str, str, str, str]
+__all__ = ["CONTROLLER", "ApiError", "Document", "Objects", "now"]
+# Who writes as the cluster itself.
+CONTROLLER = "kube-controller-manager"
 
 
 class Objects:
@@ -52,104 +24,202 @@ class Objects:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.objects: dict[tuple[str, str, str, str], Document] = {}
+        self.objects: dict[Key, Document] = {}
         self.log: list[tuple[int, str, Document]] = []
         self.version, self.oldest = 100, 0
         # Kinds (plurals) whose deletion is accepted and does not come about, as with a node that is away.
         self.lingers: set[str] = set()
 
     def put(self, document: Document, *, seconds_ago: int = 0) -> Document:
-        """Create an object directly, as another client would have so many seconds ago."""
+        """Create an object directly, status and all, as another client and a controller would have so many seconds ago."""
         group_version, plural = where(document["apiVersion"], document["kind"])
-        namespace, name = document["metadata"].get("namespace", ""), document["metadata"]["name"]
-        made = self.create(group_version, plural, namespace, document)
-        if seconds_ago:
-            earlier = {"metadata": {"creationTimestamp": now(seconds_ago)}}
-            made = self.merge(group_version, plural, namespace, name, earlier)
-        return made
+        with self.changed:
+            made = self.create(group_version, plural, document["metadata"].get("namespace", ""), document)
+            made["metadata"]["creationTimestamp"] = now(seconds_ago)
+            if "status" in document:
+                made["status"] = {**made.get("status", {}), **copy.deepcopy(document["status"])}
+            return self._store(_key(group_version, plural, made), made, "MODIFIED")
 
     def set_status(self, group_version: str, plural: str, namespace: str, name: str, **status: Any) -> Document:
-        """Write into an object's status, as its controller would."""
+        """Write into an object's status, as its controller would; None takes a field away."""
         with self.changed:
             there = self.read(group_version, plural, namespace, name)
-            return self._store((group_version, plural, namespace, name), {**there, "status": {**there.get("status", {}), **status}}, "MODIFIED")  # fmt: skip
+            after = {key: value for key, value in {**there.get("status", {}), **status}.items() if value is not None}
+            return self._keep(there, {**there, "status": after}, counts=False, manager=CONTROLLER)
+
+    def scale(self, namespace: str, name: str, replicas: int) -> Document:
+        """Set a Deployment's size, as an autoscaler would."""
+        patch = {"spec": {"replicas": replicas}}
+        return self.merge("apps/v1", "deployments", namespace, name, patch, manager=CONTROLLER)
 
     def read(self, group_version: str, plural: str, namespace: str, name: str) -> Document:
-        key = (group_version, plural, namespace, name)
+        key = (kept_version(group_version, plural), plural, namespace, name)
         if key not in self.objects:
             raise ApiError(404, "NotFound", f'{plural} "{name}" not found')
-        return copy.deepcopy(self.objects[key])
+        return {**copy.deepcopy(self.objects[key]), "apiVersion": group_version}
 
     def create(
-        self, group_version: str, plural: str, namespace: str, document: Document, *, dry_run: bool = False
+        self,
+        group_version: str,
+        plural: str,
+        namespace: str,
+        document: Document,
+        *,
+        dry_run: bool = False,
+        manager: str = "test",
     ) -> Document:
         with self.changed:
-            document = copy.deepcopy(document)
-            name = document["metadata"]["name"]
-            key = (group_version, plural, namespace, name)
+            document = with_defaults(plural, copy.deepcopy(document))
+            document.pop("status", None)
+            metadata = document["metadata"]
+            if "name" not in metadata and "generateName" in metadata:
+                metadata["name"] = metadata["generateName"] + secrets.token_hex(3)[:5]
+            key = _key(group_version, plural, document, namespace)
             if key in self.objects:
-                raise ApiError(409, "AlreadyExists", f'{plural} "{name}" already exists')
+                raise ApiError(409, "AlreadyExists", f'{plural} "{metadata["name"]}" already exists')
             if namespace and ("v1", "namespaces", "", namespace) not in self.objects:
                 raise ApiError(404, "NotFound", f'namespaces "{namespace}" not found')
-            document["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
-            document["metadata"] |= {"namespace": namespace} if namespace else {}
-            document["metadata"] |= {"generation": 1} if plural == "httproutes" else {}
+            check_new(plural, document)
+            metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
+            metadata |= {"namespace": namespace} if namespace else {}
+            metadata |= {"generation": 1} if plural in COUNTED or is_custom(group_version) else {}
+            document["kind"] = KINDS[group_version][plural][0]
+            _sign(document, group_version, manager)
             if dry_run:
-                return document
+                return {**document, "apiVersion": group_version}
             self._store(key, document, "ADDED")
-            self._play_controllers(plural, namespace or name, document)
-            return self.read(*key)
+            self._play_controllers(plural, namespace or metadata["name"], document)
+            return self.read(group_version, plural, namespace, metadata["name"])
 
-    def merge(self, group_version: str, plural: str, namespace: str, name: str, patch: Document) -> Document:
+    def merge(
+        self,
+        group_version: str,
+        plural: str,
+        namespace: str,
+        name: str,
+        patch: Document,
+        *,
+        strategic: bool = False,
+        **how: Any,
+    ) -> Document:
+        """Change an object by a patch. `how`: as of `replace`."""
         with self.changed:
             there = self.read(group_version, plural, namespace, name)
-            expected = patch.get("metadata", {}).get("resourceVersion")
-            if expected and expected != there["metadata"]["resourceVersion"]:
-                raise ApiError(409, "Conflict", f'{plural} "{name}": the object has been modified')
-            after = merged(copy.deepcopy(there), patch)
-            if "generation" in there["metadata"] and after.get("spec") != there.get("spec"):
-                after["metadata"]["generation"] += 1
-            return self._store((group_version, plural, namespace, name), after, "MODIFIED")
+            after = (strategically_merged if strategic else merged)(there, patch)
+            expected = patch.get("metadata", {}).get("resourceVersion") or there["metadata"]["resourceVersion"]
+            after["metadata"] = {**after["metadata"], "resourceVersion": expected}
+            return self.replace(group_version, plural, namespace, name, after, **how)
 
-    def delete(self, group_version: str, plural: str, namespace: str, name: str, uid: str | None) -> Document:
+    def replace(
+        self,
+        group_version: str,
+        plural: str,
+        namespace: str,
+        name: str,
+        document: Document,
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+        manager: str = "test",
+    ) -> Document:
+        """Put a document in an object's place: all but its status or, with the subresource `status`, that alone. Raise 409 when it says another resourceVersion."""
+        with self.changed:
+            there = self.read(group_version, plural, namespace, name)
+            expected = document["metadata"].get("resourceVersion")
+            if not expected and (is_custom(group_version) or plural == "leases"):
+                raise ApiError(422, "Invalid", "metadata.resourceVersion: must be specified for an update")
+            if expected and expected != there["metadata"]["resourceVersion"]:
+                raise _conflict(plural, name)
+            if subresource == "status":
+                after = {**there, "status": copy.deepcopy(document.get("status") or {})}
+                if plural == "deployments" and "annotations" in document["metadata"]:
+                    # As its controller writes the revision (pkg/registry/apps/deployment/strategy.go).
+                    after["metadata"] = {**there["metadata"], "annotations": document["metadata"]["annotations"]}
+            else:
+                after = with_defaults(plural, copy.deepcopy({**document, "status": there.get("status", {})}))
+                check_change(plural, there, after)
+                kept = ("uid", "creationTimestamp", "namespace", "generation", "managedFields")
+                after["metadata"] |= {key: there["metadata"][key] for key in kept if key in there["metadata"]}
+            return self._keep(there, after, counts=not subresource, dry_run=dry_run, manager=manager)
+
+    def delete(
+        self,
+        group_version: str,
+        plural: str,
+        namespace: str,
+        name: str,
+        uid: str | None = None,
+        *,
+        version: str = "",
+        dry_run: bool = False,
+    ) -> Document:
         with self.changed:
             there = self.read(group_version, plural, namespace, name)
             if uid and there["metadata"]["uid"] != uid:
-                raise ApiError(409, "Conflict", "the UID in the precondition does not match")
-            if plural in self.lingers:
+                raise ApiError(409, "Conflict", f"Precondition failed: UID in precondition: {uid}")
+            if version and there["metadata"]["resourceVersion"] != version:
+                raise ApiError(409, "Conflict", f"Precondition failed: ResourceVersion in precondition: {version}")
+            if plural in self.lingers or dry_run:
                 return there
             if plural == "namespaces":
                 for key in [key for key in self.objects if key[2] == name]:
                     self._remove(key)
-            self._remove((group_version, plural, namespace, name))
+            self._remove(_key(group_version, plural, there))
             return there
 
     def select(self, group_version: str, plural: str, namespace: str, query: dict[str, str]) -> list[Document]:
-        return [
-            copy.deepcopy(document)
-            for key, document in sorted(self.objects.items())
-            if key[:2] == (group_version, plural) and (not namespace or key[2] == namespace) and chosen(document, query)
-        ]
+        with self.changed:
+            kept = (kept_version(group_version, plural), plural)
+            return [
+                {**copy.deepcopy(document), "apiVersion": group_version}
+                for key, document in sorted(self.objects.items())
+                if key[:2] == kept and (not namespace or key[2] == namespace) and chosen(document, query)
+            ]
 
     def events_after(self, version: int) -> list[tuple[int, str, Document]]:
         if version < self.oldest:
             raise ApiError(410, "Expired", f"too old resource version: {version} ({self.oldest})")
         return [event for event in self.log if event[0] > version]
 
-    def _store(self, key: tuple[str, str, str, str], document: Document, kind: str) -> Document:
+    def _keep(
+        self, there: Document, after: Document, *, counts: bool, dry_run: bool = False, manager: str = "test"
+    ) -> Document:
+        """Store what a write made of an object. One that changes nothing leaves no trace, as in a real cluster."""
+        group_version, plural = where(there["apiVersion"], there["kind"])
+        after = {**after, "apiVersion": there["apiVersion"], "kind": there["kind"]}
+        if not after.get("status"):
+            after.pop("status", None)
+        if after == there:
+            return there
+        if counts and "generation" in there["metadata"] and _counted(after) != _counted(there):
+            after["metadata"]["generation"] = there["metadata"]["generation"] + 1
+        _sign(after, group_version, manager)
+        if dry_run:
+            return after
+        stored = self._store(_key(group_version, plural, there), after, "MODIFIED")
+        return {**stored, "apiVersion": group_version}
+
+    def _store(self, key: Key, document: Document, kind: str) -> Document:
         self.version += 1
         document["metadata"]["resourceVersion"] = str(self.version)
-        self.objects[key] = document
-        self.log.append((self.version, kind, copy.deepcopy(document)))
+        self.objects[key] = {**document, "apiVersion": key[0]}
+        self.log.append((self.version, kind, copy.deepcopy(self.objects[key])))
         self.changed.notify_all()
         return copy.deepcopy(document)
 
-    def _remove(self, key: tuple[str, str, str, str]) -> None:
-        document = self.objects.pop(key)
+    def _remove(self, key: Key) -> None:
+        document = self.objects.pop(key, None)
+        if document is None:
+            return
         self.version += 1
         document["metadata"]["resourceVersion"] = str(self.version)
         self.log.append((self.version, "DELETED", document))
         self.changed.notify_all()
+        # The garbage collector: what it owned goes too.
+        for owned, each in list(self.objects.items()):
+            owners = each["metadata"].get("ownerReferences") or ()
+            if any(owner.get("uid") == document["metadata"]["uid"] for owner in owners):
+                self._remove(owned)
 
     def _play_controllers(self, plural: str, namespace: str, document: Document) -> None:
         if plural == "namespaces":
@@ -159,34 +229,31 @@ class Objects:
             self.set_status("v1", plural, namespace, document["metadata"]["name"], hard=document["spec"]["hard"])
 
 
-def where(api_version: str, kind: str) -> tuple[str, str]:
-    return api_version, next(plural for plural, (each, _) in KINDS[api_version].items() if each == kind)
+def _key(group_version: str, plural: str, document: Document, namespace: str | None = None) -> Key:
+    metadata = document["metadata"]
+    within = metadata.get("namespace", "") if namespace is None else namespace
+    return (kept_version(group_version, plural), plural, within, metadata["name"])
 
 
-def chosen(document: Document, query: dict[str, str]) -> bool:
-    labels = document["metadata"].get("labels") or {}
-    for term in filter(None, query.get("labelSelector", "").split(",")):
-        key, _, value = term.partition("=")
-        if labels.get(key) != value:
-            return False
-    for term in filter(None, query.get("fieldSelector", "").split(",")):
-        key, differs, value = (*term.partition("!="),) if "!=" in term else (*term.partition("="),)
-        actual = document["metadata"].get("name") if key == "metadata.name" else document.get(key, "Opaque")
-        if (actual == value) == (differs == "!="):
-            return False
-    return True
+def _conflict(plural: str, name: str) -> ApiError:
+    found = "the object has been modified; please apply your changes to the latest version and try again"
+    return ApiError(409, "Conflict", f'Operation cannot be fulfilled on {plural} "{name}": {found}')
 
 
-def merged(there: Document, patch: Document) -> Document:
-    """JSON merge patch (RFC 7386)."""
-    for key, value in patch.items():
-        if value is None:
-            there.pop(key, None)
-        elif isinstance(value, dict) and isinstance(there.get(key), dict):
-            there[key] = merged(there[key], value)
-        else:
-            there[key] = value
-    return there
+def _counted(document: Document) -> Document:
+    """What the generation of an object counts the changes of: its spec and, of a Deployment, its annotations (pkg/registry/apps/deployment/strategy.go)."""
+    counted = {key: value for key, value in document.items() if key not in {"metadata", "status"}}
+    if document["kind"] == "Deployment":
+        counted["annotations"] = document["metadata"].get("annotations") or {}
+    return counted
+
+
+def _sign(document: Document, group_version: str, manager: str) -> None:
+    """Record who wrote and when, as far as the tests look: not which fields."""
+    metadata = document["metadata"]
+    others = [entry for entry in metadata.get("managedFields", ()) if entry["manager"] != manager]
+    entry = {"manager": manager, "operation": "Update", "apiVersion": group_version, "time": now()}
+    metadata["managedFields"] = [*others, {**entry, "fieldsType": "FieldsV1", "fieldsV1": {}}]
 
 
 def now(seconds_ago: int = 0) -> str:

@@ -29,6 +29,8 @@ from tasks.release_lease import Lease
 from tasks.release_run import release_of
 from tasks.secrets import signing_keys
 
+# The environment's database is nobody's: there is no backup of it.
+SKIPPED = {"recovery-point": "there is no database in this test"}
 COMMIT, NEXT_COMMIT = "1" * 40, "2" * 40
 
 
@@ -44,6 +46,10 @@ class Stage:
     image: Callable[[str], str]
     objects: dict[str, Document] = field(default_factory=dict)
 
+    def digest(self, image: str) -> str:
+        """An image's digest."""
+        return self.image(image).rpartition("@")[2]
+
     def write(self) -> None:
         """Write the environment's file."""
         (self.folder / "stage.toml").write_text(tomli_w.dumps(self.settings))
@@ -51,7 +57,8 @@ class Stage:
     def release(self, image: str, commit: str = NEXT_COMMIT, **parameters: Any) -> State[Any]:
         """Run the flow in this process and return its final state."""
         self.write()
-        return release("stage", self.image(image), commit, migrate=False, **parameters, return_state=True)
+        given = {"migrate": False, "skip_checks": SKIPPED, "requested_by": "the test", **parameters}
+        return release("stage", self.digest(image), commit, **given, return_state=True)
 
     def recover(self, **parameters: Any) -> State[Any]:
         """Run the recovery in this process and return its final state."""
@@ -72,6 +79,13 @@ class Stage:
     def deployment(self, name: str = "hello") -> Document:
         """A Deployment as it is."""
         return self.client.get(f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{name}")
+
+    def selector(self, name: str = "hello") -> dict[str, str]:
+        """The selector of a Service."""
+        found: dict[str, str] = self.client.get(f"/api/v1/namespaces/{self.namespace}/services/{name}")["spec"][
+            "selector"
+        ]
+        return found
 
     def image_of(self, name: str = "hello") -> str:
         """The image of its container."""
@@ -110,6 +124,7 @@ def release_settings(bucket: str, endpoint: str, namespace: str, control: str, r
             "secret_access_key": "env:NIGHTSHIFT_TEST_S3_SECRET",
         },
         "signing": {"key": "env:NIGHTSHIFT_TEST_SIGNING_KEY"},
+        "objectives": {"proof_age_hours": 0},
         "databases": {"app": {"host": "127.0.0.1", "port": 9, "name": "app", "user": "nobody"}},
         "release": {
             "namespace": namespace,

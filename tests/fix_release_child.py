@@ -19,9 +19,9 @@ from flows.release import go_through
 from flows.release import release as release_flow
 from tasks.environments import load_environment
 from tasks.recording import Record, RunRecord
-from tasks.release_start import ReleaseRequest
+from tasks.release_plans import ReleaseRequest
 from tests.fix_kill_proxy import KillProxy
-from tests.fix_release import NEXT_COMMIT, Stage
+from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage
 
 
 def crashed_run(name: str = "release") -> str:
@@ -38,11 +38,12 @@ def request_of(stage: Stage, run_id: str, image: str, **more: Any) -> ReleaseReq
     given: dict[str, Any] = {
         "environment": "stage",
         "flow_run_id": run_id,
-        "image": stage.image(image),
+        "image": stage.digest(image),
         "commit": NEXT_COMMIT,
         "schema_compatibility": "backward",
         "migrate": False,
         "requested_by": "the test",
+        "skip_checks": SKIPPED,
         **more,
     }
     return ReleaseRequest.model_validate(given)

@@ -1,5 +1,6 @@
 """The two sides of a blue-green release in the small Kubernetes API: Pods, Services, and something that plays the controllers of endpoints and of the gateway."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from core.fence import Document, Fence
 from core.traffic import Side, selects
 from core.traffic_endpoints import is_ready
 from tasks.fenced import stamp
+from tasks.kubeconfig import find_connection
 from tasks.kubernetes_client import KubernetesClient
 from tasks.traffic import Traffic
 from tests.fix_kubernetes import KubernetesApi
@@ -27,6 +29,7 @@ class Sides:
         self.fence = Fence("staging", "release-1", 7)
         # How endpoints are told: the version of EndpointSlice, or "" for Endpoints.
         self.slices = "discovery.k8s.io/v1"
+        self.target_port = 3000
         api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         for side, ip in ((BLUE, "10.0.1"), (GREEN, "10.0.2")):
             self.service(side.service, side)
@@ -75,7 +78,13 @@ class Sides:
         ]
         labels = {"kubernetes.io/service-name": service}
         document = _document(
-            self.slices, "EndpointSlice", f"{service}-x1", labels=labels, endpoints=endpoints, addressType="IPv4"
+            self.slices,
+            "EndpointSlice",
+            f"{service}-x1",
+            labels=labels,
+            endpoints=endpoints,
+            addressType="IPv4",
+            ports=[{"name": "http", "port": self.target_port}],
         )
         self._put(self.slices, "endpointslices", document)
 
@@ -131,7 +140,8 @@ def _address(pod: Document) -> Document:
 @pytest.fixture
 def sides(kubernetes: KubernetesApi) -> Iterator[Sides]:
     """Both sides, their endpoints settled."""
-    with KubernetesClient.open(None) as client:
+    # An outage is waited out in less than a second, not in ten.
+    with KubernetesClient(lambda: find_connection(None), sleep=lambda seconds: time.sleep(seconds / 50)) as client:
         made = Sides(kubernetes, client)
         made.settle()
         yield made

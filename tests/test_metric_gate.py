@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.metric_gate import Finding, GateState, Limits, Reading, Verdict, binomial_tail, hold, judge, verdict_of
+from core.metric_gate import (
+    Finding,
+    GateState,
+    Limits,
+    Reading,
+    Verdict,
+    binomial_tail,
+    hold,
+    judge,
+    together,
+    verdict_of,
+)
 
 LIMITS = Limits(share=0.01, factor=2.0, ignored=0.001, minimum=100)
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
@@ -159,6 +170,13 @@ def test_one_gate_that_fails_fails_all_and_one_that_is_inconclusive_holds_all() 
     assert together("pass", "not configured") == "pass"
     assert together("not configured") == "not configured"
     assert together() == "inconclusive"
+
+
+def test_verdicts_together_are_as_old_as_the_oldest_and_keep_what_was_not_configured() -> None:
+    both = together(verdict("not configured", 5), verdict("pass", 1))
+    assert (both.state, both.at, len(both.findings)) == ("pass", NOW - timedelta(minutes=5), 2)
+    assert together(verdict("inconclusive", 0), verdict("pass", 0)).state == "inconclusive"
+    assert together(verdict("inconclusive", 0), verdict("fail", 0)).state == "fail"
 
 
 # Over time

@@ -10,10 +10,12 @@ import boto3
 import pytest
 
 from core.environment import Environment
-from core.environment_release import Release
+from core.environment_release import Registry, Release
 from core.errors import ConfigurationError, IntegrityError, PermanentError, TemporaryError
-from core.registry_challenge import read_challenges
-from tasks.registry import resolve_image
+from core.image_reference import parse_reference
+from core.registry_challenge import Challenge, read_challenges
+from tasks.registry import _Puller, resolve_image
+from tasks.web_api import WebApi
 from tests.fix_object_store import S3Server, environment_for
 from tests.fix_registry import OCI_MANIFEST, ImageRegistry
 
@@ -170,6 +172,26 @@ def test_a_registry_that_hangs_is_not_waited_for_without_end(
     image_registry.fail("/manifests/", 0, times=9, seconds=1)
     with pytest.raises(TemporaryError, match="ReadTimeout"):
         resolve_image(environment, release_with(address=image_registry.address), API, "1.4", sleep=pauses.append)
+
+
+def test_an_answer_that_comes_drop_by_drop_is_not_waited_for_without_end(
+    environment: Environment, image_registry: ImageRegistry, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.web_api.LONGEST_ANSWER_SECONDS", -1)
+    image_registry.push(NAME, "1.4")
+    with pytest.raises(TemporaryError, match="did not end within"):
+        resolve_image(environment, release_with(address=image_registry.address), API, "1.4", sleep=pauses.append)
+
+
+def test_a_password_never_goes_where_there_is_no_https(signed_in: dict[str, str]) -> None:
+    registry = Registry.model_validate(signed_in)
+    puller = _Puller(registry, parse_reference(API), lambda _seconds: None)
+    plain = Challenge("bearer", {"realm": "http://registry.example.com/token"})
+    with (
+        WebApi("https://registry.example.com", what="a registry") as api,
+        pytest.raises(PermanentError, match="without https"),
+    ):
+        puller._token(api, plain, API)
 
 
 @pytest.mark.parametrize(

@@ -58,5 +58,7 @@ def test_tables_that_need_another_one_say_so() -> None:
         ReleaseChecks.model_validate({"scan": {"kind": "check-run", "name": "trivy"}})
     with pytest.raises(ValueError, match=r"needs \[release.checks.monitoring\]"):
         ReleaseChecks.model_validate({"baseline": {"queries": [{"name": "errors", "query": "up"}]}})
+    with pytest.raises(ValueError, match="pattern"):
+        ReleaseChecks.model_validate({"secrets": {"external": ["../configmaps/x"]}})
     with pytest.raises(ValueError, match="name goes with"):
         ReleaseChecks.model_validate({"scan": {"kind": "ecr", "name": "trivy"}})

@@ -110,6 +110,11 @@ def test_secrets_are_asked_for_by_their_names() -> None:
     ]
 
 
+def test_every_right_but_that_to_look_at_nodes_is_bound_to_a_namespace() -> None:
+    assert all(right.namespace for right in rights_for(EVERYTHING, secrets=("database",), external_secrets=True))
+    assert [right.in_words() for right in rights_for(EVERYTHING, optional=True)] == ["list nodes"]
+
+
 def test_an_account_that_has_all_rights_passes_and_each_was_asked_for(
     kubernetes: KubernetesApi, client: KubernetesClient
 ) -> None:

@@ -198,7 +198,7 @@ STARTING = target("initial", "Elb.InitialHealthChecking")
     [
         ([HEALTHY, HEALTHY], 0, "effective", "2 of 2 targets of x are healthy"),
         ([HEALTHY, target("draining")], 0, "effective", "1 of 1 targets"),
-        ([BAD, target("unhealthy", "Target.ResponseCodeMismatch"), BAD], 10, "refused", "0 of 3 targets of x are healthy; unhealthy: 1 × Target.ResponseCodeMismatch, 2 × Target.Timeout"),
+        ([BAD, target("unhealthy", "Target.ResponseCodeMismatch"), BAD], 10, "refused", "0 of 3 targets of x are healthy; unhealthy: 1 × Target.ResponseCodeMismatch"),
         ([HEALTHY] * 9 + [BAD], 10, "effective", "9 of 10"),
         ([HEALTHY] * 8 + [BAD] * 2, 10, "refused", "2 × Target.Timeout"),
         ([STARTING], 50, "pending", "0 of 1 targets of x are healthy; 1 × Elb.InitialHealthChecking"),
@@ -311,6 +311,13 @@ def test_a_second_rule_that_stayed_behind_is_seen(alb: Alb) -> None:
     shift.write(alb.sides.fence, ALL_BLUE, TEN)
     alb.reconcile()
     assert "rule 2 " in shift.effective(TEN).found
+
+
+def test_a_load_balancer_with_more_target_groups_than_one_request_tells_the_tags_of(alb: Alb) -> None:
+    alb.reconcile()
+    others = [alb.new_group(f"other/web-other-{number}:80") for number in range(25)]
+    alb.write_rule("/others", [{"TargetGroupArn": arn, "Weight": 1} for arn in others])
+    assert traffic(alb).effective(ALL_BLUE).state == "effective"
 
 
 def test_a_ready_pod_that_the_balancer_does_not_know_yet_is_pending(alb: Alb) -> None:

@@ -1,6 +1,11 @@
 """Traffic by an HTTPRoute's weights: read, written, taken by the gateway, and served as written."""
 
 import copy
+import http.client
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,6 +20,8 @@ from tasks.fenced import stamp
 from tasks.traffic import NotEffectiveError
 from tasks.traffic_httproute import RouteTraffic
 from tests.fix_sides import BLUE, GREEN, NAMESPACE, ROUTES, Sides, backend
+from tests.fix_traffic_proxy import SplittingProxy
+from tests.waiting import wait_until
 
 ALL_BLUE, TEN = split_between(BLUE, GREEN, 0), split_between(BLUE, GREEN, 10)
 OTHER = {"matches": [{"path": {"value": "/docs"}}], "backendRefs": [backend("docs", 3)]}
@@ -128,6 +135,27 @@ def test_a_write_whose_answer_was_lost_is_not_written_twice(sides: Sides) -> Non
     assert sides.api.read(*ROUTES, "api-server")["metadata"]["generation"] == 2
 
 
+def test_a_write_that_something_in_the_cluster_changes_is_not_taken_for_done(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides.route(pair(100, 0))
+    shift = sides.stamped(traffic(sides))
+    plain = sides.api.merge
+
+    def webhook(
+        group_version: str, plural: str, namespace: str, name: str, patch: dict[str, Any], **how: Any
+    ) -> dict[str, Any]:
+        changed = {**patch, "spec": {"rules": [pair(80, 20)]}} if plural == "httproutes" else patch
+        return plain(group_version, plural, namespace, name, changed, **how)
+
+    # The server's own, as an admission webhook in it would.
+    monkeypatch.setattr(sides.api, "merge", webhook)
+    with pytest.raises(
+        PermanentError, match="it was taken, and is api-server-blue 80 %, api-server-green 20 % all the same"
+    ):
+        shift.write(sides.fence, ALL_BLUE, TEN)
+
+
 def test_somebody_elses_weights_stop_the_shift_and_stay(sides: Sides) -> None:
     sides.route(pair(60, 40))
     shift = sides.stamped(traffic(sides))
@@ -228,3 +256,60 @@ def test_a_wait_ends_when_it_is_no_longer_ours(sides: Sides) -> None:
 
     with pytest.raises(FencedError):
         traffic(sides).wait_effective(TEN, 60, lost)
+
+
+@contextmanager
+def served_by_both(sides: Sides) -> Iterator[None]:
+    """Let one Pod of each side really answer, at 127.0.0.2 and 127.0.0.3."""
+    servers: list[ThreadingHTTPServer] = []
+    for side, address in ((BLUE, "127.0.0.2"), (GREEN, "127.0.0.3")):
+        for number in (1, 2):
+            sides.ready(f"{side.name}-{number}", number == 1, address)
+        port = servers[0].server_address[1] if servers else 0
+        servers.append(ThreadingHTTPServer((address, port), type("Handler", (_Answer,), {"name": side.name})))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.05,), daemon=True).start()
+    sides.target_port = int(servers[0].server_address[1])
+    sides.settle()
+    yield
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+class _Answer(BaseHTTPRequestHandler):
+    name = ""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.name.encode())
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+def asked(address: str, times: int) -> list[str]:
+    answers = []
+    for _ in range(times):
+        connection = http.client.HTTPConnection(address, timeout=5)
+        connection.request("GET", "/")
+        answers.append(connection.getresponse().read().decode())
+        connection.close()
+    return answers
+
+
+def test_requests_really_go_where_the_weights_say(sides: Sides) -> None:
+    sides.route(pair(100, 0))
+    with served_by_both(sides), SplittingProxy(NAMESPACE, "api-server") as proxy:
+        shift = sides.stamped(traffic(sides))
+        before = ALL_BLUE
+        for percent in (10, 25, 50, 100):
+            wanted = split_between(BLUE, GREEN, percent)
+            shift.write(sides.fence, before, wanted)
+            sides.accept()
+            shift.wait_effective(wanted, 10, ours)
+            wait_until(lambda expected=percent: proxy.weight(GREEN.service) == expected, "the proxy read the weights")
+            answers = asked(proxy.address, 100)
+            assert (answers.count("green"), answers.count("blue")) == (percent, 100 - percent)
+            before = wanted
+        assert proxy.failed == []

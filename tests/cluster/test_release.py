@@ -78,7 +78,7 @@ def test_a_good_release_is_rolled_out_and_leaves_a_closed_journal_a_free_lease_a
     assert stage.lease_holder() == ""
     (journal,) = stage.journals()
     assert journal.outcome == "released"
-    assert [one.event for one in journal.entries] == ["opened", "intent", "done", "closed"]
+    assert [one.event for one in journal.entries] == ["opened", "intent", "done", "intent", "done", "closed"]
     (report,) = stage.reports()
     assert report.verdict == "passed"
     assert NEXT_COMMIT[:12] in str(state.message)
@@ -101,6 +101,44 @@ def test_a_bad_image_is_rolled_back_with_its_cause_in_one_sentence(stage: Stage,
     assert stage.image_of() == stage.image("v1")
     assert stage.lease_holder() == ""
     assert stage.journals()[-1].outcome == "rolled back"
+
+
+def test_blue_green_adopts_a_plain_deployment_and_alternates_from_then_on(stage: Stage) -> None:
+    stage.settings["release"] |= {
+        "strategy": "blue-green",
+        "drain_seconds": 1,
+        "traffic": {"kind": "service", "name": "hello", "soak_seconds": 1},
+    }
+    refused = stage.release("v2")
+    assert refused.is_failed()
+    assert "adopt = true" in str(refused.message)
+    adopted = stage.release("v2", adopt=True)
+    assert adopted.is_completed(), adopted.message
+    assert stage.image_of("hello-blue") == stage.image("v2")
+    assert stage.selector()["nightshift.dev/colour"] == "blue"
+    back = stage.run_rollback("the other way")
+    assert back.is_completed(), back.message
+    assert "nightshift.dev/colour" not in stage.selector()
+    assert stage.deployment("hello-blue")["spec"]["replicas"] == 0
+    assert stage.release("v2").is_failed()
+    again = stage.release("v2", adopt=True)
+    assert again.is_completed(), again.message
+    green = stage.release("v1", COMMIT)
+    assert green.is_completed(), green.message
+    assert stage.selector()["nightshift.dev/colour"] == "green"
+    assert stage.lease_holder() == ""
+
+
+def test_a_bad_version_never_gets_traffic_in_blue_green(stage: Stage) -> None:
+    stage.settings["release"] |= {
+        "strategy": "blue-green",
+        "drain_seconds": 1,
+        "traffic": {"kind": "service", "name": "hello", "soak_seconds": 1},
+    }
+    state = stage.release("unready", adopt=True)
+    assert state.name == "RolledBack", state.message
+    assert stage.selector() == {"app": "hello"}
+    assert stage.deployment("hello-blue")["spec"]["replicas"] == 0
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
