@@ -56,8 +56,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_release_starts_its_flow_with_what_was_said(asked: list[tuple[str, dict[str, Any]]]) -> None:
-    result = run("release", "production", "v1.2.3", "--commit", "1F2E3D4C", "--schema-compatibility", "breaking", "--no-migrate",
-                 "--skip", "documentation=a hotfix, docs=later", "--requested-by", "ada")  # fmt: skip
+    result = run("release", "production", "v1.2.3", "--commit", "1F2E3D4C", "--schema-compatibility", "breaking", "--strategy", "rolling",
+                 "--migrate-command", "npm run 'up now'", "--adopt", "--skip", "documentation=a hotfix, docs=later", "--requested-by", "ada")  # fmt: skip
     assert result.exit_code == 0, result.output
     assert asked == [
         (
@@ -66,8 +66,11 @@ def test_release_starts_its_flow_with_what_was_said(asked: list[tuple[str, dict[
                 "environment": "production",
                 "image": "v1.2.3",
                 "commit": "1f2e3d4c",
+                "strategy": "rolling",
                 "schema_compatibility": "breaking",
-                "migrate": False,
+                "migrate": True,
+                "migrate_command": ["npm", "run", "up now"],
+                "adopt": True,
                 "skip_checks": {"documentation": "a hotfix, docs=later"},
                 "dry_run": False,
                 "requested_by": "ada",
@@ -112,6 +115,7 @@ def test_the_parameters_are_what_the_flows_take(flow: str, asked: list[tuple[str
         ["release", "production", "v1"],
         ["release", "production", "v1", "--commit", "1f2e3d4c", "--skip", "documentation"],
         ["release", "production", "v1", "--commit", "1f2e3d4c", "--schema-compatibility", "perhaps"],
+        ["release", "production", "v1", "--commit", "1f2e3d4c", "--no-migrate", "--migrate-command", "npm run up"],
         ["rollback", "production"],
         ["release-recovery", "production", "--decision", "back", "--reason", "INC-8"],
         ["release-recovery", "production", "r-1f2e3d4c5b6a", "--decision", "back"],
