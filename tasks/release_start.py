@@ -82,13 +82,15 @@ def begun(
     Raise HeldError naming the holder.
     """
     release, keys = release_of(environment), signing_keys(environment)
-    keep_plan(environment, plan, run_id)
-    with KubernetesClient.open(release.context) as client:
+    # A step of its own: who else is at work must stand in the run's message.
+    with record.step("take the lease") as notes, KubernetesClient.open(release.context) as client:
+        keep_plan(environment, plan, run_id)
         managed = managed_objects(client, environment, plan)
         if not earlier:
             require_none_open(client, environment, journal.release_id)
         lease = Lease(client, release, environment.name)
         fence = lease.take(journal.release_id, run_id, tuple(managed.values()), instead_of=instead_of)
+        notes.add(facts={"fence": fence.number, "holder": fence.holder})
     with renewed(renewal(release, environment.name, fence, run_id), fence) as held:
         run = ReleaseRun(
             environment, plan, KeptJournal(release, journal, keys, fence, stored=earlier), held, record, keys
@@ -98,7 +100,7 @@ def begun(
                 look_again()
         with record.step("take over") as notes:
             open_and_stamp(run, tuple(managed), earlier=earlier)
-            notes.add(facts={"fence": fence.number, "holder": fence.holder, "objects": len(managed)})
+            notes.add(facts={"objects": len(managed)})
         yield run
 
 

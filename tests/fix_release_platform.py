@@ -27,7 +27,7 @@ from tasks.kubernetes_client import KubernetesClient
 from tests.fix_cluster import LAB
 from tests.fix_object_store import S3Server
 from tests.fix_platform import CHECKOUT
-from tests.fix_release import COMMIT, NEXT_COMMIT, Stage, release_settings
+from tests.fix_release import COMMIT, NEXT_COMMIT, SKIPPED, Stage, release_settings
 from tests.waiting import wait_until
 
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -46,11 +46,25 @@ class ReleasePlatform:
 
     def post_release(self, image: str, key: str, environment: str = "stage", **more: Any) -> dict[str, Any]:
         """Ask for a release as a webhook's receiver does: by the deployment's name, with an idempotency key. Return the answer."""
-        parameters = {"image": image, "commit": NEXT_COMMIT, "migrate": False, "requested_by": "a webhook", **more}
+        parameters = {
+            "image": image.rpartition("@")[2],
+            "commit": NEXT_COMMIT,
+            "migrate": False,
+            "skip_checks": SKIPPED,
+            "requested_by": "a webhook",
+            **more,
+        }
         found = self.rest.get(f"/deployments/name/release/{environment}").raise_for_status().json()
         answer = self.rest.post(
             f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters, "idempotency_key": key}
         )
+        document: dict[str, Any] = answer.raise_for_status().json()
+        return document
+
+    def post_recovery(self) -> dict[str, Any]:
+        """Start a recovery as the sweep does."""
+        found = self.rest.get(f"/deployments/name/{RECOVERY}/stage").raise_for_status().json()
+        answer = self.rest.post(f"/deployments/{found['id']}/create_flow_run", json={})
         document: dict[str, Any] = answer.raise_for_status().json()
         return document
 

@@ -1,5 +1,6 @@
 """`nightshift release`, `rollback` and `release-recovery`: a new version out, back, and what was left in the middle to its end."""
 
+import shlex
 from collections.abc import Sequence
 from getpass import getuser
 from typing import Annotated, Any, Literal
@@ -37,6 +38,22 @@ def release_command(  # noqa: PLR0917 - a command has as many options as it has
     migrate: Annotated[
         bool, typer.Option("--migrate/--no-migrate", help="Run the environment's migration first.")
     ] = True,
+    migrate_command: Annotated[
+        str,
+        typer.Option(
+            "--migrate-command",
+            metavar="'PROGRAM ARG …'",
+            help="Migrate by this, instead of the environment's command.",
+        ),
+    ] = "",
+    strategy: Annotated[
+        Literal["rolling", "blue-green"] | None,
+        typer.Option("--strategy", help="Another one than the environment's."),
+    ] = None,
+    adopt: Annotated[
+        bool,
+        typer.Option("--adopt", help="The workload's plain Deployment may be taken over as the first of two colours."),
+    ] = False,
     skip: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,12 +68,17 @@ def release_command(  # noqa: PLR0917 - a command has as many options as it has
 
     Exit code 1: it did not get out; where it had begun, it went back. 3: the run waits for an approval, and nothing was changed yet.
     """
+    if migrate_command and not migrate:
+        raise typer.BadParameter("--migrate-command and --no-migrate exclude each other")
     parameters = {
         "environment": environment,
         "image": image,
         "commit": commit.lower(),
+        "strategy": strategy or "as configured",
         "schema_compatibility": schema_compatibility,
         "migrate": migrate,
+        "migrate_command": shlex.split(migrate_command),
+        "adopt": adopt,
         "skip_checks": waivers(skip or ()),
         "dry_run": dry_run,
         "requested_by": requested_by or getuser(),

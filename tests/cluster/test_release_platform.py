@@ -1,15 +1,19 @@
 """Releases as they are started in earnest: by REST as a webhook would, carried out by a worker, and killed, with the automations of prefect.yaml in force."""
 
 import logging
+import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import httpx
 import pytest
 
+from deployments.command.automations import AUTOMATIONS, ensure_automations
 from tests.fix_release import Stage
-from tests.fix_release_platform import Hello, ReleasePlatform
+from tests.fix_release_platform import ENDED, Hello, ReleasePlatform
 from tests.waiting import wait_until
 
 logger = logging.getLogger(__name__)
@@ -51,10 +55,21 @@ def seconds_to_safety(platform: ReleasePlatform, stage: Stage, began: float, how
     assert safe - start <= SAFE_SECONDS
 
 
+def with_patience(folder: Path, file: str, before: str, after: str) -> Path:
+    """A copy of the automations' folder in which one waits for another time."""
+    copy = folder / "automations"
+    shutil.copytree(AUTOMATIONS, copy)
+    text = (copy / file).read_text()
+    assert before in text
+    (copy / file).write_text(text.replace(before, after))
+    return copy
+
+
 @pytest.fixture(autouse=True)
 def _worker_and_server_run(release_platform: ReleasePlatform) -> Iterator[None]:
     yield
     release_platform.sweep(on=False)
+    ensure_automations(release_platform.client)
     if not release_platform.worker.running:
         release_platform.worker.start()
 
@@ -158,3 +173,54 @@ def test_a_release_goes_on_to_its_end_while_the_prefect_server_is_away(
     assert [one.outcome for one in platform_stage.journals()] == ["released"]
     assert platform_stage.image_of() == image
     assert state["type"] == "COMPLETED"
+
+
+def test_a_release_without_heartbeats_is_marked_crashed_and_that_starts_its_recovery(
+    release_platform: ReleasePlatform, platform_stage: Stage, hello: Hello, tmp_path: Path
+) -> None:
+    """The sweep is off: only the automations are left. With a shorter patience than the file's five minutes."""
+    ensure_automations(release_platform.client, with_patience(tmp_path, "zombies.yaml", "within: 300", "within: 75"))
+    run = release_platform.post_release(hello("slow", SLOW), "delivery-zombie")
+    wait_until(lambda: is_rolling(platform_stage), "the rollout", seconds=60)
+    killed = release_platform.kill_with_worker(run["id"])
+    release_platform.worker.start()
+    state = release_platform.wait_for_end(run["id"], seconds=200)
+    logger.info("marked %s %.0f s after the kill", state["name"], time.time() - killed)
+    assert (state["type"], "no heartbeat" in state["message"]) == ("CRASHED", True)
+    seconds_to_safety(release_platform, platform_stage, killed, "marked as a zombie")
+    assert versions_that_answer(platform_stage) == {"platform-1"}
+
+
+def test_a_standstill_of_the_sweep_stands_in_the_event_feed(
+    release_platform: ReleasePlatform, platform_stage: Stage, tmp_path: Path
+) -> None:
+    ensure_automations(
+        release_platform.client, with_patience(tmp_path, "sweep-stands-still.yaml", "within: 600", "within: 15")
+    )
+    done = release_platform.wait_for_end(release_platform.post_recovery()["id"])
+    assert (done["type"], done["message"]) == ("COMPLETED", "no release is open")
+
+    def told() -> bool:
+        query = {"filter": {"event": {"name": ["prefect.automation.triggered"]}}}
+        events = release_platform.rest.post("/events/filter", json=query).raise_for_status().json()["events"]
+        return any("no sweep for ten minutes" in event["resource"].get("prefect.resource.name", "") for event in events)
+
+    wait_until(told, "the automation's event", seconds=90)
+
+
+def test_the_late_sweeps_of_a_night_without_a_worker_do_not_all_begin_at_once(
+    release_platform: ReleasePlatform, platform_stage: Stage
+) -> None:
+    before = len(release_platform.runs_of("release-recovery"))
+    release_platform.worker.stop()
+    runs = [release_platform.post_recovery()["id"] for _ in range(15)]
+    release_platform.worker.start()
+    wait_until(
+        lambda: all(release_platform.state(one).get("type") in ENDED for one in runs), "all runs end", seconds=180
+    )
+    names = Counter(release_platform.state(one)["name"] for one in runs)
+    logger.info("15 late sweeps: %s", dict(names))
+    assert set(names) == {"Completed", "Cancelled"}
+    assert 1 <= names["Completed"] <= 10
+    # None of them started another one.
+    assert len(release_platform.runs_of("release-recovery")) == before + len(runs)
