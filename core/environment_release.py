@@ -107,6 +107,12 @@ class Release(Section):
         le=240,
         description="How long one workload may take to roll out; its progress deadline counts besides.",
     )
+    settle_seconds: int = Field(
+        5,
+        ge=0,
+        le=3600,
+        description="rolling: how long new Pods must stay ready, without a restart, before they count as rolled out.",
+    )
     keep_full_minutes: int = Field(
         60, ge=0, le=1440, description="blue-green: how long the old colour keeps its full size after the shift."
     )
@@ -115,6 +121,14 @@ class Release(Section):
         ge=0,
         le=3600,
         description="blue-green: how long a colour that gets no traffic any more may end its requests.",
+    )
+    record_secrets: bool = Field(
+        False,
+        description="Note the resourceVersion of each Secret that the Pods read, so that a rollback tells when one changed. Needs get on them by name.",
+    )
+    tracked_by_allowed: tuple[Literal["argocd", "flux", "helm"], ...] = Field(
+        (),
+        description="Tools whose tracked objects a release may change all the same: you told them to leave images, sizes and traffic alone.",
     )
     migration: Migration | None = Field(None, description="The database migration that goes first.")
     traffic: Traffic = Field(default_factory=Traffic, description="blue-green: how traffic is shifted.")
@@ -138,6 +152,10 @@ class Release(Section):
             raise ValueError("release.control_namespace must be another namespace than release.namespace")
         if self.strategy == "blue-green" and self.traffic.kind == "none":
             raise ValueError('release.strategy = "blue-green" needs [release.traffic] with a kind')
+        if self.strategy == "blue-green" and len(self.deployments("api")) != 1:
+            raise ValueError(
+                'release.strategy = "blue-green" shifts one Deployment: exactly one workload with role = "api"'
+            )
         return self
 
     def deployments(self, role: str) -> tuple[Workload, ...]:

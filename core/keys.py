@@ -9,15 +9,17 @@
     PREFIX/evidence/00000042.json                  reports, numbered and chained
     PREFIX/evidence-head.json                      how far the chain went
     PREFIX/restores/1f2e3d4c.json                  a restored copy that waits for its swap, or was swapped
+    PREFIX/releases/r-0123456789ab/plan-HASH.json  what a release was to change
+    PREFIX/releases/r-0123456789ab/closed.json     that it came to its end, and how
 
-One LIST of PREFIX/DATABASE/ tells every backup's id and state. A database cannot be called `evidence` or `restores`: these
-folders are the environment's.
+One LIST of PREFIX/DATABASE/ tells every backup's id and state. A database cannot be called `evidence`, `restores` or
+`releases`: these folders are the environment's.
 """
 
 MANIFEST = "manifest.json"
 DECODED = "state/decoded.json"
 PROVEN = "state/proven.json"
-RESERVED_DATABASE_NAMES = frozenset({"evidence", "restores"})
+RESERVED_DATABASE_NAMES = frozenset({"evidence", "restores", "releases"})
 
 
 def database_folder(prefix: str, database: str) -> str:
@@ -53,3 +55,18 @@ def evidence_head_key(prefix: str) -> str:
 def restore_key(prefix: str, restore_id: str) -> str:
     """The key of the object that says what a restore made and verified."""
     return f"{prefix}/restores/{restore_id}.json"
+
+
+def release_plan_key(prefix: str, release_id: str, plan_sha256: str) -> str:
+    """The key of a release's plan."""
+    return f"{prefix}/releases/{release_id}/plan-{plan_sha256[:16]}.json"
+
+
+def release_closed_key(prefix: str, release_id: str) -> str:
+    """The key of the object that says that a release came to its end."""
+    return f"{prefix}/releases/{release_id}/closed.json"
+
+
+def release_folder(prefix: str, release_id: str) -> str:
+    """The folder of what is kept of a release, with a slash at its end."""
+    return f"{prefix}/releases/{release_id}/"

@@ -157,7 +157,7 @@ def _metadata(order: PodOrder) -> Document:
 
 
 # Kubelet's reasons (pkg/kubelet/images/types.go, pkg/kubelet/container/sync_result.go) that do not mend themselves while a drill waits.
-_HOPELESS = {
+HOPELESS = {
     "ImagePullBackOff": "its image cannot be pulled",
     "ErrImagePull": "its image cannot be pulled",
     "ErrImageNeverPull": "its image is not on the node and must not be pulled",
@@ -167,7 +167,7 @@ _HOPELESS = {
     "RunContainerError": "its container cannot be started",
 }
 # The first failure to pull may be a registry that hiccups; the kubelet tries again, and says BackOff when that failed too.
-_MAY_PASS = frozenset({"ErrImagePull"})
+MAY_PASS = frozenset({"ErrImagePull"})
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
@@ -186,8 +186,8 @@ def failure_of(pod: Mapping[str, Any]) -> str | None:
         code = f", exit code {ended['exitCode']}" if "exitCode" in ended else ""
         return f"the Pod ended ({reason}{code}){f': {said}' if said else ''}"
     waiting = state.get("waiting") or {}
-    if waiting.get("reason") in _HOPELESS and waiting["reason"] not in _MAY_PASS:
-        return _sentence(_HOPELESS[waiting["reason"]], waiting)
+    if waiting.get("reason") in HOPELESS and waiting["reason"] not in MAY_PASS:
+        return _sentence(HOPELESS[waiting["reason"]], waiting)
     return None
 
 
@@ -199,8 +199,8 @@ def waiting_for(pod: Mapping[str, Any] | None) -> str:
     if scheduled.get("status") == "False":
         return _sentence("no node takes the Pod", scheduled)
     waiting = _container_state(pod).get("waiting") or {}
-    if waiting.get("reason") in _HOPELESS:
-        return _sentence(_HOPELESS[waiting["reason"]], waiting)
+    if waiting.get("reason") in HOPELESS:
+        return _sentence(HOPELESS[waiting["reason"]], waiting)
     if waiting.get("reason"):
         return _sentence("its container is not started yet", waiting)
     if "running" in _container_state(pod):

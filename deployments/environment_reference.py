@@ -152,7 +152,9 @@ def _words(annotation: Any, secret: bool) -> str:
         return "list of references" if secret else "list of texts"
     if secret:
         return "reference"
-    return {str: "text", int: "whole number", bool: "`true` or `false`"}.get(annotation, "table, see below")
+    return {str: "text", int: "whole number", float: "number", bool: "`true` or `false`"}.get(
+        annotation, "table, see below"
+    )
 
 
 def _bound(field: FieldInfo, name: str) -> int | None:

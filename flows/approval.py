@@ -4,7 +4,7 @@ A question's key holds the run's count: Prefect counts a Retry, and not the goin
 when somebody presses Retry.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from prefect.flow_runs import suspend_flow_run
@@ -36,6 +36,22 @@ class Approval(RunInput):
     )
 
 
+class ReleaseApproval(RunInput):
+    """What is asked before a release changes anything. Every field is required, and none has a default: an empty form approves nothing."""
+
+    plan: str = Field(
+        title="Plan",
+        pattern=_BLANK,
+        description="Type the first eight characters of the plan's hash, as they stand above: a check that you mean this one.",
+    )
+    approver: str = Field(title="Approved by", pattern=_BLANK, description="Your name. It stands in the signed report.")
+    reason: str = Field(
+        title="Reason",
+        pattern=_BLANK,
+        description="Why now, in a sentence or a ticket's number. It stands in the signed report.",
+    )
+
+
 def ask(form: type[Form], question: str, text: str, *, hours: int) -> Form:
     """Suspend the run until a person has filled in the form, and return the answer. `question` names this one place of the flow; `text` is Markdown.
 
@@ -50,15 +66,32 @@ def ask_for_approval(question: str, text: str, live: str, about: Mapping[str, st
 
     `about`: which databases the text speaks of. An answer given while these were others approves nothing: names stay, and another swap may have come between.
     """
-    wrong = ""
+    return ask_until(Approval, question, text, about, lambda answer: what_is_wrong(answer, live), on=live, hours=hours)
+
+
+def ask_until(
+    form: type[Form],
+    question: str,
+    text: str,
+    about: Mapping[str, str],
+    wrong: Callable[[Form], str],
+    *,
+    on: str,
+    hours: int,
+) -> Form:
+    """Ask until an answer approves: `wrong` finds nothing wrong with it, and what the text was about (`about`, by name) is still the same.
+
+    Raise ConfigurationError when it does not in three times.
+    """
+    told = ""
     for attempt in range(1, ATTEMPTS + 1):
         shown = remember(f"{question}-{attempt}", about)
-        answer = ask(Approval, f"{question}-{attempt}", wrong + text, hours=hours)
-        if not (found := what_is_wrong(answer, live) or what_is_other(shown, about)):
+        answer = ask(form, f"{question}-{attempt}", told + text, hours=hours)
+        if not (found := wrong(answer) or what_is_other(shown, about)):
             return answer
-        wrong = f"**Nothing was done: {escape_markdown(found)}. Please read again and fill in the form anew.**\n\n"
+        told = f"**Nothing was done: {escape_markdown(found)}. Please read again and fill in the form anew.**\n\n"
     raise ConfigurationError(
-        "get the approval", live, f"asked {ATTEMPTS} times; {found}", "Nothing was done; press Retry to be asked again"
+        "get the approval", on, f"asked {ATTEMPTS} times; {found}", "Nothing was done; press Retry to be asked again"
     )
 
 
@@ -87,3 +120,10 @@ def remember(question: str, found: Mapping[str, str]) -> dict[str, str]:
 
 def _key(question: str) -> str:
     return f"{question}-run-{flow_run.run_count}"
+
+
+def what_is_wrong_with_plan(answer: ReleaseApproval, plan_sha256: str) -> str:
+    """Given an answer and the hash of the plan that is about to be carried out, say why it approves nothing; "" when it does."""
+    if answer.plan.strip().lower() != plan_sha256[:8]:
+        return f"“{answer.plan.strip()[:63]}” was typed, and the plan's hash begins with {plan_sha256[:8]}"
+    return "" if answer.approver.strip() and answer.reason.strip() else "a field was left empty"

@@ -26,6 +26,8 @@ ATTEMPTS = 5
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 LONGEST_RETRY_AFTER = 60
 PAGE = 500
+# Of an answer that is nobody's document, so much is read.
+ANSWER_BYTES = 4096
 # A watch that is silent for so long after its own end is a connection that died unnoticed.
 WATCH_GRACE_SECONDS = 15
 # Who owns what we write, as `kubectl get --show-managed-fields` tells.
@@ -145,6 +147,25 @@ class KubernetesClient:
         except (httpx.TransportError, httpx.StreamError) as error:
             raise TemporaryError("read", on, f"the connection broke: {_told(error)}") from error
 
+    def answer(self, path: str, *, seconds: float) -> tuple[int, str]:
+        """Status and beginning of the text of whoever answers at a path, good or bad: a Pod behind its proxy. Not repeated.
+
+        Raise TemporaryError when nobody does in time.
+        """
+        on, ends, parts = self._on(path), time.monotonic() + seconds, []
+        try:
+            response = self._exchanged(_Request("GET", path, stream=True, read_seconds=seconds))
+            try:
+                for part in response.iter_bytes(ANSWER_BYTES):
+                    parts.append(part)
+                    if len(part) == ANSWER_BYTES or time.monotonic() > ends:
+                        break
+            finally:
+                response.close()
+        except (httpx.TransportError, httpx.StreamError, httpx.DecodingError) as error:
+            raise TemporaryError("read", on, f"no answer: {_told(error)}") from error
+        return response.status_code, b"".join(parts)[:ANSWER_BYTES].decode(errors="replace")
+
     def delete(self, path: str, *, uid: str) -> None:
         """Delete the object at a path if it is still the one with this uid, in the background. Raise MissingError when it is gone, ExistsError for another."""
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}, "propagationPolicy": "Background"}  # fmt: skip
@@ -193,18 +214,22 @@ class KubernetesClient:
         return document if isinstance(document, dict) else {}
 
     def _send(self, asked: _Request) -> httpx.Response:
-        """The answer to one request, when it is a good one; else raise. A first 401 rebuilds the client: the token may simply be old."""
-        for may_rebuild in (True, False):
-            response = self._http.send(self._built(asked), stream=asked.stream)
-            if response.status_code != httpx.codes.UNAUTHORIZED or not may_rebuild:
-                break
-            response.close()
-            self._rebuild()
+        """The answer to one request, when it is a good one; else raise."""
+        response = self._exchanged(asked)
         if response.is_success:
             return response
         response.read()
         response.close()
         raise _error_of(response, asked.method, self._on(asked.path))
+
+    def _exchanged(self, asked: _Request) -> httpx.Response:
+        """The answer to one request. A first 401 rebuilds the client: the token may simply be old."""
+        response = self._http.send(self._built(asked), stream=asked.stream)
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            response.close()
+            self._rebuild()
+            response = self._http.send(self._built(asked), stream=asked.stream)
+        return response
 
     def _built(self, asked: _Request) -> httpx.Request:
         name = self._connection.tls_server_name

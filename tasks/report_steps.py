@@ -73,6 +73,7 @@ def end_run(
     *,
     told: Sequence[Record] = (),
     made: str = "",
+    name: str = "Failed",
 ) -> State[None]:
     """Write the report and return the run's final state: Failed when a record failed, or the report could not be kept.
 
@@ -82,11 +83,12 @@ def end_run(
     Args:
         told: whose outcome the message tells; empty: that of all records.
         made: what was done for good before something failed; told first.
+        name: what a Failed state is called in the UI.
     """
     told = told or records
     sentence = made + outcome_sentence(told)
     try:
         write_report(run, records, inputs)
     except NightshiftError as error:
-        return Failed(message=f"{sentence}; BUT ITS REPORT COULD NOT BE KEPT: {error}")
-    return Failed(message=sentence) if any(record.failed for record in told) else Completed(message=sentence)
+        return Failed(name=name, message=f"{sentence}; BUT ITS REPORT COULD NOT BE KEPT: {error}")
+    return Failed(name=name, message=sentence) if any(record.failed for record in told) else Completed(message=sentence)

@@ -26,5 +26,17 @@ pytest_plugins: list[str] = [
     "tests.fix_swap",  # after fix_postgres and fix_keeping, which it imports
     "tests.fix_scratch",  # after fix_keeping
     "tests.fix_cluster",
+    "tests.fix_release",  # after fix_object_store
+    "tests.fix_release_platform",  # after fix_release
+    "tests.fix_kill_proxy",
+    "tests.fix_registry",
+    "tests.fix_sides",  # after fix_kubernetes
+    "tests.fix_alb",  # after fix_sides and fix_object_store
     "tests.fix_hello",  # after fix_cluster, which it imports
+    "tests.fix_preflight",  # after fix_kubernetes and fix_object_store, which it imports
+    "tests.fix_pod_proxy",
+    "tests.fix_prometheus_api",
+    "tests.fix_prometheus",
+    "tests.fix_migration",
+    "tests.fix_pod_postgres",  # after fix_postgres
 ]

@@ -7,10 +7,13 @@ import pytest
 import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.schemas.automations import EventTrigger
+from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 from prefect.utilities.callables import parameter_schema
 
 from core.environment import Environment
-from deployments.command.deploying import PREFECT_FILE, deployment_file
+from deployments.command.automations import read_automations
+from deployments.command.deploying import PREFECT_FILE, RECOVERY, RELEASING, deployment_file
 from deployments.local.prefect_server import WORK_POOL
 from tasks.environments import environment_names, environments_folder, load_environment
 
@@ -18,9 +21,17 @@ DOCUMENT: dict[str, Any] = yaml.safe_load(PREFECT_FILE.read_text())
 ENTRIES: list[dict[str, Any]] = DOCUMENT["deployments"]
 
 # Of the issue and DESIGN §3: when each flow runs, in the environment's own time zone.
-CRONS = {"nightly-backup": "0 2 * * *", "app-state-backup": "0 3 * * *", "dr-drill": "0 4 * * *"}
+CRONS = {
+    "nightly-backup": "0 2 * * *",
+    "app-state-backup": "0 3 * * *",
+    "dr-drill": "0 4 * * *",
+    "release-recovery": "*/2 * * * *",
+}
+ONE_AT_A_TIME = {"limit": 1, "collision_strategy": "ENQUEUE"}
+# A release must not wait behind another one, nor a rollback behind anything: the lease in the cluster is what lets one work.
+LIMITS = {"release": None, "rollback": None, "release-recovery": {"limit": 5, "collision_strategy": "CANCEL_NEW"}}
 
-FILLED_IN = {"database": "app", "restore_id": "1f2e3d4c"}
+FILLED_IN = {"database": "app", "restore_id": "1f2e3d4c", "image": "v1.2.3", "commit": "1f2e3d4c", "reason": "INC-7"}
 
 
 def flow_of(entry: dict[str, Any]) -> Flow[..., Any]:
@@ -49,6 +60,13 @@ def test_each_environment_of_the_checkout_has_a_nightly_backup() -> None:
 def test_each_environment_with_application_state_has_its_backup_and_no_other() -> None:
     backed_up = {entry["name"] for entry in ENTRIES if flow_of(entry).name == "app-state-backup"}
     assert backed_up == {name for name in environment_names() if load_environment(name).app_state is not None}
+
+
+def test_each_environment_that_releases_has_all_that_belongs_to_it_and_no_other() -> None:
+    releasing = {name for name in environment_names() if load_environment(name).release is not None}
+    assert releasing
+    for flow in RELEASING:
+        assert {entry["name"] for entry in ENTRIES if flow_of(entry).name == flow} == releasing
 
 
 def test_no_deployment_is_there_twice() -> None:
@@ -103,10 +121,52 @@ def test_schedules_are_crons_at_the_agreed_time_in_the_environments_time_zone(en
 
 
 @each_entry
-def test_runs_go_to_the_process_pool_one_at_a_time_and_without_streamed_output(entry: dict[str, Any]) -> None:
+def test_runs_go_to_the_process_pool_without_streamed_output(entry: dict[str, Any]) -> None:
     assert entry["work_pool"]["name"] == WORK_POOL
     assert entry["work_pool"]["job_variables"]["stream_output"] is False
-    assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+
+
+@each_entry
+def test_runs_go_one_at_a_time_but_those_of_releases(entry: dict[str, Any]) -> None:
+    assert entry.get("concurrency_limit") == LIMITS.get(flow_of(entry).name, ONE_AT_A_TIME)
+
+
+@each_entry
+def test_what_the_zombie_automation_watches_sends_heartbeats_several_times_within_its_patience(
+    entry: dict[str, Any],
+) -> None:
+    (zombies,) = [one for one in read_automations() if "heartbeat" in one.name]
+    assert isinstance(zombies.trigger, EventTrigger)
+    variables = entry["work_pool"]["job_variables"].get("env", {})
+    if flow_of(entry).name in RELEASING:
+        seconds = int(variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+        assert zombies.trigger.within.total_seconds() >= 3 * seconds
+    else:
+        assert not variables
+
+
+@each_entry
+def test_recovery_alone_is_started_by_events_and_only_by_those_of_its_own_environment(entry: dict[str, Any]) -> None:
+    triggers = entry.get("triggers", [])
+    assert bool(triggers) == (flow_of(entry).name == RECOVERY)
+    for trigger in triggers:
+        DeploymentEventTrigger.model_validate(trigger)
+        *_, deployment = trigger["match_related"]
+        assert deployment == {"prefect.resource.role": "deployment", "prefect.resource.name": entry["name"]}
+        assert entry["name"] in trigger["name"]
+
+
+def test_recovery_is_started_by_each_bad_end_of_a_release_and_not_by_a_recovery_that_failed() -> None:
+    """One that fails since a person must decide would start itself again, for ever."""
+    (entry,) = [entry for entry in ENTRIES if flow_of(entry).name == RECOVERY and entry["name"] == "production"]
+    expected = {
+        flow: {event.rpartition(".")[2] for event in trigger["expect"]}
+        for trigger in entry["triggers"]
+        for one in [trigger["match_related"][0]["prefect.resource.name"]]
+        for flow in ([one] if isinstance(one, str) else one)
+    }
+    bad = {"Crashed", "Failed", "Cancelled", "TimedOut"}
+    assert expected == {"release": bad, "rollback": bad, RECOVERY: {"Crashed"}}
 
 
 def test_nothing_is_pulled_since_the_code_is_installed() -> None:
@@ -125,3 +185,14 @@ def test_an_environment_that_the_file_does_not_have_is_deployed_without_a_schedu
     assert not scheduled
     assert (entry["name"], entry["parameters"]["environment"], entry["schedules"]) == ("mine", "mine", [])
     assert entry["entrypoint"] == "flows.nightly_backup.nightly_backup"
+
+
+def test_a_release_of_ones_own_environment_has_its_recovery_with_sweep_and_triggers() -> None:
+    document, scheduled = deployment_file(DOCUMENT, RECOVERY, "mine")
+    (entry,) = document["deployments"]
+    assert not scheduled
+    assert [one["cron"] for one in entry["schedules"]] == ["*/2 * * * *"]
+    assert [one["name"] for one in entry["triggers"]] == ["mine, a release ended badly", "mine, a recovery was killed"]
+    for trigger in entry["triggers"]:
+        assert trigger["match_related"][-1]["prefect.resource.name"] == "mine"
+    assert "staging" not in str(entry)

@@ -10,13 +10,26 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient
 
 from core.errors import ConfigurationError, PermanentError
+from deployments.command.automations import ensure_automations
 from deployments.command.follow import deployment_exists
 from deployments.command.prefect_api import Server, prefect_command, prefect_variables
 from deployments.command.terminal import error_console
 from deployments.local.data_folder import CHECKOUT
 from tasks.environments import load_environment
+from tasks.release_run import release_of
 
 PREFECT_FILE = CHECKOUT / "prefect.yaml"
+# A release may be started only where that is there which brings it to its end: so this comes first, and with its sweep.
+RECOVERY = "release-recovery"
+RELEASING = (RECOVERY, "release", "rollback")
+
+
+def ensure_releasing(server: Server, client: SyncPrefectClient, environment: str, *, quiet: bool) -> None:
+    """Deploy all that releases of an environment need, and make the automations, as far as the server does not have them."""
+    release_of(load_environment(environment))
+    for flow in RELEASING:
+        ensure_deployment(server, client, flow, environment, quiet=quiet)
+    ensure_automations(client)
 
 
 def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, environment: str, *, quiet: bool) -> None:
@@ -36,6 +49,8 @@ def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, envi
         by = (
             "as prefect.yaml says"
             if scheduled
+            else "with its sweep, and nothing else that prefect.yaml would say"
+            if flow == RECOVERY
             else "without a schedule: for one, give it an entry in prefect.yaml and run "
             + prefect_command(f"--no-prompt deploy --name '*/{environment}'")
         )
@@ -45,7 +60,8 @@ def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, envi
 def deployment_file(document: dict[str, Any], flow: str, environment: str) -> tuple[dict[str, Any], bool]:
     """Given prefect.yaml as read, return one that holds this deployment only, and whether the file itself has it.
 
-    An environment that the file does not have gets another one's entry of the same flow, without its schedules. Raise ConfigurationError when there is none.
+    An environment that the file does not have gets another one's entry of the same flow, without its schedules; release-recovery alone keeps its own, since a release
+    without it would be left in the middle. Raise ConfigurationError when there is none.
     """
     entrypoint_end = f".{flow.replace('-', '_')}"
     entries = [
@@ -54,13 +70,32 @@ def deployment_file(document: dict[str, Any], flow: str, environment: str) -> tu
     if not entries:
         raise ConfigurationError(f"deploy {flow}/{environment}", str(PREFECT_FILE), f"it has no deployment of {flow}")
     own = next((entry for entry in entries if entry["name"] == environment), None)
-    entry = own or {
-        **entries[0],
+    entry = own or _for_environment(entries[0], environment, keep_schedules=flow == RECOVERY)
+    return {**document, "deployments": [entry]}, bool(own)
+
+
+def _for_environment(entry: dict[str, Any], environment: str, *, keep_schedules: bool) -> dict[str, Any]:
+    """Another environment's entry, made this one's: in name, parameters and what its triggers match."""
+    model = entry["name"]
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: renamed(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [renamed(one) for one in value]
+        return environment if value == model else value
+
+    triggers = [
+        {**renamed(trigger), "name": trigger["name"].replace(model, environment, 1)}
+        for trigger in entry.get("triggers", ())
+    ]
+    return {
+        **entry,
         "name": environment,
-        "parameters": {**entries[0].get("parameters", {}), "environment": environment},
-        "schedules": [],
+        "parameters": {**entry.get("parameters", {}), "environment": environment},
+        "schedules": entry["schedules"] if keep_schedules else [],
+        **({"triggers": triggers} if triggers else {}),
     }
-    return {**document, "deployments": [entry]}, own is not None
 
 
 def _deploy(server: Server, file: Path, environment: str) -> None:

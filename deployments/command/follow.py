@@ -138,14 +138,24 @@ def follow_run(
 
 def read_table(client: SyncPrefectClient, run_id: UUID, key_begins: str) -> list[dict[str, Any]]:
     """The rows of the newest table that a run showed under a key that begins so; none when it showed none."""
-    tables = client.read_artifacts(
-        artifact_filter=ArtifactFilter(type=ArtifactFilterType(any_=["table"])),
+    found = _newest_artifact(client, run_id, "table", key_begins)
+    rows: list[dict[str, Any]] = json.loads(str(found.data)) if found is not None else []
+    return rows
+
+
+def read_markdown(client: SyncPrefectClient, run_id: UUID, key_begins: str) -> str:
+    """The newest text that a run showed under a key that begins so; "" when it showed none."""
+    found = _newest_artifact(client, run_id, "markdown", key_begins)
+    return str(found.data) if found is not None else ""
+
+
+def _newest_artifact(client: SyncPrefectClient, run_id: UUID, kind: str, key_begins: str) -> Artifact | None:
+    found = client.read_artifacts(
+        artifact_filter=ArtifactFilter(type=ArtifactFilterType(any_=[kind])),
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])),
         sort=ArtifactSort.CREATED_DESC,
     )
-    found = next((table for table in tables if (table.key or "").startswith(key_begins)), None)
-    rows: list[dict[str, Any]] = json.loads(str(found.data)) if found is not None else []
-    return rows
+    return next((one for one in found if (one.key or "").startswith(key_begins)), None)
 
 
 def last_error(client: SyncPrefectClient, run_id: UUID) -> str:

@@ -19,7 +19,7 @@ from deployments.local.running import adopt_local_variables, find_running
 
 # The environment `local` is the platform of `make up`, which sets these variables.
 _NO_PLATFORM = "No platform runs on this machine: start one in another terminal, make up"
-TRY_IT, SET_UP, EVERY_DAY, PROVE = "Try it", "Set up", "Every day", "Prove"
+TRY_IT, SET_UP, EVERY_DAY, RELEASE, PROVE = "Try it", "Set up", "Every day", "Release", "Prove"
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,16 @@ CONTENTS = (
     ),
     Entry("init", SET_UP, "init:init_command", "Write a new environment's file, and check it."),
     Entry("check", SET_UP, "check:check_command", "Look whether an environment is ready."),
+    Entry("automations", SET_UP, "automations:automations_command", "Put the automations on the Prefect server."),
     Entry("backup", EVERY_DAY, "backup:backup_command", "Back up an environment's databases now."),
     Entry("app-state-backup", EVERY_DAY, "app_state:app_state_command", "Back up application state with Velero now."),
     Entry("restore", EVERY_DAY, "restore:restore_command", "Restore a backup beside the live database, and prove it."),
     Entry("undo-swap", EVERY_DAY, "restore:undo_swap_command", "Give the name back to the database before a swap."),
     Entry("catalog", EVERY_DAY, "catalog:catalog_command", "List an environment's backups."),
+    Entry("release", RELEASE, "release:release_command", "Bring a new version out, or back when it is not well."),
+    Entry("rollback", RELEASE, "release:rollback_command", "Take the newest release back."),
+    Entry("release-recovery", RELEASE, "release:recovery_command", "Bring what was left in the middle to its end."),
+    Entry("releases", RELEASE, "releases:releases_command", "List an environment's releases, and what is open."),
     Entry("drill", PROVE, "drill:drill_command", "Rehearse a recovery, and mark the backup proven."),
     Entry("evidence", PROVE, "evidence:evidence_app", "Verify the chain of reports, or read one."),
 )

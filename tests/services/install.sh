@@ -1,10 +1,13 @@
 #!/bin/sh
-# Servers for `make test-services`: PgBouncer, and PostgreSQL as Debian packages it. Installs what is missing when it may; says loudly what is left out.
+# Servers for `make test-services`: PgBouncer, PostgreSQL and Prometheus as Debian packages them, and an image registry. Installs what is missing when it may;
+# says loudly what is left out.
 set -eu
 
 packages=""
 command -v pgbouncer >/dev/null 2>&1 || [ -x /usr/sbin/pgbouncer ] || packages="$packages pgbouncer"
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages="$packages postgresql"
+command -v docker-registry >/dev/null 2>&1 || packages="$packages docker-registry"
+command -v prometheus >/dev/null 2>&1 || packages="$packages prometheus"
 [ -n "$packages" ] || exit 0
 
 left_out() {

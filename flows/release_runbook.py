@@ -1,0 +1,113 @@
+"""The runbook of a release, forward and back. Whoever brings a release to its end goes by it: the release itself, a rollback, and release-recovery.
+
+Each step is journaled and can be repeated: a step that was done is passed over, a step that was begun looks at the world first.
+"""
+
+from itertools import pairwise
+
+from core.evidence import Finding
+from core.release_journal import Outcome
+from core.release_plan import SidesPlan, Target
+from core.release_recovery import BACK, shift_step
+from flows.nightly_backup import back_up_database
+from tasks.children import children_of_this_run
+from tasks.migrate import migrate
+from tasks.recording import Notes, Record
+from tasks.release_records import keep_closed
+from tasks.release_run import Action, Facts, ReleaseRun, perform
+from tasks.release_upkeep import forget_old_journals
+from tasks.roll_out import ask_pods, copy_configuration, let_go_on, roll, suspend
+from tasks.shift_steps import ask_side, fill_side, prepare_side, retire_following, shift_to, traffic_back
+
+
+def carry_out(run: ReleaseRun) -> None:
+    """Forward: from wherever it stands to its end. Raise what stops it; then the way back is `go_back`."""
+    for target in run.plan.cron_jobs:
+        perform(run, f"suspend {target.key}", suspend(target))
+
+    for database in run.plan.backup:
+        perform(run, f"back up {database}", back_up(database))
+
+    migrate(run)
+
+    if run.plan.config_copies:
+        perform(run, "copy the configuration", copy_configuration)
+
+    if run.plan.sides is not None:
+        shift(run, run.plan.sides)
+    else:
+        for target in run.plan.deployments("api"):
+            perform(run, forward_step(target), roll(target, forward=True))
+            perform(run, f"ask the Pods of {target.key}", ask_pods(target))
+
+    for target in run.plan.deployments("worker"):
+        perform(run, forward_step(target), roll(target, forward=True))
+
+    for target in run.plan.cron_jobs:
+        perform(run, forward_step(target), let_go_on(target, forward=True))
+
+    close(run, "released")
+
+
+def shift(run: ReleaseRun, sides: SidesPlan) -> None:
+    """Blue-green: make the following side, see that it is well, and give it the traffic share by share."""
+    perform(run, f"prepare {sides.following_name}", prepare_side)
+    perform(run, f"fill {sides.following_name}", fill_side)
+    perform(run, f"ask the Pods of {sides.following_name}", ask_side)
+    for before, share in pairwise((0, *sides.shares)):
+        perform(run, shift_step(share), shift_to(share, before))
+
+
+def go_back(run: ReleaseRun, why: str) -> None:
+    """Back to what the release found: traffic first, then Pods, then CronJobs; the database by a person's decision only."""
+    if not run.journal.journal.goes_back:
+        run.note("compensate", facts={"why": why[:1000]})
+
+    if run.plan.sides is not None:
+        perform(run, "traffic" + BACK, traffic_back)
+    else:
+        for target in run.plan.deployments("api"):
+            perform(run, target.key + BACK, roll(target, forward=False))
+
+    for target in run.plan.deployments("worker"):
+        perform(run, target.key + BACK, roll(target, forward=False))
+
+    for target in run.plan.cron_jobs:
+        perform(run, target.key + BACK, let_go_on(target, forward=False))
+
+    if run.plan.sides is not None:
+        perform(run, f"retire {run.plan.sides.following_name}", retire_following)
+
+    close(run, "rolled back")
+
+
+def close(run: ReleaseRun, outcome: Outcome) -> None:
+    """Write the end into the journal and the bucket, and let others have the lease."""
+    with run.record.step("close the journal") as notes, run.client() as client:
+        if run.journal.journal.is_open:
+            run.journal.close(client, outcome)
+        keep_closed(run.environment, run.journal.journal, outcome)
+        forget_old_journals(client, run.environment)
+        notes.add(facts={"outcome": outcome, "entries": len(run.journal.journal.entries)})
+    run.give_back()
+
+
+def forward_step(target: Target) -> str:
+    """The name of the step that brings a workload to the new version."""
+    return f"roll out {target.key}" if target.kind == "Deployment" else f"update {target.key}"
+
+
+def back_up(database: str) -> Action:
+    """A backup of the database by the nightly backup's own steps, at least decoded, before anything is migrated."""
+
+    def action(run: ReleaseRun, notes: Notes) -> Facts:
+        record = Record(database)
+        with children_of_this_run():
+            back_up_database(run.environment.name, record, "skip")
+        notes.add(facts={"backup": record.summary})
+        notes.findings += [
+            Finding(severity=found.severity, text=found.text) for one in record.steps for found in one.findings
+        ]
+        return {"backup": record.summary.split(",")[0]}
+
+    return action

@@ -1,0 +1,73 @@
+"""The way back from a release that is live. Runbook: docs/rollback.md.
+
+Traffic first, then Pods; the database only by a person's decision. Killed in the middle it is brought to its end by release-recovery, as a release is.
+"""
+
+from typing import Annotated
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from core.errors import NightshiftError
+from flows.nightly_backup import EnvironmentName
+from flows.release_recovery import ReleaseId, recover
+from flows.release_runbook import go_back
+from tasks.recording import Record
+from tasks.release_recovery_steps import left_open
+from tasks.release_start import begun, find_earlier, first_journal
+from tasks.report_steps import begin_run, end_run
+from tasks.rollback_steps import choose_release, rollback_id_of, way_back
+
+Reason = Annotated[str, Field(pattern=r"\S")]
+
+
+@flow(name="rollback", flow_run_name="roll {environment} back", persist_result=False)
+def rollback(
+    environment: EnvironmentName,
+    reason: Reason,
+    release_id: ReleaseId = "",
+    dry_run: bool = False,
+    requested_by: str = "",
+) -> State[None]:
+    """Take the newest release back: the version before it serves again. Nothing of the database is changed.
+
+    Args:
+        environment: Which environment: the name of its file in deployments/environments/, without .toml.
+        reason: Why, in a sentence or an incident's number. Stands in the report.
+        release_id: Which release you mean, as a check; it must be the newest. Empty: the newest.
+        dry_run: Only show what would be changed and what would refuse it.
+        requested_by: Who asked for it. Stands in the report.
+    """
+    run = begin_run(environment, flow="rollback", run_id=str(flow_run.id), run_name=str(flow_run.name))
+    own_id = rollback_id_of(run.run_id)
+    record = Record(own_id)
+    inputs: dict[str, object] = {
+        "release_id": release_id,
+        "reason": reason,
+        "requested_by": requested_by,
+        "dry_run": dry_run,
+    }
+    try:
+        earlier, outcome = find_earlier(environment, own_id)
+        if outcome:
+            record.finish(f"ended already: {outcome}; nothing was done again")
+        elif earlier is not None:
+            left = next(one for one in left_open(environment) if one.release_id == own_id)
+            recover(run.environment, record, left, run.run_id)
+        else:
+            with record.step("choose") as notes:
+                plan = choose_release(environment, release_id)
+                notes.add(facts={"release": plan.release_id, "image": plan.image, "changes": way_back(plan)})
+            if dry_run:
+                record.finish(f"dry run: {plan.release_id} would be taken back; nothing was changed")
+                return end_run(run, [record], inputs)
+            journal = first_journal(plan, own_id, run.run_id, rollback=True)
+            with begun(run.environment, plan, record, journal, run.run_id) as release_run:
+                go_back(release_run, reason)
+            record.finish(f"{plan.release_id} ({plan.image}) was taken back: {reason}")
+    except NightshiftError:
+        # The step that failed is in the record.
+        pass
+    return end_run(run, [record], inputs)

@@ -1,0 +1,208 @@
+"""The checklist before a release, item by item: those of its surroundings (tasks.release_preflight), and those of the release itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prefect import get_run_logger
+
+from core.checks import Check
+from core.colour_checks import side_checks, tracking_check
+from core.colour_pair import pod_labels
+from core.environment import Environment
+from core.environment_release import Release
+from core.errors import NightshiftError, PermanentError
+from core.evidence import Finding
+from core.migration_window import may_start
+from core.release_checks import ReleaseCheck, check_skips, failed, not_configured, passed, stops, waive
+from core.release_lease import holder_of
+from core.release_plan import ReleasePlan, images_of
+from core.rollout_status import standing_trouble
+from tasks.environments import load_environment
+from tasks.kubernetes_client import KubernetesClient
+from tasks.preflight_item import Preflight
+from tasks.recording import Notes, utc_now
+from tasks.release_journal import Journals
+from tasks.release_lease import Lease
+from tasks.release_plans import Images, ReleaseRequest
+from tasks.release_preflight import ITEMS, Item
+from tasks.release_rights import check_rights
+from tasks.release_run import release_of
+from tasks.release_sides import live_side, planned_documents
+from tasks.release_world import read_workload
+from tasks.retrying import step
+from tasks.secrets import signing_keys
+
+OWN_ITEMS = ("image", "rights", "lease", "workloads", "sides", "tracked", "window")
+_SEVERITIES = {"failed": "error", "waived": "warning", "not-configured": "note"}
+
+
+class ChecklistError(PermanentError):
+    """An item failed: nothing was changed."""
+
+
+def check_all(request: ReleaseRequest, images: Images, plan: ReleasePlan, notes: Notes) -> tuple[ReleaseCheck, ...]:
+    """Look at every item, each a task and a row of evidence, and return them, waived ones among them. Raise ChecklistError naming every item that stops.
+
+    Raise ConfigurationError for skips of items that do not exist or cannot be waived, before anything is looked at.
+    """
+    check_skips(request.skip_checks, [*OWN_ITEMS, *(item.name for item in ITEMS)], request.requested_by)
+    checks = [passed("image", plan.image), *own_items(request, plan)]
+    checks += [look_at(request, images, plan, item) for item in ITEMS]
+    found = waive(checks, request.skip_checks, request.requested_by)
+    note_checks(notes, found)
+    if stopping := stops(found):
+        raise ChecklistError(
+            "begin the release",
+            request.environment,
+            "; ".join(f"{one.item}: {one.found}" for one in stopping),
+            " ".join(dict.fromkeys(one.next_step for one in stopping if one.next_step)) or "Nothing was changed",
+        )
+    return found
+
+
+@step("check {item.title}")
+def look_at(request: ReleaseRequest, images: Images, plan: ReleasePlan, item: Item) -> ReleaseCheck:
+    """One item of the surroundings."""
+    environment = load_environment(request.environment)
+    release = release_of(environment)
+    with KubernetesClient.open(release.context) as client:
+        resolved = {one.key: images.of(release, one) for one in release.workloads}
+        live = {one.key: images_of(one.before)[one.containers[0]] for one in plan.targets}
+        preflight = Preflight(
+            environment, release, client, release.namespace, request.commit, resolved, live, strategy=plan.strategy
+        )
+        found = item.look(preflight)
+    get_run_logger().log(40 if found.state == "failed" else 20, "%s: %s: %s", item.name, found.state, found.found)
+    return found
+
+
+@step("check rights, lease, workloads and sides")
+def own_items(request: ReleaseRequest, plan: ReleasePlan) -> list[ReleaseCheck]:
+    """What the release itself needs, and what nobody but it looks at."""
+    environment = load_environment(request.environment)
+    release = release_of(environment)
+    with KubernetesClient.open(release.context) as client:
+        found = [
+            _asked("rights", lambda: _of_check("rights", check_rights(client, release))),
+            _asked("lease", lambda: _lease(client, release, environment, request.release_id)),
+            _asked("workloads", lambda: _workloads(client, release, plan)),
+            _asked("sides", lambda: _sides(client, release, plan)),
+            _asked("tracked", lambda: _tracked(client, release, plan)),
+            _asked("window", lambda: _window(environment, plan)),
+        ]
+    for one in found:
+        get_run_logger().log(40 if one.state == "failed" else 20, "%s: %s: %s", one.item, one.state, one.found)
+    return found
+
+
+def note_checks(notes: Notes, checks: tuple[ReleaseCheck, ...]) -> None:
+    """Each item as a row of the report, and what is not well as a finding."""
+    notes.facts["checks"] = [
+        {"check": one.item, "state": one.state, "found": one.found, "by": one.by, "why": one.why} for one in checks
+    ]
+    for one in checks:
+        if severity := _SEVERITIES.get(one.state):
+            waived = f" (waived by {one.by}: {one.why})" if one.state == "waived" else ""
+            text = " → ".join(
+                filter(None, (f"{one.item}: {one.found}{waived}", one.next_step if severity == "error" else ""))
+            )
+            notes.findings.append(Finding.model_validate({"severity": severity, "text": text}))
+
+
+def _asked(item: str, look: Callable[[], ReleaseCheck]) -> ReleaseCheck:
+    try:
+        return look()
+    except NightshiftError as error:
+        return failed(item, str(error).removesuffix(error.next_step).strip(), error.next_step)
+
+
+def _of_check(item: str, *checks: Check) -> ReleaseCheck:
+    """Several checks as one item: what is wrong, else what was seen."""
+    bad = [one for one in checks if one.state == "failed"]
+    told = "; ".join(one.found for one in (bad or checks))
+    steps = " ".join(one.next_step for one in bad if one.next_step)
+    return failed(item, told, steps) if bad else passed(item, told)
+
+
+def _lease(client: KubernetesClient, release: Release, environment: Environment, release_id: str) -> ReleaseCheck:
+    holder = holder_of(Lease(client, release, environment.name).read())
+    recovery = f"Wait for its end; when its run is dead: nightshift release-recovery {environment.name}"
+    if holder is not None and holder.name != release_id:
+        return failed(
+            "lease",
+            f"{holder.name} holds it (flow run {holder.run_id or 'unknown'}, renewed {holder.renewed})",
+            recovery,
+        )
+    found = Journals(client, release, environment.name, signing_keys(environment)).open_documents()
+    others = [one["metadata"]["name"] for one in found if not one["metadata"]["name"].endswith(release_id)]
+    if others:
+        return failed("lease", f"{', '.join(others)} was left open", recovery)
+    return passed("lease", "free")
+
+
+def _workloads(client: KubernetesClient, release: Release, plan: ReleasePlan) -> ReleaseCheck:
+    """Each Deployment serves and is rolled out now: else nobody could tell what the release broke, and there is no way back to something good."""
+    problems = []
+    for target in plan.targets:
+        if target.kind != "Deployment":
+            continue
+        live = plan.sides.live_name if plan.sides is not None and target.role == "api" else target.name
+        if trouble := standing_trouble(read_workload(client, release, "Deployment", live)):
+            problems.append(f"deployment/{live}: {trouble}")
+    if problems:
+        return failed(
+            "workloads",
+            "; ".join(problems),
+            "Mend it first: a release goes from something that is well, and back to it",
+        )
+    return passed("workloads", "each is rolled out and available")
+
+
+def _sides(client: KubernetesClient, release: Release, plan: ReleasePlan) -> ReleaseCheck:
+    if plan.sides is None:
+        return not_configured("sides", "a rolling release has no sides")
+    if (serving := live_side(client, release, plan.sides.workload)) != plan.sides.live_name:
+        return failed(
+            "sides", f"{serving} serves, and the plan goes from {plan.sides.live_name}", "Start the release again"
+        )
+    sides, documents = planned_documents(client, release, plan)
+    deployment = next(one for one in documents if one["kind"] == "Deployment")
+    around = sides.around
+    checks = side_checks(
+        sides.pair,
+        sides.live,
+        pod_labels(deployment),
+        services=around.services,
+        budgets=around.budgets,
+        policies=around.policies,
+        deployments=around.deployments,
+        autoscalers=around.autoscalers,
+        shifted=[plan.sides.service, plan.sides.live.service],
+        adopt=plan.sides.adopt,
+    )
+    return _of_check("sides", *checks)
+
+
+def _tracked(client: KubernetesClient, release: Release, plan: ReleasePlan) -> ReleaseCheck:
+    documents = []
+    for target in plan.targets:
+        name = (
+            plan.sides.live_name
+            if plan.sides is not None and target.role == "api" and target.kind == "Deployment"
+            else target.name
+        )
+        documents.append((f"{target.kind.lower()}/{name}", read_workload(client, release, target.kind, name)))
+    return _of_check("tracked", tracking_check(documents, release.tracked_by_allowed))
+
+
+def _window(environment: Environment, plan: ReleasePlan) -> ReleaseCheck:
+    settings = release_of(environment).migration
+    if plan.migration is None or settings is None:
+        return not_configured("window", "nothing is migrated")
+    answer = may_start(settings, environment.zone, utc_now())
+    return (
+        passed("window", answer.sentence)
+        if answer.may_start
+        else failed("window", answer.sentence, "Release again when it is open")
+    )

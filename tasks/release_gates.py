@@ -1,0 +1,51 @@
+"""Waiting at a gate: read until it lets the release go on, fails, or could not be judged for too long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from prefect import get_run_logger
+
+from core.errors import PermanentError
+from core.metric_gate import Verdict, hold
+from tasks.recording import Notes, utc_now
+from tasks.release_run import Facts, ReleaseRun
+
+# How often the gates are read while a share soaks: a version that fails plainly is not left in the traffic until the end of it.
+GATE_SECONDS = 15.0
+_NEXT = "The old version serves; look at the new one's Pods and logs"
+
+
+class GateFailedError(PermanentError):
+    """The new version is worse than it may be, or nobody could tell for too long."""
+
+
+def decided(run: ReleaseRun, notes: Notes, look: Callable[[], Verdict], *, soak: float = 0.0) -> Facts:
+    """Read gates until they let the release go on, after the soak. Raise GateFailedError when one fails, or none could be judged for too long."""
+    logger, ends, history = get_run_logger(), time.monotonic() + soak, list[Verdict]()
+    while True:
+        left = ends - time.monotonic()
+        pause(run, min(GATE_SECONDS, left) if left > 0 else 0)
+        verdict = look()
+        soaked = time.monotonic() >= ends
+        # What could not be judged while it soaks does not count against it: there are few requests yet.
+        history = [*history, verdict] if soaked else [verdict]
+        decision = hold(history, utc_now(), run.release.gates.hold_minutes)
+        logger.info("gates: %s: %s", decision.action, decision.reason)
+        if decision.action == "go-back":
+            raise GateFailedError("pass the gates", run.plan.image, decision.reason, _NEXT)
+        if decision.action == "go-on" and soaked:
+            notes.add(facts={"gates": verdict.state, "found": decision.reason})
+            return {"gates": verdict.state}
+        if soaked:
+            pause(run, GATE_SECONDS)
+
+
+def pause(run: ReleaseRun, seconds: float) -> None:
+    """Wait so many seconds, and raise FencedError as soon as another took over."""
+    ends = time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0:
+        run.still_ours()
+        time.sleep(min(1.0, left))
+    run.still_ours()

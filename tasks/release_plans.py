@@ -1,0 +1,174 @@
+"""What a release asks for, and the plan that is made of it: images by digest, and the live state."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from pydantic import Field
+
+from core.config_copies import secret_names, with_config_copies
+from core.environment import Environment
+from core.environment_release import Release, Strategy, Workload
+from core.errors import ConfigurationError
+from core.image_reference import ResolvedImage
+from core.manifest import Record
+from core.release_plan import Compatibility, MigrationPlan, ReleasePlan, SidesPlan, Target, release_id_of
+from core.release_plan_text import plan_text
+from tasks.config_copies import read_config_copies
+from tasks.environments import load_environment
+from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_kinds import find_kind
+from tasks.registry import resolve_image
+from tasks.release_run import release_of
+from tasks.release_sides import following_documents, live_side, plan_sides, read_live_sides
+from tasks.release_world import find_target
+from tasks.retrying import step
+
+
+class ReleaseRequest(Record):
+    """What was asked for. `strategy`: None for the environment's own."""
+
+    environment: str
+    flow_run_id: str
+    image: str
+    commit: str
+    strategy: Strategy | None = None
+    schema_compatibility: Compatibility = "backward"
+    migrate: bool = True
+    migrate_command: tuple[str, ...] = ()
+    adopt: bool = False
+    requested_by: str
+    skip_checks: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def release_id(self) -> str:
+        """The release's id."""
+        return release_id_of(self.flow_run_id)
+
+
+class Images:
+    """Repository → image by digest, each asked of its registry once. Not a dataclass on purpose: Prefect hands it to tasks as it is."""
+
+    def __init__(self, found: dict[str, ResolvedImage]) -> None:
+        self.found = found
+
+    def of(self, release: Release, workload: Workload) -> ResolvedImage:
+        """The image of a workload."""
+        return self.found[workload.repository or release.repository]
+
+
+@step("resolve {request.image}")
+def resolve_images(request: ReleaseRequest) -> Images:
+    """Look the tag up in every repository that the release takes an image from, once: what is rolled out is the digest that it has now.
+
+    Raise ConfigurationError or PermanentError when there is none such, TemporaryError when the registry stays away.
+    """
+    environment = load_environment(request.environment)
+    release = release_of(environment)
+    repositories = [release.repository, *(one.repository for one in release.workloads if one.repository)]
+    if release.migration is not None and request.migrate:
+        repositories.append(release.migration.repository or release.repository)
+    # A digest is one repository's; the others are then asked for the same one, and say that they do not have it.
+    found = {one: resolve_image(environment, release, one, request.image) for one in dict.fromkeys(repositories)}
+    for image in found.values():
+        get_run_logger().info("%s", image.pinned)
+    return Images(found)
+
+
+@step("plan {request.release_id}")
+def make_plan(request: ReleaseRequest, images: Images) -> ReleasePlan:
+    """Read the live state and return what would be changed; show it as an artifact. Nothing is written to the cluster.
+
+    Raise ConfigurationError when workloads are not as the environment's file says, PermanentError when traffic is split or a side is missing.
+    """
+    environment = load_environment(request.environment)
+    release = release_of(environment)
+    strategy = request.strategy or release.strategy
+    if strategy == "blue-green" and release.traffic.kind == "none":
+        raise ConfigurationError(
+            "plan the release",
+            "blue-green",
+            "the environment shifts no traffic",
+            "Configure [release.traffic], or release rolling",
+        )
+    with KubernetesClient.open(release.context) as client:
+        sides, targets = None, []
+        for workload in release.workloads:
+            pinned = images.of(release, workload).pinned
+            if strategy == "blue-green" and workload in release.deployments("api"):
+                sides, target = _sides(client, release, environment, workload, pinned, adopt=request.adopt)
+            else:
+                target = _in_place(client, release, environment, workload, pinned)
+            targets.append(target)
+        secrets = _secret_versions(client, release, targets)
+        named = [name for one in release.workloads for name in one.config_maps]
+        found = read_config_copies(client, release.namespace, environment.name, dict.fromkeys(named))
+        copies = {name: str(copy["metadata"]["name"]) for name, copy in found.items()}
+    plan = ReleasePlan(
+        environment=environment.name,
+        release_id=request.release_id,
+        strategy=strategy,
+        namespace=release.namespace,
+        commit=request.commit,
+        image=images.found[release.repository].pinned,
+        requested_by=request.requested_by,
+        schema_compatibility=request.schema_compatibility,
+        targets=tuple(targets),
+        sides=sides,
+        migration=_migration(release, request, images),
+        backup=(release.migration.database,)
+        if release.migration is not None and request.migrate and release.backup
+        else (),
+        config_copies=copies,
+        secrets=secrets,
+        waived=request.skip_checks,
+    )
+    create_markdown_artifact(
+        plan_text(plan), key=f"release-plan-{plan.release_id}", description=f"Plan {plan.sha256[:12]}"
+    )
+    return plan
+
+
+def _in_place(
+    client: KubernetesClient, release: Release, environment: Environment, workload: Workload, image: str
+) -> Target:
+    target = find_target(client, release, workload, image)
+    if not workload.config_maps:
+        return target
+    copies = read_config_copies(client, release.namespace, environment.name, workload.config_maps)
+    names = {name: copy["metadata"]["name"] for name, copy in copies.items()}
+    return target.model_copy(update={"after": with_config_copies(target.after, names)})
+
+
+def _sides(
+    client: KubernetesClient, release: Release, environment: Environment, workload: Workload, image: str, *, adopt: bool
+) -> tuple[SidesPlan, Target]:
+    name = live_side(client, release, workload.name)
+    sides = read_live_sides(client, release, environment.name, workload.name, name)
+    documents = following_documents(client, release, sides, image)
+    deployment = next(one for one in documents if one["kind"] == "Deployment")
+    live = workload.model_copy(update={"name": name})
+    target = find_target(client, release, live, image).model_copy(
+        update={"key": workload.key, "after": deployment["spec"]["template"]}
+    )
+    return plan_sides(release, workload, sides, deployment, adopt=adopt), target
+
+
+def _migration(release: Release, request: ReleaseRequest, images: Images) -> MigrationPlan | None:
+    if release.migration is None or not request.migrate:
+        return None
+    image = images.found[release.migration.repository or release.repository].pinned
+    return MigrationPlan(database=release.migration.database, image=image, command=request.migrate_command)
+
+
+def _secret_versions(client: KubernetesClient, release: Release, targets: list[Target]) -> dict[str, str]:
+    """The resourceVersion of each Secret that the Pods read, where we may read it: a rollback tells when one changed since. Never its content."""
+    kind, found = find_kind(client, "Secret"), {}
+    if not release.record_secrets:
+        return {}
+    for name in sorted({name for one in targets for name in secret_names(one.before)}):
+        try:
+            found[name] = str(client.get(kind.path(release.namespace, name))["metadata"]["resourceVersion"])
+        except MissingError:
+            found[name] = "missing"
+    return found

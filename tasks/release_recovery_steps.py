@@ -1,0 +1,94 @@
+"""The steps of a recovery, each a Prefect task: what is open, what is to be done with it, by which plan."""
+
+from core.environment import Environment
+from core.errors import IntegrityError
+from core.release_journal import Journal, outcome_of
+from core.release_plan import ReleasePlan, template_of
+from core.release_recovery import Decision, Situation, decide, shift_step
+from tasks.environments import load_environment
+from tasks.kubernetes_client import KubernetesClient
+from tasks.migrate import migration_stands
+from tasks.object_store import ObjectMissingError
+from tasks.open_traffic import open_traffic
+from tasks.release_lease import Lease
+from tasks.release_left_open import LeftOpen, find_left_open, holder_lives
+from tasks.release_records import keep_closed, newest_plan, read_closed, read_plan
+from tasks.release_run import release_of
+from tasks.release_world import read_workload
+from tasks.retrying import step
+
+
+@step("look for what was left open in {environment_name}")
+def left_open(environment_name: str) -> tuple[LeftOpen, ...]:
+    """Every release that did not come to its end."""
+    environment = load_environment(environment_name)
+    with KubernetesClient.open(release_of(environment).context) as client:
+        return find_left_open(client, environment)
+
+
+@step("decide on {left.release_id}")
+def decide_on(environment_name: str, left: LeftOpen, run_id: str, chosen: Decision | None) -> Decision:
+    """Look at journal, holder and world, and say what is to be done; `chosen`: a person's decision, which replaces ours where there is one to make."""
+    environment = load_environment(environment_name)
+    with KubernetesClient.open(release_of(environment).context) as client:
+        journal = left.journal
+        if journal is not None and not journal.is_open:
+            return decide(journal, "backward", Situation("ended", job=False, applied="", all_new=False))
+        lives = holder_lives(client, environment, left, run_id)
+        plan = plan_of.fn(environment_name, left)
+        if plan is None:
+            return decide(journal, "backward", Situation(lives, job=False, applied="", all_new=False))
+        job, applied = migration_stands(client, environment, plan, journal) if lives == "ended" else (False, "")
+        situation = Situation(lives, job=job, applied=applied, all_new=_all_new(client, environment, journal, plan))
+    decided = decide(journal, plan.schema_compatibility, situation)
+    return chosen if chosen is not None and decided.what not in {"nothing", "wait"} else decided
+
+
+@step("read the plan of {left.release_id}")
+def plan_of(environment_name: str, left: LeftOpen) -> ReleasePlan | None:
+    """The signed plan that a release goes by: that of its journal's hash; where there is no journal, the newest one kept for it. None: it had none, and changed nothing.
+
+    Raise IntegrityError when the plan of a journal is gone or is another one.
+    """
+    environment = load_environment(environment_name)
+    if left.journal is None:
+        return newest_plan(environment, left.release_id)
+    try:
+        return read_plan(environment, left.journal.plan_id, left.journal.plan_sha256)
+    except ObjectMissingError as error:
+        raise IntegrityError(
+            "read the release's plan",
+            error.on,
+            "the journal's plan is not in the bucket",
+            "Find out who deleted it; without it nothing is changed: bring the workloads to one version by hand (docs/rollback.md)",
+        ) from error
+
+
+@step("end what {left.release_id} left")
+def end_closed(environment_name: str, left: LeftOpen, run_id: str) -> None:
+    """Of a release that closed its journal, or had nothing to do: keep its end in the bucket and free its lease. Raise HeldError when that is another's by now."""
+    environment = load_environment(environment_name)
+    if left.journal is not None and left.journal.outcome and read_closed(environment, left.release_id) is None:
+        keep_closed(environment, left.journal, outcome_of(left.journal))
+    if left.holder is None:
+        return
+    with KubernetesClient.open(release_of(environment).context) as client:
+        lease = Lease(client, release_of(environment), environment.name)
+        lease.give_back(lease.take(left.release_id, run_id, (), instead_of=left.holder))
+
+
+def _all_new(client: KubernetesClient, environment: Environment, journal: Journal | None, plan: ReleasePlan) -> bool:
+    """Whether the journal knows the new version to have all of the traffic, verified, and the world agrees."""
+    if journal is None:
+        return False
+    release, targets = release_of(environment), plan.deployments("api")
+    if plan.sides is not None:
+        if not journal.is_done(shift_step(plan.sides.shares[-1])):
+            return False
+        traffic = open_traffic(client, release, environment.name, plan.sides.live, plan.sides.following)
+        return traffic.read().of(plan.sides.following.service) == 100
+    return all(
+        journal.is_done(f"ask the Pods of {one.key}")
+        and template_of(read_workload(client, release, one.kind, one.name)) == one.after
+        for one in targets
+    )

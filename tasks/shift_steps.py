@@ -1,0 +1,207 @@
+"""The steps of a blue-green release: the following side made, filled and asked, traffic shifted to it share by share, and all of it taken back."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger
+
+from core.errors import PermanentError, TemporaryError
+from core.evidence import Finding
+from core.fence import Document
+from core.metric_gate import Verdict, verdict_of
+from core.release_plan import COMMIT, SidesPlan, images_of, template_of
+from core.traffic import Side, allowed_weight, lowered, split_between
+from tasks.colour_sizes import match_size, release_sizes, retire
+from tasks.colours import ensure_side
+from tasks.fenced import stamp
+from tasks.gates import check_metrics
+from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_kinds import find_kind
+from tasks.open_traffic import open_traffic
+from tasks.pod_health import check_pods, find_side
+from tasks.recording import Notes, utc_now
+from tasks.release_gates import decided, pause
+from tasks.release_run import Action, Facts, ReleaseRun
+from tasks.release_sides import planned_documents
+from tasks.rollout import wait_for_rollout
+from tasks.traffic import Traffic
+
+
+def prepare_side(run: ReleaseRun, notes: Notes) -> Facts:
+    """Make the following side's objects, or bring them up to date: no Pods yet."""
+    sides = _sides(run)
+    with run.client() as client:
+        found, documents = planned_documents(client, run.release, run.plan)
+        for one in documents:
+            if one["kind"] == "Deployment":
+                one["metadata"].setdefault("annotations", {})[COMMIT] = run.plan.commit
+        anchor = find_kind(client, "Deployment").path(run.release.namespace, found.pair.live_name)
+        done = ensure_side(client, run.fence, documents, anchor=anchor)
+    notes.add(facts={"objects": {path.rpartition("/")[2]: what for path, what in done.items()}})
+    return {"side": sides.following_name, "objects": len(done)}
+
+
+def fill_side(run: ReleaseRun, notes: Notes) -> Facts:
+    """As many Pods as the live side has, all ready; both autoscalers are kept from going below. Raise with the cause when they do not come."""
+    sides = _sides(run)
+    with run.client() as client:
+        replicas = _fill(run, client, serving=sides.live_name, other=sides.following_name)
+    notes.add(facts={"replicas": replicas})
+    return {"replicas": replicas}
+
+
+def ask_side(run: ReleaseRun, notes: Notes) -> Facts:
+    """Ask every new Pod for its health before any of the traffic goes there."""
+    with run.client() as client:
+        return decided(run, notes, lambda: _health(run, client, _sides(run).following))
+
+
+def shift_to(share: int, before: int) -> Action:
+    """Give the following side a share of the traffic (percent; `before`: what it has by then), see the balancer do it, let it soak, and read the gates."""
+
+    def action(run: ReleaseRun, notes: Notes) -> Facts:
+        sides, settings, logger = _sides(run), run.release.traffic, get_run_logger()
+        with run.client() as client:
+            _fill(run, client, serving=sides.live_name, other=sides.following_name)
+            traffic = _traffic(run, client)
+            wanted = split_between(sides.live, sides.following, share)
+            run.still_ours()
+            traffic.write(run.fence, split_between(sides.live, sides.following, before), wanted)
+            seen = traffic.wait_effective(wanted, settings.effective_seconds, run.still_ours)
+            logger.info("%s %%: %s", share, seen.found)
+            notes.add(facts={"share": share, "balancer": seen.found})
+            facts = decided(run, notes, lambda: _gates(run, client, sides), soak=settings.soak_seconds)
+        return {"share": share, **facts}
+
+    return action
+
+
+def traffic_back(run: ReleaseRun, notes: Notes) -> Facts:
+    """All of the traffic to the side that served before: filled first, and never more than its ready Pods can take. Only ever lowers the new side's share."""
+    sides, settings = _sides(run), run.release.traffic
+    with run.client() as client:
+        traffic = _traffic(run, client)
+        found = traffic.read()
+        if found.of(sides.following.service) == 0:
+            seen = traffic.wait_effective(found, settings.effective_seconds, run.still_ours)
+            notes.add(facts={"balancer": seen.found, "was": "never moved"})
+            return {"share": 0}
+        share = _room(run, client, notes)
+        run.still_ours()
+        wanted = lowered(found, sides.live, sides.following, share)
+        traffic.write(run.fence, found, wanted)
+        seen = traffic.wait_effective(wanted, settings.effective_seconds, run.still_ours)
+        notes.add(facts={"balancer": seen.found, "was": str(found)})
+        if share:
+            # What the old side can carry is back; the rest when it has grown.
+            raise TemporaryError(
+                "take all of the traffic back",
+                sides.live_name,
+                f"it can carry {100 - share} %, which it has now",
+                "It is tried again as its Pods come",
+            )
+    return {"share": 0}
+
+
+def _room(run: ReleaseRun, client: KubernetesClient, notes: Notes) -> int:
+    """Fill the side that served before, and return the share that must stay with the new one (percent): 0 when it is full, else what its ready Pods cannot carry."""
+    sides = _sides(run)
+    try:
+        _fill(run, client, serving=sides.following_name, other=sides.live_name)
+    except PermanentError as error:
+        path = find_kind(client, "Deployment").path(run.release.namespace, sides.live_name)
+        status = client.get(path).get("status") or {}
+        full = int(
+            (client.get(path.replace(sides.live_name, sides.following_name)).get("spec") or {}).get("replicas") or 0
+        )
+        carried = allowed_weight(int(status.get("readyReplicas") or 0), full, 100)
+        if run.release.traffic.kind == "service" or not carried:
+            raise
+        notes.findings.append(Finding(severity="warning", text=f"{sides.live_name} is not full: {error.found}"))
+        return 100 - carried
+    return 0
+
+
+def retire_following(run: ReleaseRun, notes: Notes) -> Facts:
+    """Take the following side's Pods away once requests in flight had their time, and let both autoscalers go. Its objects stay, without Pods."""
+    sides = _sides(run)
+    with run.client() as client:
+        path = find_kind(client, "Deployment").path(run.release.namespace, sides.following_name)
+        try:
+            current = client.get(path)
+        except MissingError:
+            notes.add(facts={"side": "never made"})
+            return {"retired": 0}
+        if current["spec"].get("replicas"):
+            pause(run, run.release.drain_seconds)
+        # It may have been made by a holder before us, who was killed.
+        stamp(client, path, run.fence)
+        _stamp_autoscaler(run, client, sides.following_name)
+        split = _traffic(run, client).read()
+        shares = {side.name: split.of(side.service) for side in (sides.live, sides.following)}
+        changed = retire(client, run.fence, run.release.namespace, sides.following_name, shares=shares)
+        release_sizes(client, run.fence, run.release.namespace, (sides.live_name,))
+    notes.add(facts={"retired": sides.following_name})
+    return {"retired": int(changed)}
+
+
+def _sides(run: ReleaseRun) -> SidesPlan:
+    if run.plan.sides is None:
+        raise PermanentError("shift traffic", run.plan.release_id, "its plan has no sides")
+    return run.plan.sides
+
+
+def _traffic(run: ReleaseRun, client: KubernetesClient) -> Traffic:
+    sides = _sides(run)
+    return open_traffic(client, run.release, run.environment.name, sides.live, sides.following)
+
+
+def _fill(run: ReleaseRun, client: KubernetesClient, *, serving: str, other: str) -> int:
+    """Bring a side to the size of the one that serves, and wait until it is there. Raise PermanentError when a limit keeps it smaller."""
+    logger, path = get_run_logger(), find_kind(client, "Deployment").path(run.release.namespace, other)
+    run.still_ours()
+    size = match_size(client, run.fence, run.release.namespace, serving=serving, other=other)
+    if not size.is_enough:
+        raise PermanentError(
+            "fill the side",
+            other,
+            f"it can have {size.replicas} of {size.wanted} Pods: {size.limited_by}",
+            "Make room, then start again",
+        )
+    written: Document = client.get(path)
+    container = next(iter(images_of(template_of(written))))
+    end = wait_for_rollout(
+        client,
+        run.release.namespace,
+        other,
+        written=written,
+        container=container,
+        image=images_of(template_of(written))[container],
+        seconds=run.release.rollout_minutes * 60.0,
+        on_change=lambda text: logger.info("%s: %s", other, text),
+        still_ours=run.still_ours,
+    )
+    return end.replicas
+
+
+def _gates(run: ReleaseRun, client: KubernetesClient, sides: SidesPlan) -> Verdict:
+    new, old = (find_side(client, run.release.namespace, _selector(side)) for side in (sides.following, sides.live))
+    traffic = _traffic(run, client).read()
+    metrics = check_metrics(run.release.gates, new=new, old=old if traffic.of(sides.live.service) else None)
+    health = _health(run, client, sides.following)
+    return verdict_of(utc_now(), (*metrics.findings, *health.findings))
+
+
+def _health(run: ReleaseRun, client: KubernetesClient, side: Side) -> Verdict:
+    return check_pods(client, run.release.gates, namespace=run.release.namespace, selector=_selector(side))
+
+
+def _stamp_autoscaler(run: ReleaseRun, client: KubernetesClient, name: str) -> None:
+    kind = find_kind(client, "HorizontalPodAutoscaler")
+    try:
+        stamp(client, kind.path(run.release.namespace, name), run.fence)
+    except MissingError:
+        return
+
+
+def _selector(side: Side) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(side.selector.items()))

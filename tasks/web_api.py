@@ -1,0 +1,165 @@
+"""Patient reads of a web API that is not Kubernetes' and not AWS': registries, GitHub, Prometheus, a page. GET alone, so that everything may be repeated."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+import httpx
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from core.errors import NightshiftError, PermanentError, TemporaryError
+
+ATTEMPTS = 3
+CONNECT_SECONDS, READ_SECONDS = 10, 20
+# An answer that comes drop by drop.
+LONGEST_ANSWER_SECONDS = 60
+# Who asks for a longer pause gets none: the step fails, and says for how long.
+LONGEST_RETRY_AFTER = 30.0
+# The rules and targets of a large Prometheus are some MiB; past this it is no answer to our question.
+LARGEST_ANSWER_BYTES = 32 * 1024 * 1024
+
+_backoff = wait_exponential_jitter(multiplier=0.5, max=5, jitter=0.5)
+Parameters = Mapping[str, str | int]
+
+
+class BusyError(TemporaryError):
+    """The server did not do it, and may have said when to come back (seconds)."""
+
+    retry_after: float = 0.0
+
+
+class Answer:
+    """An answer that was read to its end."""
+
+    def __init__(self, response: httpx.Response, body: bytes) -> None:
+        self.status, self.headers, self.body = response.status_code, response.headers, body
+
+    @property
+    def media_type(self) -> str:
+        """Its Content-Type without parameters."""
+        return str(self.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
+
+    def told(self) -> str:
+        """The first words of its body, for a message."""
+        return " ".join(self.body[:2000].decode("utf-8", "replace").split())[:200]
+
+
+class WebApi:
+    """Requests to one server, within one task. `next_steps` says by status what an operator can do; `what` is how messages call the server."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        what: str,
+        headers: Mapping[str, str] | None = None,
+        next_steps: Mapping[int, str] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.address, self.what = address.rstrip("/"), what
+        self._next_steps, self._sleep = next_steps or {}, sleep
+        self._http = httpx.Client(
+            headers={"User-Agent": "nightshift", **(headers or {})},
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            follow_redirects=False,
+        )
+
+    def __enter__(self) -> "WebApi":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(
+        self,
+        path: str,
+        parameters: Parameters | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        accepted: frozenset[int] = frozenset(),
+    ) -> Answer:
+        """Read a path of the server (or a whole address). An answer of 2xx or of an `accepted` status is returned.
+
+        Raise TemporaryError when the server stays away, is busy (429: after its Retry-After, up to 30 s) or broken, PermanentError for any other answer.
+        """
+        url = path if path.startswith(("https://", "http://")) else f"{self.address}{path}"
+        retrying = Retrying(
+            retry=retry_if_exception(_worth_another_try),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=_pause,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        return retrying(self._once, url, parameters or {}, headers or {}, accepted)
+
+    def json(self, path: str, parameters: Parameters | None = None, *, headers: Mapping[str, str] | None = None) -> Any:
+        """Read a path as JSON. Raise PermanentError when the answer is something else, a sign-in page say."""
+        answer = self.get(path, parameters, headers=headers)
+        try:
+            return json.loads(answer.body)
+        except ValueError as error:
+            found = f"the answer is no JSON but {answer.media_type or 'of no type'}: {answer.told()}"
+            raise PermanentError(
+                f"ask {self.what}", _shown(f"{self.address}{path}"), found, f"Look at the address of {self.what}"
+            ) from error
+
+    def _once(self, url: str, parameters: Parameters, headers: Mapping[str, str], accepted: frozenset[int]) -> Answer:
+        attempted, on = f"ask {self.what}", _shown(url)
+        deadline = time.monotonic() + LONGEST_ANSWER_SECONDS
+        try:
+            with self._http.stream("GET", url, params=parameters or None, headers=dict(headers)) as response:
+                body = bytearray()
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if time.monotonic() > deadline:
+                        raise TemporaryError(attempted, on, f"the answer did not end within {LONGEST_ANSWER_SECONDS} s")
+                    if len(body) > LARGEST_ANSWER_BYTES:
+                        raise PermanentError(attempted, on, "the answer is larger than 32 MiB", "Look at the address")
+        except httpx.InvalidURL as error:
+            raise PermanentError(attempted, on, f"the address is not valid: {error}", "Correct it") from error
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            found = f"no answer: {type(error).__name__} {error}".rstrip()
+            raise TemporaryError(attempted, on, found, "Check that the worker reaches it, and its health") from error
+        answer = Answer(response, bytes(body))
+        if response.is_success or answer.status in accepted:
+            return answer
+        raise self._error(answer, attempted, on)
+
+    def _error(self, answer: Answer, attempted: str, on: str) -> NightshiftError:
+        found = f"it answered {answer.status}: {answer.told()}".rstrip(": ")
+        next_step = self._next_steps.get(answer.status, "")
+        wait = _retry_after(answer)
+        if answer.status == httpx.codes.TOO_MANY_REQUESTS:
+            found += f"; it asks to wait {wait:.0f} s" if wait else ""
+        if answer.status in {408, 429} or answer.status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            busy = BusyError(attempted, on, found, next_step or "Try again later")
+            busy.retry_after = wait
+            return busy
+        return PermanentError(attempted, on, found, next_step or f"Look at the address of {self.what}")
+
+
+def _retry_after(answer: Answer) -> float:
+    """Seconds; the form that is a date counts as none (RFC 9110, "Retry-After")."""
+    try:
+        return max(0.0, float(answer.headers.get("Retry-After", "0")))
+    except ValueError:
+        return 0.0
+
+
+def _worth_another_try(error: BaseException) -> bool:
+    long = isinstance(error, BusyError) and error.retry_after > LONGEST_RETRY_AFTER
+    return isinstance(error, TemporaryError) and not long
+
+
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    return (error.retry_after if isinstance(error, BusyError) else 0.0) or _backoff(state)
+
+
+def _shown(url: str) -> str:
+    """An address without query: tokens may stand there."""
+    return url.partition("?")[0]

@@ -1,0 +1,204 @@
+"""An AWS load balancer in moto, and something that plays the AWS Load Balancer Controller: it follows an Ingress's annotation into the rules' weights.
+
+moto's targets are always healthy, so a small HTTP layer before it answers DescribeTargetHealth as a test scripts it.
+"""
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
+
+import boto3
+import pytest
+
+from core.fence import Document
+from core.traffic_endpoints import slice_endpoints
+from tests.fix_object_store import REGION, S3Server
+from tests.fix_sides import BLUE, GREEN, NAMESPACE, Sides
+
+ACTION = "api-server"
+ANNOTATION = f"alb.ingress.kubernetes.io/actions.{ACTION}"
+INGRESSES = ("networking.k8s.io/v1", "ingresses", NAMESPACE)
+_NAMESPACE = "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"
+
+
+def forward(**weights: int) -> Document:
+    """An action that forwards to Services by weight; _ in a name stands for -."""
+    groups = [
+        {"serviceName": name.replace("_", "-"), "servicePort": "80", "weight": weight}
+        for name, weight in weights.items()
+    ]
+    return {"type": "forward", "forwardConfig": {"targetGroups": groups}}
+
+
+class Alb:
+    """One load balancer with one rule (and the controller's share of the work), and what a test scripts about it."""
+
+    def __init__(self, sides: Sides, endpoint: str, moto_port: int) -> None:
+        self.sides = sides
+        self.moto_port = moto_port
+        credentials = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing-secret", "region_name": REGION}
+        self.client: Any = boto3.client("elbv2", endpoint_url=endpoint, **credentials)
+        ec2: Any = boto3.client("ec2", endpoint_url=endpoint, **credentials)
+        self.vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        subnets = [
+            ec2.create_subnet(VpcId=self.vpc, CidrBlock=f"10.0.{n}.0/24", AvailabilityZone=f"{REGION}{zone}")["Subnet"][
+                "SubnetId"
+            ]
+            for n, zone in ((1, "a"), (2, "b"))
+        ]
+        name = f"k8s-{self.vpc[-12:]}"
+        made = self.client.create_load_balancer(Name=name, Subnets=subnets, Type="application")["LoadBalancers"][0]
+        self.arn, self.host = made["LoadBalancerArn"], made["DNSName"]
+        nothing = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404"}}
+        self.listener = self.client.create_listener(
+            LoadBalancerArn=self.arn, Protocol="HTTP", Port=80, DefaultActions=[nothing]
+        )["Listeners"][0]["ListenerArn"]
+        self._made = 0
+        self.groups: dict[str, str] = {}
+        self.rules: dict[str, str] = {}
+        # What a test scripts: whether the controller works at all, and the health of targets by their address: state and reason.
+        self.idle = False
+        self.health: dict[str, tuple[str, str]] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        handler = type("Handler", (_Handler,), {"alb": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def ingress(self, action: Document, *, name: str = "web", used: bool = True, **more: Any) -> None:
+        """Put the Ingress whose rule uses the action, with the load balancer in its status."""
+        port = {"name": "use-annotation"} if used else {"number": 80}
+        path = {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": ACTION, "port": port}}}
+        metadata = {"name": name, "namespace": NAMESPACE, "annotations": {ANNOTATION: json.dumps(action)}}
+        spec = {"rules": [{"http": {"paths": [path]}}]}
+        self.sides.api.put({"apiVersion": INGRESSES[0], "kind": "Ingress", "metadata": metadata, "spec": spec, **more})
+        self.sides.api.set_status(*INGRESSES, name, loadBalancer={"ingress": [{"hostname": self.host}]})
+
+    def reconcile(self, name: str = "web") -> None:
+        """Do what the controller does: a tagged target group a Service, its Pods as targets, a rule with the weights."""
+        ingress = self.sides.api.read(*INGRESSES, name)
+        action = json.loads(ingress["metadata"]["annotations"][ANNOTATION])
+        tuples = []
+        for group in action["forwardConfig"]["targetGroups"]:
+            service = group["serviceName"]
+            if service not in self.groups:
+                self.groups[service] = self.new_group(f"{NAMESPACE}/{name}-{service}:{group['servicePort']}")
+            self._register(service)
+            tuples.append({"TargetGroupArn": self.groups[service], "Weight": group.get("weight", 1)})
+        self.write_rule("/", tuples)
+
+    def write_rule(self, path: str, tuples: list[Document], **forward_config: Any) -> None:
+        """Make or change a rule of the listener."""
+        actions = [{"Type": "forward", "ForwardConfig": {"TargetGroups": tuples, **forward_config}}]
+        if path in self.rules:
+            self.client.modify_rule(RuleArn=self.rules[path], Actions=actions)
+            return
+        condition = {"Field": "path-pattern", "Values": [path]}
+        made = self.client.create_rule(
+            ListenerArn=self.listener, Priority=len(self.rules) + 1, Conditions=[condition], Actions=actions
+        )
+        self.rules[path] = made["Rules"][0]["RuleArn"]
+
+    def start(self) -> None:
+        """Let the controller work by itself from now on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the controller and the HTTP layer."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _follow(self) -> None:
+        done = ""
+        while not self._ended.wait(0.1):
+            text = json.dumps(self.sides.api.read(*INGRESSES, "web")["metadata"]["annotations"])
+            if not self.idle and text != done:
+                self.reconcile()
+                done = text
+
+    def new_group(self, resource: str) -> str:
+        """Make a target group with the tag that tells what it is for."""
+        self._made += 1
+        name = f"k8s-{self.vpc[-8:]}-{self._made}"
+        made = self.client.create_target_group(
+            Name=name,
+            Protocol="HTTP",
+            Port=80,
+            VpcId=self.vpc,
+            TargetType="ip",
+            Tags=[
+                {"Key": "ingress.k8s.aws/resource", "Value": resource},
+                {"Key": "elbv2.k8s.aws/cluster", "Value": "lab"},
+            ],
+        )
+        return str(made["TargetGroups"][0]["TargetGroupArn"])
+
+    def _register(self, service: str) -> None:
+        slices = self.sides.api.select(
+            self.sides.slices, "endpointslices", NAMESPACE, {"labelSelector": f"kubernetes.io/service-name={service}"}
+        )
+        targets = [{"Id": endpoint.address, "Port": 3000} for endpoint in slice_endpoints(slices)]
+        if targets:
+            self.client.register_targets(TargetGroupArn=self.groups[service], Targets=targets)
+
+    def described(self, group: str) -> bytes:
+        """The answer to DescribeTargetHealth, as scripted."""
+        there = self.client.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
+        members = []
+        for one in there:
+            address = one["Target"]["Id"]
+            state, reason = self.health.get(address, ("healthy", ""))
+            told = f"<Reason>{escape(reason)}</Reason>" if reason else ""
+            target = f"<Target><Id>{address}</Id><Port>{one['Target']['Port']}</Port></Target>"
+            members.append(f"<member>{target}<TargetHealth><State>{state}</State>{told}</TargetHealth></member>")
+        listed = f"<TargetHealthDescriptions>{''.join(members)}</TargetHealthDescriptions>"
+        result = f"<DescribeTargetHealthResult>{listed}</DescribeTargetHealthResult>"
+        return f'<DescribeTargetHealthResponse xmlns="{_NAMESPACE}">{result}</DescribeTargetHealthResponse>'.encode()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Passes every request on to moto but the one that moto has one answer for."""
+
+    protocol_version = "HTTP/1.1"
+    alb: Alb
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Say nothing."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        asked = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+        if asked.get("Action") == "DescribeTargetHealth":
+            status, content = 200, self.alb.described(asked["TargetGroupArn"])
+        else:
+            server = http.client.HTTPConnection("127.0.0.1", self.alb.moto_port, timeout=60)
+            server.request("POST", self.path, body, dict(self.headers.items()))
+            answer = server.getresponse()
+            status, content = answer.status, answer.read()
+            server.close()
+        self.send_response_only(status)
+        self.send_header("Content-Type", "text/xml")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def alb(sides: Sides, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Alb]:
+    """A load balancer for the two sides, with an Ingress that gives blue everything; the controller works once it is started."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret")
+    made = Alb(sides, s3_server.endpoint, s3_server.port)
+    made.ingress(forward(**{BLUE.service.replace("-", "_"): 100, GREEN.service.replace("-", "_"): 0}))
+    yield made
+    made.close()

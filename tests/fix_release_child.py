@@ -1,0 +1,98 @@
+"""A release in a forked child, without Prefect's engine, so that it can be killed at any of its writes in a fraction of a second."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from prefect import Task
+from prefect.client.orchestration import get_client
+from prefect.logging import disable_run_logger
+from prefect.states import Crashed
+
+import tasks.release_plans
+import tasks.report_steps
+from flows.release import go_through
+from flows.release import release as release_flow
+from tasks.environments import load_environment
+from tasks.recording import Record, RunRecord
+from tasks.release_plans import ReleaseRequest
+from tests.fix_kill_proxy import KillProxy
+from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage
+
+
+def crashed_run(name: str = "release") -> str:
+    """A flow run that Prefect knows to have crashed; its id."""
+    with get_client(sync_client=True) as prefect:
+        run = prefect.create_flow_run(
+            release_flow, parameters={}, state=Crashed(message="killed by the test"), name=name
+        )
+    return str(run.id)
+
+
+def request_of(stage: Stage, run_id: str, image: str, **more: Any) -> ReleaseRequest:
+    """What a release of an image asks for."""
+    given: dict[str, Any] = {
+        "environment": "stage",
+        "flow_run_id": run_id,
+        "image": stage.digest(image),
+        "commit": NEXT_COMMIT,
+        "schema_compatibility": "backward",
+        "migrate": False,
+        "requested_by": "the test",
+        "skip_checks": SKIPPED,
+        **more,
+    }
+    return ReleaseRequest.model_validate(given)
+
+
+def release_in_child(stage: Stage, request: ReleaseRequest, *, kubeconfig: str) -> int:
+    """Fork a child that carries a release out, and return its process id. It ends with 0 when the release came to its end in whatever way."""
+    stage.write()
+
+    def work() -> None:
+        os.environ["KUBECONFIG"] = kubeconfig
+        run = RunRecord(load_environment("stage"), flow="release", run_id=request.flow_run_id, run_name="in a child")
+        with disable_run_logger():
+            go_through(run, request, Record(request.release_id), {"dry_run": False})
+
+    return forked(work)
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Run a function in a forked child, with Prefect's tasks as plain functions; return the child's process id."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        Task.__call__ = lambda self, *arguments, **named: self.fn(*arguments, **named)  # type: ignore[method-assign,assignment]
+        for module in (tasks.report_steps, tasks.release_plans):
+            module.create_markdown_artifact = lambda *_a, **_n: UUID(int=0)  # type: ignore[attr-defined]
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001 - the child ends here, whatever it was
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def kill_at_write(
+    stage: Stage, proxy: KillProxy, number: int, when: str, image: str = "v2", **more: Any
+) -> tuple[str, bool]:
+    """Release an image in a child that is killed before or after its write of this number; return the run's id and whether it was killed (else: it ended)."""
+    run_id = crashed_run()
+    request = request_of(stage, run_id, image, **more)
+    proxy.arm(number, when, 0)
+    child = release_in_child(stage, request, kubeconfig=str(proxy.kubeconfig))
+    proxy.process = child
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the child failed, see its traceback"
+    return run_id, os.WIFSIGNALED(status)
