@@ -17,7 +17,7 @@ from tasks.release_records import keep_closed
 from tasks.release_run import Action, Facts, ReleaseRun, perform
 from tasks.release_upkeep import forget_old_journals
 from tasks.roll_out import ask_pods, copy_configuration, let_go_on, roll, suspend
-from tasks.shift_steps import ask_side, fill_side, prepare_side, retire_following, shift_to, traffic_back
+from tasks.shift_steps import ask_side, fill_side, prepare_side, retire_following, retire_others, shift_to, traffic_back
 
 
 def carry_out(run: ReleaseRun) -> None:
@@ -51,6 +51,7 @@ def carry_out(run: ReleaseRun) -> None:
 
 def shift(run: ReleaseRun, sides: SidesPlan) -> None:
     """Blue-green: make the following side, see that it is well, and give it the traffic share by share."""
+    perform(run, "retire an older side", retire_others)
     perform(run, f"prepare {sides.following_name}", prepare_side)
     perform(run, f"fill {sides.following_name}", fill_side)
     perform(run, f"ask the Pods of {sides.following_name}", ask_side)
@@ -88,6 +89,10 @@ def close(run: ReleaseRun, outcome: Outcome) -> None:
             run.journal.close(client, outcome)
         keep_closed(run.environment, run.journal.journal, outcome)
         forget_old_journals(client, run.environment)
+        if outcome == "released":
+            notes.findings.append(
+                Finding(severity="note", text="nobody watches this release from here on: there is no watch yet")
+            )
         notes.add(facts={"outcome": outcome, "entries": len(run.journal.journal.entries)})
     run.give_back()
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
+from core.colour_pair import sides_of
 from core.environment import Environment
 from core.errors import IntegrityError
 from core.fence import Document, fence_holder
@@ -122,10 +124,11 @@ def _parsed(journals: Journals, document: Document, release_id: str, holder: Hol
 
 
 def _workloads(client: KubernetesClient, environment: Environment) -> list[Document]:
+    """The workloads that are there, each side of a blue-green one among them."""
     release, found = release_of(environment), []
     for one in release.workloads:
-        try:
-            found.append(client.get(workload_path(client, release, one.kind, one.name)))
-        except MissingError:
-            continue
+        names = sides_of(one.name) if one in release.deployments("api") else (one.name,)
+        for name in names:
+            with suppress(MissingError):
+                found.append(client.get(workload_path(client, release, one.kind, name)))
     return found

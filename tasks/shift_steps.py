@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prefect import get_run_logger
 
+from core.colour_pair import sides_of
+from core.colour_surroundings import autoscaler_of
 from core.errors import PermanentError, TemporaryError
 from core.evidence import Finding
 from core.fence import Document
@@ -38,6 +40,28 @@ def prepare_side(run: ReleaseRun, notes: Notes) -> Facts:
         done = ensure_side(client, run.fence, documents, anchor=anchor)
     notes.add(facts={"objects": {path.rpartition("/")[2]: what for path, what in done.items()}})
     return {"side": sides.following_name, "objects": len(done)}
+
+
+def retire_others(run: ReleaseRun, notes: Notes) -> Facts:
+    """Take the Pods of a side away that is neither live nor following: what the release before last left for its way back."""
+    sides, retired = _sides(run), list[str]()
+    with run.client() as client:
+        kind = find_kind(client, "Deployment")
+        split = _traffic(run, client).read()
+        shares = {side.name: split.of(side.service) for side in (sides.live, sides.following)}
+        for name in sides_of(sides.workload).keys() - shares.keys():
+            path = kind.path(run.release.namespace, name)
+            try:
+                current = client.get(path)
+            except MissingError:
+                continue
+            if current["spec"].get("replicas"):
+                stamp(client, path, run.fence)
+                stamp_autoscaler(run, client, name)
+                retire(client, run.fence, run.release.namespace, name, shares=shares)
+                retired.append(name)
+    notes.add(facts={"retired": retired})
+    return {"retired": ", ".join(retired)}
 
 
 def fill_side(run: ReleaseRun, notes: Notes) -> Facts:
@@ -135,7 +159,7 @@ def retire_following(run: ReleaseRun, notes: Notes) -> Facts:
             pause(run, run.release.drain_seconds)
         # It may have been made by a holder before us, who was killed.
         stamp(client, path, run.fence)
-        _stamp_autoscaler(run, client, sides.following_name)
+        stamp_autoscaler(run, client, sides.following_name)
         split = _traffic(run, client).read()
         shares = {side.name: split.of(side.service) for side in (sides.live, sides.following)}
         changed = retire(client, run.fence, run.release.namespace, sides.following_name, shares=shares)
@@ -195,12 +219,12 @@ def _health(run: ReleaseRun, client: KubernetesClient, side: Side) -> Verdict:
     return check_pods(client, run.release.gates, namespace=run.release.namespace, selector=_selector(side))
 
 
-def _stamp_autoscaler(run: ReleaseRun, client: KubernetesClient, name: str) -> None:
+def stamp_autoscaler(run: ReleaseRun, client: KubernetesClient, name: str) -> None:
+    """Put our number on the autoscaler of a Deployment, where there is one."""
     kind = find_kind(client, "HorizontalPodAutoscaler")
-    try:
-        stamp(client, kind.path(run.release.namespace, name), run.fence)
-    except MissingError:
-        return
+    scaler = autoscaler_of(name, client.list(kind.path(run.release.namespace)))
+    if scaler is not None:
+        stamp(client, kind.path(run.release.namespace, scaler["metadata"]["name"]), run.fence)
 
 
 def _selector(side: Side) -> str:
