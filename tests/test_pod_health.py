@@ -109,6 +109,7 @@ def test_a_pod_that_vanished_is_left_out_and_who_came_is_asked(pod_proxy: PodPro
     verdict = check()
     assert (verdict.state, verdict.found) == ("pass", "2 of 2 Pods are ready, and each of these answered 200")
     assert "api-7f-c:3000/ready" in pod_proxy.asked
+    assert pod_proxy.asked.count("api-7f-b:3000/health") == 1
     # Who came in its place is not taken for well unasked.
     pod_proxy.lists = [[pod("api-7f-b")], [pod("api-7f-c")]]
     pod_proxy.answer = lambda name, _path: missing if name == "api-7f-b" else (500, "no")

@@ -245,7 +245,8 @@ def test_signing_in_by_token_or_password(prometheus_api: PrometheusApi, monkeypa
         with PrometheusClient.open(gates) as client:
             client.query("up", AT)
     sent = [headers["authorization"] for _, _, headers in prometheus_api.asked]
-    assert sent == [f"Basic {base64.b64encode(b'reader-of-metrics:shift-secret').decode()}", "Bearer shift-secret"]
+    encoded = base64.b64encode(b"reader-of-metrics:shift-secret").decode()
+    assert sent == [f"Basic {encoded}", "Bearer shift-secret"]
 
 
 def test_no_address_and_no_ca_file_are_named(tmp_path: Path) -> None:
