@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from prefect import get_run_logger
 
 from core.colour_pair import sides_of
@@ -9,7 +11,7 @@ from core.colour_surroundings import autoscaler_of
 from core.errors import PermanentError, TemporaryError
 from core.evidence import Finding
 from core.fence import Document
-from core.metric_gate import Verdict, verdict_of
+from core.metric_gate import Verdict, together
 from core.release_plan import COMMIT, SidesPlan, images_of, template_of
 from core.traffic import Side, allowed_weight, lowered, split_between
 from tasks.colour_sizes import match_size, release_sizes, retire
@@ -93,7 +95,8 @@ def shift_to(share: int, before: int) -> Action:
             seen = traffic.wait_effective(wanted, settings.effective_seconds, run.still_ours)
             logger.info("%s %%: %s", share, seen.found)
             notes.add(facts={"share": share, "balancer": seen.found})
-            facts = decided(run, notes, lambda: _gates(run, client, sides), soak=settings.soak_seconds)
+            since = utc_now()
+            facts = decided(run, notes, lambda: _gates(run, client, sides, since), soak=settings.soak_seconds)
         return {"share": share, **facts}
 
     return action
@@ -207,12 +210,14 @@ def _fill(run: ReleaseRun, client: KubernetesClient, *, serving: str, other: str
     return end.replicas
 
 
-def _gates(run: ReleaseRun, client: KubernetesClient, sides: SidesPlan) -> Verdict:
+def _gates(run: ReleaseRun, client: KubernetesClient, sides: SidesPlan, since: datetime) -> Verdict:
+    """Metrics since the balancer does what was written, and the new Pods' health. The old side is compared with while it has traffic."""
     new, old = (find_side(client, run.release.namespace, _selector(side)) for side in (sides.following, sides.live))
     traffic = _traffic(run, client).read()
-    metrics = check_metrics(run.release.gates, new=new, old=old if traffic.of(sides.live.service) else None)
+    old_beside = old if traffic.of(sides.live.service) else None
+    metrics = check_metrics(run.release.gates, new=new, old=old_beside, since=since)
     health = _health(run, client, sides.following)
-    return verdict_of(utc_now(), (*metrics.findings, *health.findings))
+    return together(metrics, health)
 
 
 def _health(run: ReleaseRun, client: KubernetesClient, side: Side) -> Verdict:
