@@ -79,7 +79,12 @@ def recover(
     environment: Environment, record: Record, left: LeftOpen, run_id: str, chosen: Decision | None = None
 ) -> None:
     """Bring one release to its end. Raise HeldError when another is at it, PermanentError when a person must decide."""
-    decision = decide_on(environment.name, left, run_id, chosen)
+    try:
+        decision = decide_on(environment.name, left, run_id, chosen)
+    except NightshiftError:
+        # A sweep that has nothing to do leaves no row; one that could not find out does.
+        with record.step("decide"):
+            raise
     if decision.what == "nothing" and left.journal is not None and not left.journal.is_open:
         end_closed(environment.name, left, run_id)
         return
