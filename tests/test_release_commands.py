@@ -281,3 +281,13 @@ def test_an_environment_that_releases_nothing_says_so() -> None:
     result = run("releases", "local")
     assert result.exit_code != 0
     assert "no table [release]" in str(result.exception)
+
+
+def test_a_dead_holder_of_a_release_that_ended_is_told_too(stage: Stage) -> None:
+    """Killed between closing its journal and giving the lease back: nobody else can begin until the sweep came by."""
+    done = journaled(stage, ("opened", ""), ("closed", "released"))
+    hold(stage, done.release_id, renewed=datetime.now(UTC) - timedelta(seconds=31))
+    code, document = listed()
+    assert (code, document["well"]) == (1, False)
+    assert not document["releases"][0]["left_in_the_middle"]
+    assert "its run seems dead" in run("releases", "stage").output
