@@ -56,6 +56,11 @@ class ReleasePlatform:
         }
         return self._post("release", environment, {"parameters": parameters, "idempotency_key": key})
 
+    def shell(self, folder: Path) -> dict[str, str]:
+        """The variables of a person's shell who has this server, and may do what the worker may."""
+        server = {"PREFECT_API_URL": self.prefect.api_url, "PREFECT_API_AUTH_STRING": self.prefect.auth_string}
+        return {**self.variables, **server, "PREFECT_HOME": str(folder), "NIGHTSHIFT_DATA": str(folder)}
+
     def post_recovery(self) -> dict[str, Any]:
         """Start a recovery as the sweep does."""
         return self._post(RECOVERY, "stage", {"idempotency_key": secrets.token_hex(8)})

@@ -1,5 +1,6 @@
 """Releases as they are started in earnest: by REST as a webhook would, carried out by a worker, and killed, with the automations of prefect.yaml in force."""
 
+import json
 import logging
 import shutil
 import time
@@ -7,12 +8,14 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from deployments.command.automations import AUTOMATIONS, ensure_automations
-from tests.fix_release import Stage
+from tests.fix_platform import start_nightshift
+from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage
 from tests.fix_release_platform import ENDED, Hello, ReleasePlatform
 from tests.waiting import wait_until
 
@@ -229,3 +232,30 @@ def test_the_late_sweeps_of_a_night_without_a_worker_do_not_all_begin_at_once(
     assert 1 <= names["Completed"] <= 10
     # None of them started another one.
     assert len(release_platform.runs_of("release-recovery")) == before + len(runs)
+
+
+def test_the_command_shows_a_dry_runs_plan_releases_and_lists_what_it_did(
+    release_platform: ReleasePlatform, platform_stage: Stage, tmp_path: Path
+) -> None:
+    def told(*arguments: str) -> dict[str, Any]:
+        process = start_nightshift(*arguments, "--json", **release_platform.shell(tmp_path))
+        out, err = process.communicate(timeout=150)
+        assert process.returncode == 0, out + err
+        document: dict[str, Any] = json.loads(out)
+        return document
+
+    waived = [f"--skip={item}={reason}" for item, reason in SKIPPED.items()]
+    release = ("release", "stage", platform_stage.digest("2"), "--commit", NEXT_COMMIT, "--no-migrate", *waived)
+    planned = told(*release, "--dry-run")
+    assert "nothing was changed" in planned["message"]
+    assert platform_stage.digest("2") in planned["plan"]
+    assert platform_stage.image_of() == platform_stage.image("1")
+
+    done = told(*release, "--requested-by", "ada")
+    assert done["completed"], done
+    listed = told("releases", "stage")
+    (one,) = listed["releases"]
+    assert (one["outcome"], one["requested_by"], listed["holder"]) == ("released", "ada", None)
+    assert told("rollback", "stage", "--reason", "INC-7")["completed"]
+    assert platform_stage.image_of() == platform_stage.image("1")
+    assert [one["kind"] for one in told("releases", "stage")["releases"]] == ["rollback", "release"]
