@@ -118,6 +118,18 @@ class Stage:
         return [read_report(store, environment, keys, number)[1] for number in numbers]
 
 
+def serving(stage: Stage) -> str:
+    """The image of the Pods that the Service's selector takes."""
+    selector = stage.selector()
+    pods = [
+        one
+        for one in stage.client.list(f"/api/v1/namespaces/{stage.namespace}/pods")
+        if selector.items() <= one["metadata"]["labels"].items()
+    ]
+    (image,) = {one["spec"]["containers"][0]["image"] for one in pods if not one["metadata"].get("deletionTimestamp")}
+    return str(image)
+
+
 def release_settings(bucket: str, endpoint: str, namespace: str, control: str, repository: str) -> dict[str, Any]:
     """The environment's file, without approval, backup and migration."""
     return {

@@ -6,7 +6,7 @@ Right before a write the world is as right after the one before it: "after" is t
 import pytest
 
 from tests.fix_kill_proxy import KillProxy
-from tests.fix_release import Stage
+from tests.fix_release import Stage, serving
 from tests.fix_release_child import kill_at_write
 
 pytestmark = [pytest.mark.xdist_group("release-kills"), pytest.mark.timeout(300)]
@@ -17,18 +17,6 @@ BLUE_GREEN = {
     "traffic": {"kind": "service", "name": "hello", "soak_seconds": 0},
 }
 MOST_WRITES = 90
-
-
-def serving(stage: Stage) -> str:
-    """The image of the Pods that the Service's selector takes."""
-    selector = stage.selector()
-    pods = [
-        one
-        for one in stage.client.list(f"/api/v1/namespaces/{stage.namespace}/pods")
-        if selector.items() <= one["metadata"]["labels"].items()
-    ]
-    (image,) = {one["spec"]["containers"][0]["image"] for one in pods if not one["metadata"].get("deletionTimestamp")}
-    return str(image)
 
 
 @pytest.mark.parametrize("strategy", ["rolling", "blue-green"])

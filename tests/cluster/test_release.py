@@ -12,7 +12,7 @@ from tasks.kubernetes_client import KubernetesClient
 from tests.fix_cluster import LAB
 from tests.fix_kill_proxy import KillProxy
 from tests.fix_object_store import S3Server
-from tests.fix_release import COMMIT, NEXT_COMMIT, Stage, release_settings
+from tests.fix_release import COMMIT, NEXT_COMMIT, Stage, release_settings, serving
 from tests.fix_release_child import kill_at_write
 from tests.waiting import wait_until
 
@@ -80,7 +80,8 @@ def test_a_good_release_is_rolled_out_and_leaves_a_closed_journal_a_free_lease_a
     assert journal.outcome == "released"
     assert [one.event for one in journal.entries] == ["opened", "intent", "done", "intent", "done", "closed"]
     (report,) = lab_stage.reports()
-    assert report.verdict == "passed"
+    # The waived recovery point is a warning.
+    assert report.verdict == "passed with warnings"
     assert NEXT_COMMIT[:12] in str(state.message)
 
 
@@ -141,23 +142,33 @@ def test_a_bad_version_never_gets_traffic_in_blue_green(lab_stage: Stage) -> Non
     assert lab_stage.deployment("hello-blue")["spec"]["replicas"] == 0
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+BLUE_GREEN = {
+    "strategy": "blue-green",
+    "drain_seconds": 0,
+    "traffic": {"kind": "service", "name": "hello", "soak_seconds": 0},
+}
+
+
+# Right before a write the world is as right after the one before it: one strategy is enough to show that.
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("when", "strategy"), [("before", "rolling"), ("after", "rolling"), ("after", "blue-green")])
 def test_a_release_that_is_killed_at_any_write_is_brought_to_one_of_two_ends(
-    stage: Stage, kill_proxy: KillProxy, when: str
+    lab_stage: Stage, kill_proxy: KillProxy, when: str, strategy: str
 ) -> None:
+    lab_stage.settings["release"] |= {"settle_seconds": 0, **(BLUE_GREEN if strategy == "blue-green" else {})}
     ends = set()
-    for number in range(1, 60):
-        _, killed = kill_at_write(lab_stage, kill_proxy, number, when)
+    for number in range(1, 90):
+        _, killed = kill_at_write(lab_stage, kill_proxy, number, when, adopt=True)
         if not killed:
             break
+        at = f"killed {when} write {number}, {' '.join(kill_proxy.writes[-1])}"
         state = lab_stage.recover()
-        assert state.is_completed(), f"{when} write {number} {kill_proxy.writes[-1]}: {state.message}"
-        assert lab_stage.lease_holder() == ""
-        assert all(not one.is_open for one in lab_stage.journals())
-        image = lab_stage.image_of()
-        assert image in {lab_stage.image("v1"), lab_stage.image("v2")}
-        ends.add(image)
+        assert state.is_completed(), f"{at}: {state.message}"
+        assert not lab_stage.lease_holder(), at
+        assert all(not one.is_open for one in lab_stage.journals()), at
+        ends.add(image := serving(lab_stage))
         if image == lab_stage.image("v2"):
-            assert lab_stage.run_rollback("back for the next round").is_completed()
+            assert lab_stage.run_rollback("for the next round").is_completed(), at
+        assert serving(lab_stage) == lab_stage.image("v1"), at
     assert number > 5
     assert ends == {lab_stage.image("v1"), lab_stage.image("v2")}
