@@ -59,7 +59,7 @@ def judge_targets(
     unhealthy = [target for target in serving if _state(target) == "unhealthy"]
     others = len(serving) - len(healthy)
     where = f"{len(healthy)} of {len(serving)} targets of {service} are healthy"
-    if unhealthy and (not healthy or 100 * len(unhealthy) > unhealthy_percent * len(serving)):
+    if 100 * len(unhealthy) > unhealthy_percent * len(serving):
         return Effective(state="refused", found=f"{where}; unhealthy: {_reasons(unhealthy)}")
     if not healthy or 100 * others > unhealthy_percent * len(serving):
         return _pending(

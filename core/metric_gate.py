@@ -110,23 +110,21 @@ def _against_old(limits: Limits, bad: int, total: int, old: Reading | None) -> _
         return _Comparison(state="inconclusive", doubt=f"old version: {old.doubt or 'no data'}")
     found = f"; {old.bad} of {old.total} of the old ({_percent(old.bad, old.total)}), allowed is {limits.factor:g} times that"
     likely = _likely(limits, limits.factor, (bad, total), (old.bad, old.total))
-    if likely is not None and likely < LEVEL_OF_FAILURE:
-        return _Comparison(state="fail", found=found)
     doubt = f"old version: {old.doubt}" if old.doubt else ""
+    if likely < LEVEL_OF_FAILURE and not doubt:
+        return _Comparison(state="fail", found=found)
     if not doubt and old.total < limits.minimum:
         doubt = f"fewer than {limits.minimum} requests of the old version"
-    if not doubt and (likely is None or likely < LEVEL_OF_DOUBT):
+    if not doubt and likely < LEVEL_OF_DOUBT:
         doubt = "more than expected beside the old version, though not proven"
     return _Comparison(state="inconclusive" if doubt else "pass", found=found, doubt=doubt)
 
 
-def _likely(limits: Limits, factor: float, new: tuple[int, int], old: tuple[int, int]) -> float | None:
-    """How likely so many bad requests of the new version are, or more, were its share just the allowed times the old one's. None: the old one had no request."""
+def _likely(limits: Limits, factor: float, new: tuple[int, int], old: tuple[int, int]) -> float:
+    """How likely so many bad requests of the new version are, or more, were its share just the allowed times the old one's."""
     bad, total = new
     if bad <= limits.ignored * total:
         return 1.0
-    if not old[1]:
-        return None
     return binomial_tail(bad, bad + old[0], factor * total / (factor * total + old[1]))
 
 

@@ -143,8 +143,9 @@ def _migrating(order: MigrationOrder, spec: Document) -> Document:
 def _gated(order: MigrationOrder, container: Document) -> Document:
     """What makes a container wait for the lock before its command."""
     settings = order.settings
-    command = order.command or settings.command or (*(container.get("command") or ()), *(container.get("args") or ()))
-    if not command or not (order.command or settings.command or container.get("command")):
+    given = (*container["command"], *(container.get("args") or ())) if container.get("command") else ()
+    command = tuple(map(_literal, order.command or settings.command)) or given
+    if not command:
         raise _wrong("neither release.migration.command nor the template's container says which command migrates")
     if any(mount.get("mountPath") == SIGNALS for mount in container.get("volumeMounts") or ()):
         raise _wrong(f"something is mounted at {SIGNALS}, which is nightshift's own")
@@ -152,8 +153,8 @@ def _gated(order: MigrationOrder, container: Document) -> Document:
     return {
         "image": order.image,
         "imagePullPolicy": container.get("imagePullPolicy") or "IfNotPresent",
-        "command": ["/bin/sh", "-c", MIGRATE, MIGRATES],
-        "args": [str(limit), settings.pending_command or "", *command],
+        "command": ["/bin/sh", "-c", _literal(MIGRATE), MIGRATES],
+        "args": [str(limit), _literal(settings.pending_command or ""), *command],
         "env": _environment(order, container),
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
@@ -192,7 +193,7 @@ def _holding(order: MigrationOrder, container: Document) -> Document:
         "name": HOLDS,
         "image": settings.lock_image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["/bin/sh", "-c", HOLD, HOLDS],
+        "command": ["/bin/sh", "-c", _literal(HOLD), HOLDS],
         "args": [name, str(settings.lock_wait_seconds), settings.variable if known else ""],
         "env": variables,
         **({"envFrom": container["envFrom"]} if container.get("envFrom") else {}),
@@ -211,6 +212,11 @@ def _holding(order: MigrationOrder, container: Document) -> Document:
             {"name": _VOLUME, "mountPath": SIGNALS},
         ],
     }
+
+
+def _literal(text: str) -> str:
+    """A text that the kubelet passes on as it is: it replaces $(NAME) in commands and arguments, and takes $$ for $ (Kubernetes, third_party/forked/golang/expansion)."""
+    return text.replace("$", "$$")
 
 
 def _address(order: MigrationOrder, key: str) -> Document:

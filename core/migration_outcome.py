@@ -62,16 +62,6 @@ class Judgement(Record):
         )
 
 
-class AttemptPlan(Record):
-    """One attempt: its number, how many Jobs have been run for pending migrations and how many tries for a lock, its lock_timeout, and the pause before it."""
-
-    attempt: int = 1
-    run: int = 1
-    lock_try: int = 1
-    lock_timeout_ms: int
-    pause_ms: int = 0
-
-
 _LOOK = "Look at the migration table and the Job's log, then decide: complete it by hand, restore, or go on with a forward fix"
 
 
@@ -82,7 +72,8 @@ def judge(before: MigrationState | None, after: MigrationState | None, job: JobE
         return _judged(
             "unknown", f"the database's state {which} the migration is not known", "Reach the database, then look again"
         )
-    if after.sessions:
+    # Of a Job whose command was not started, no session is: another migrator's, most likely, which its sentence names.
+    if after.sessions and not (job.state == "failed" and job.started is False):
         told = "; ".join(map(str, after.sessions))
         return _judged(
             "unknown",
@@ -97,37 +88,6 @@ def judge(before: MigrationState | None, after: MigrationState | None, job: JobE
     succeeded = job.state == "succeeded"
     judgement = _of_success(before, after, job, settings, changed) if succeeded else _of_failure(job, changed)
     return judgement.model_copy(update={"applied": applied, "findings": findings})
-
-
-def first_attempt(settings: Migration) -> AttemptPlan:
-    """The first attempt's plan."""
-    return AttemptPlan(lock_timeout_ms=_lock_timeout(settings, 1))
-
-
-def next_attempt(plan: AttemptPlan, judgement: Judgement, settings: Migration, chance: float) -> AttemptPlan | None:
-    """Given an attempt, what came of it and a random number of [0, 1), return the attempt that follows it by itself, or None.
-
-    Tries for a lock are as many as the settings say, the last one with the longer lock_timeout; between them a pause of 5 s, doubled each time, at most a minute,
-    by up to half shorter.
-    """
-    if judgement.again == "pending" and plan.run < settings.runs:
-        return AttemptPlan(attempt=plan.attempt + 1, run=plan.run + 1, lock_timeout_ms=_lock_timeout(settings, 1))
-    if judgement.again == "lock-timeout" and judgement.outcome == "clean" and plan.lock_try < settings.lock_attempts:
-        pause = min(60_000, 5_000 * 2 ** (plan.lock_try - 1))
-        following = plan.lock_try + 1
-        return AttemptPlan(
-            attempt=plan.attempt + 1,
-            run=plan.run,
-            lock_try=following,
-            lock_timeout_ms=_lock_timeout(settings, following),
-            pause_ms=round(pause * (1 - chance / 2)),
-        )
-    return None
-
-
-def _lock_timeout(settings: Migration, lock_try: int) -> int:
-    last = lock_try == settings.lock_attempts and lock_try > 1
-    return settings.last_lock_timeout_ms if last else settings.lock_timeout_ms
 
 
 def _of_success(
@@ -179,6 +139,9 @@ def _counted(number: int) -> str:
 
 def _of_failure(job: JobEnd, changed: str) -> Judgement:
     how = _how(job)
+    if changed and (job.started is False or job.state == "never created"):
+        found = f"{how}, and meanwhile {changed}, by another migration then"
+        return _judged("unknown", found, "Find out what it did and whether it has ended, then release again")
     if changed:
         return _judged("partial", f"{how}, and {changed}", _LOOK)
     if job.state == "never created" or job.started is False:

@@ -5,9 +5,9 @@ recovery never concludes from a missing entry that something did not happen, but
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import AwareDatetime, Field
 
@@ -120,9 +120,12 @@ def check_signatures(journal: Journal, keys: Sequence[SigningKey], *, on: str) -
         before = entry.signature
 
 
-def open_journals(journals: Iterable[Journal]) -> tuple[Journal, ...]:
-    """Those that did not come to their end."""
-    return tuple(one for one in journals if one.is_open)
+def outcome_of(journal: Journal) -> Outcome:
+    """The outcome of a closed journal. Raise ValueError when it is open, or closed with none that is known."""
+    known: dict[str, Outcome] = {one: one for one in get_args(Outcome)}
+    if journal.outcome not in known:
+        raise ValueError(f"{journal.release_id} has no outcome: {journal.outcome!r}")
+    return known[journal.outcome]
 
 
 def journal_name(release_id: str) -> str:

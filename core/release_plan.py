@@ -73,7 +73,7 @@ class ReleasePlan(Record):
     sides: SidesPlan | None = None
     migration: MigrationPlan | None = None
     backup: tuple[str, ...] = ()
-    config_copies: tuple[str, ...] = ()
+    config_copies: dict[str, str] = Field(default_factory=dict)
     secrets: dict[str, str] = Field(default_factory=dict)
     waived: dict[str, str] = Field(default_factory=dict)
 

@@ -1,7 +1,7 @@
 """The rights that releases need at the Kubernetes API: the one list behind deployments/kubernetes/rbac.yaml and the check before a release.
 
-Least privilege: nothing is deleted (an old colour is scaled to zero), no Secret but the named ones is read, nothing is run in a Pod. RBAC cannot bind `create` to a
-name, so what is made is bound to the namespace alone (Kubernetes documentation, "Using RBAC Authorization", "Referring to resources").
+Least privilege: nothing is deleted but old journals (an old colour is scaled to zero), no Secret but the named ones is read, nothing is run in a Pod. RBAC cannot
+bind `create` to a name, so what is made is bound to the namespace alone (Kubernetes documentation, "Using RBAC Authorization", "Referring to resources").
 """
 
 from collections.abc import Iterable
@@ -52,7 +52,7 @@ WANTED: tuple[WantedRight, ...] = tuple(
     for rule in (
         # The lease and the journals. A create and a change each name their own object, so list is for journals that are still open.
         _wanted("control", "coordination.k8s.io", "leases", "get create update patch"),
-        _wanted("control", "", "configmaps", "get list create update patch"),
+        _wanted("control", "", "configmaps", "get list create update patch delete"),
         # What runs, and how it comes along.
         _wanted("workloads", "apps", "deployments", "get list watch patch"),
         _wanted("workloads", "apps", "replicasets", "get list watch"),
@@ -83,7 +83,7 @@ WANTED: tuple[WantedRight, ...] = tuple(
         _wanted("workloads", "batch", "jobs", "create", "migration"),
         _wanted("workloads", "batch", "cronjobs", "get list patch", "cron jobs"),
         # Copies of configuration whose names hold a hash.
-        _wanted("workloads", "", "configmaps", "get list create", "config maps"),
+        _wanted("workloads", "", "configmaps", "get list create patch", "config maps"),
         _wanted("workloads", "", "secrets", "get", "secrets", name=NAMED),
         _wanted("workloads", "external-secrets.io", "externalsecrets", "get", "external secrets"),
         _wanted("cluster", "", "nodes", "list", "capacity"),

@@ -67,9 +67,14 @@ def remember_stale(written: Written, current: Document) -> Written:
 
     The controller may end the old rollout's deadline after our write was answered. ReplicaSetCreateError stays out: it is never written with our generation.
     """
-    if (_observed(current) >= written.generation) or str((current.get("metadata") or {}).get("uid", "")) != written.uid:
+    if is_observed(current, written) or str((current.get("metadata") or {}).get("uid", "")) != written.uid:
         return written
     return replace(written, stale=written.stale | {one for one in _progressing(current) if one[0] == _TIMED_OUT})
+
+
+def is_observed(current: Document, written: Written) -> bool:
+    """Whether the controller has seen our write: until then, the newest ReplicaSet is an older version's, even where it has the same image."""
+    return _observed(current) >= written.generation
 
 
 def rollout_status(current: Document | None, name: str, written: Written) -> RolloutStatus:

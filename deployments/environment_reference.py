@@ -19,8 +19,26 @@ from core.environment import (
     Signing,
     Store,
 )
+from core.environment_checks import (
+    BaselineCheck,
+    BaselineQuery,
+    CapacityCheck,
+    CiCheck,
+    DocumentationCheck,
+    MonitoringCheck,
+    NamedSecret,
+    PostureCheck,
+    ReleaseChecks,
+    ScanCheck,
+    SecretsCheck,
+    StagingCheck,
+)
+from core.environment_gates import Gates
 from core.environment_keys import NOT_IN_THE_FILE, Place, plain_type
+from core.environment_migration import Migration
+from core.environment_release import Registry, Release, Workload
 from core.environment_restore import AppState, BackupCopy, Drill, Invariant, Restore, RestoreServer, ScratchPod
+from core.environment_traffic import LoadBalancer, Traffic
 from deployments.command.new_environment import Answers, rendered
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "environments.md"
@@ -53,6 +71,25 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[drill.pod]", ScratchPod),
     ("[copy_store]", BackupCopy),
     ("[app_state]", AppState),
+    ("[release]", Release),
+    ("[[release.workloads]]", Workload),
+    ("[release.registry]", Registry),
+    ("[release.migration]", Migration),
+    ("[release.traffic]", Traffic),
+    ("[release.traffic.alb]", LoadBalancer),
+    ("[release.gates]", Gates),
+    ("[release.checks]", ReleaseChecks),
+    ("[release.checks.ci]", CiCheck),
+    ("[release.checks.scan]", ScanCheck),
+    ("[release.checks.secrets]", SecretsCheck),
+    ("[[release.checks.secrets.named]]", NamedSecret),
+    ("[release.checks.monitoring]", MonitoringCheck),
+    ("[release.checks.baseline]", BaselineCheck),
+    ("[[release.checks.baseline.queries]]", BaselineQuery),
+    ("[release.checks.capacity]", CapacityCheck),
+    ("[release.checks.documentation]", DocumentationCheck),
+    ("[release.checks.staging]", StagingCheck),
+    ("[release.checks.posture]", PostureCheck),
 )
 
 INTRODUCTION = """\
@@ -149,7 +186,8 @@ def _words(annotation: Any, secret: bool) -> str:
         inner = plain_type(get_args(annotation)[0])
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             return "tables, see below"
-        return "list of references" if secret else "list of texts"
+        numbers = inner is int
+        return "list of references" if secret else "list of numbers" if numbers else "list of texts"
     if secret:
         return "reference"
     return {str: "text", int: "whole number", float: "number", bool: "`true` or `false`"}.get(

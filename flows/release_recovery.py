@@ -20,8 +20,9 @@ from flows.release_runbook import carry_out, go_back
 from tasks.recording import Record
 from tasks.release_lease import HeldError
 from tasks.release_left_open import LeftOpen
-from tasks.release_recovery_steps import decide_on, give_lease_back, left_open, plan_of
+from tasks.release_recovery_steps import decide_on, end_closed, left_open, plan_of
 from tasks.release_start import begun, first_journal
+from tasks.release_upkeep import let_go
 from tasks.report_steps import begin_run, end_run
 
 ReleaseId = Annotated[str, Field(pattern=r"^([rb]-[0-9a-f]{12})?$")]
@@ -44,11 +45,7 @@ def release_recovery(
     found = [one for one in left_open(environment) if release_id in {"", one.release_id}]
     if not found:
         # A sweep that finds nothing writes no report: there are 720 a day.
-        return Completed(
-            message=f"{release_id or 'no release'} is open"
-            if not release_id
-            else f"{release_id} is not open; nothing was done"
-        )
+        return Completed(message=nothing_open(environment, release_id, run.run_id))
     records = []
     for left in found:
         record = Record(left.release_id)
@@ -68,13 +65,23 @@ def release_recovery(
     return end_run(run, records, {"release_id": release_id, "decision": decision, "reason": reason})
 
 
+def nothing_open(environment: str, release_id: str, run_id: str) -> str:
+    """What a sweep does that finds nothing open: the old side of a release that has served long enough need not be kept full any more."""
+    if release_id:
+        return f"{release_id} is not open; nothing was done"
+    try:
+        return let_go(environment, run_id) or "no release is open"
+    except HeldError:
+        return "a release goes on"
+
+
 def recover(
     environment: Environment, record: Record, left: LeftOpen, run_id: str, chosen: Decision | None = None
 ) -> None:
     """Bring one release to its end. Raise HeldError when another is at it, PermanentError when a person must decide."""
     decision = decide_on(environment.name, left, run_id, chosen)
     if decision.what == "nothing" and left.journal is not None and not left.journal.is_open:
-        give_lease_back(environment.name, left, run_id)
+        end_closed(environment.name, left, run_id)
         return
     if decision.what in {"nothing", "wait"}:
         get_run_logger().info("%s: %s", left.release_id, decision.why)
@@ -96,7 +103,7 @@ def recover(
             )
         plan = plan_of(environment.name, left)
     if plan is None:
-        give_lease_back(environment.name, left, run_id)
+        end_closed(environment.name, left, run_id)
         record.finish("it had no plan yet: nothing was changed")
         return
     journal = left.journal or first_journal(plan, left.release_id, run_id)

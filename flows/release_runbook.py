@@ -15,8 +15,9 @@ from tasks.migrate import migrate
 from tasks.recording import Notes, Record
 from tasks.release_records import keep_closed
 from tasks.release_run import Action, Facts, ReleaseRun, perform
-from tasks.roll_out import ask_pods, let_go_on, roll, suspend
-from tasks.shift_steps import ask_side, fill_side, prepare_side, retire_following, shift_to, traffic_back
+from tasks.release_upkeep import forget_old_journals
+from tasks.roll_out import ask_pods, copy_configuration, let_go_on, roll, suspend
+from tasks.shift_steps import ask_side, fill_side, prepare_side, retire_following, retire_others, shift_to, traffic_back
 
 
 def carry_out(run: ReleaseRun) -> None:
@@ -28,6 +29,9 @@ def carry_out(run: ReleaseRun) -> None:
         perform(run, f"back up {database}", back_up(database))
 
     migrate(run)
+
+    if run.plan.config_copies:
+        perform(run, "copy the configuration", copy_configuration)
 
     if run.plan.sides is not None:
         shift(run, run.plan.sides)
@@ -47,6 +51,7 @@ def carry_out(run: ReleaseRun) -> None:
 
 def shift(run: ReleaseRun, sides: SidesPlan) -> None:
     """Blue-green: make the following side, see that it is well, and give it the traffic share by share."""
+    perform(run, "retire an older side", retire_others)
     perform(run, f"prepare {sides.following_name}", prepare_side)
     perform(run, f"fill {sides.following_name}", fill_side)
     perform(run, f"ask the Pods of {sides.following_name}", ask_side)
@@ -83,6 +88,11 @@ def close(run: ReleaseRun, outcome: Outcome) -> None:
         if run.journal.journal.is_open:
             run.journal.close(client, outcome)
         keep_closed(run.environment, run.journal.journal, outcome)
+        forget_old_journals(client, run.environment)
+        if outcome == "released":
+            notes.findings.append(
+                Finding(severity="note", text="nobody watches this release from here on: there is no watch yet")
+            )
         notes.add(facts={"outcome": outcome, "entries": len(run.journal.journal.entries)})
     run.give_back()
 

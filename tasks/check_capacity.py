@@ -17,7 +17,7 @@ def check_capacity(preflight: Preflight) -> ReleaseCheck:
     client, namespace = preflight.client, preflight.namespace
     surges = surges_of(preflight)
     quotas = list(client.list(find_kind(client, "ResourceQuota").path(namespace)))
-    names = {f"{workload.name}{colour}" for workload in _deployments(preflight) for colour in _COLOURS}
+    names = {f"{workload.name}{colour}" for workload in preflight.deployments for colour in _COLOURS}
     autoscalers = [
         one
         for one in client.list(find_kind(client, "HorizontalPodAutoscaler").path(namespace))
@@ -62,7 +62,7 @@ def check_nodes(preflight: Preflight) -> ReleaseCheck:
 def surges_of(preflight: Preflight) -> list[Surge]:
     """Given a release, return the Pods that it adds by workload: rolling, what maxSurge allows; blue-green, as many as the api has now."""
     found = []
-    for workload in _deployments(preflight):
+    for workload in preflight.deployments:
         there = _there(preflight, workload)
         if preflight.strategy == "blue-green" and workload.role == "api":
             pods = max((_replicas(one) for one in there), default=0)
@@ -93,7 +93,3 @@ def _there(preflight: Preflight, workload: Workload) -> list[Document]:
 def _replicas(deployment: Document) -> int:
     """As many as are wanted or there, whichever is more."""
     return max(int(deployment["spec"].get("replicas", 1)), int((deployment.get("status") or {}).get("replicas") or 0))
-
-
-def _deployments(preflight: Preflight) -> tuple[Workload, ...]:
-    return tuple(one for one in preflight.release.workloads if one.kind == "Deployment")

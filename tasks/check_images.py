@@ -15,7 +15,7 @@ def check_rollback_target(preflight: Preflight) -> ReleaseCheck:
     """Given a release, return whether the live image of each Deployment is known by its digest, and its registry still has it."""
     targets: dict[str, str] = {}
     problems = []
-    for workload in _deployments(preflight):
+    for workload in preflight.deployments:
         known = preflight.live.get(workload.key, "")
         image = f"{_repository(preflight, workload)}@{known}" if is_digest(known) else known
         if not manifest_digest(image):
@@ -60,7 +60,7 @@ def check_staging(preflight: Preflight) -> ReleaseCheck:
 def _staging(preflight: Preflight, client: KubernetesClient, namespace: str) -> ReleaseCheck:
     problems = []
     found: dict[str, str] = {}
-    for workload in _deployments(preflight):
+    for workload in preflight.deployments:
         image = preflight.images.get(workload.key)
         if image is None:
             problems.append(f"{workload.key}: its new image is not known")
@@ -84,10 +84,6 @@ def _staging(preflight: Preflight, client: KubernetesClient, namespace: str) -> 
         namespace=namespace,
         images=dict(found),
     )
-
-
-def _deployments(preflight: Preflight) -> tuple[Workload, ...]:
-    return tuple(one for one in preflight.release.workloads if one.kind == "Deployment")
 
 
 def _repository(preflight: Preflight, workload: Workload) -> str:

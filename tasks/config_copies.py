@@ -19,22 +19,22 @@ def read_config_copies(
     return {name: copy_document(client.get(kind.path(namespace, name)), environment) for name in config_maps}
 
 
-def remove_unused_copies(client: KubernetesClient, namespace: str, environment: str) -> tuple[str, ...]:
-    """Delete the copies of an environment that no Pod template reads, those of earlier revisions (ReplicaSets) included, and return their names.
+def find_unused_copies(
+    client: KubernetesClient, namespace: str, environment: str, *, cron_jobs: bool = False
+) -> tuple[str, ...]:
+    """The names of an environment's copies that no Pod template reads, those of earlier revisions (ReplicaSets) included. `cron_jobs`: theirs are looked at too.
 
-    For the holder of the lease, at the end of a release: between making a copy and the Deployment that reads it, it looks unused.
+    For the holder of the lease, at the end of a release: between making a copy and the Deployment that reads it, it looks unused. They are told, not deleted:
+    a release has no right to delete anything in the workloads' namespace.
     """
     kind = find_kind(client, "ConfigMap")
     listed = client.list(kind.path(namespace), metadata_only=True, labelSelector=f"{ENVIRONMENT}={environment}")
-    copies = {one["metadata"]["name"]: one for one in listed if CONFIG_OF in one["metadata"]["labels"]}
+    copies = [one for one in listed if CONFIG_OF in one["metadata"]["labels"]]
     # After the copies: a template that comes to be meanwhile is seen.
-    unused = unused_copies(copies.values(), _templates(client, namespace))
-    for name in unused:
-        client.delete(kind.path(namespace, name), uid=copies[name]["metadata"]["uid"])
-    return unused
+    return unused_copies(copies, _templates(client, namespace, cron_jobs))
 
 
-def _templates(client: KubernetesClient, namespace: str) -> Iterator[Document]:
-    for name in ("Deployment", "ReplicaSet", "CronJob"):
+def _templates(client: KubernetesClient, namespace: str, cron_jobs: bool) -> Iterator[Document]:
+    for name in ("Deployment", "ReplicaSet", *(("CronJob",) if cron_jobs else ())):
         for one in client.list(find_kind(client, name).path(namespace)):
             yield (one["spec"]["jobTemplate"] if name == "CronJob" else one)["spec"]["template"]

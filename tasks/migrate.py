@@ -13,7 +13,8 @@ from core.errors import IntegrityError, PermanentError
 from core.evidence import Finding
 from core.keys import release_folder
 from core.manifest import Record
-from core.migration_outcome import AttemptPlan, Judgement, MigrationState, first_attempt, next_attempt
+from core.migration_attempts import AttemptPlan, first_attempt, next_attempt
+from core.migration_outcome import Judgement, MigrationState
 from core.migration_window import may_start
 from core.release_journal import Journal
 from core.release_plan import ReleasePlan

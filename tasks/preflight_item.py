@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from core.environment import Environment
-from core.environment_release import Release, Strategy
+from core.environment_release import Release, Strategy, Workload
 from core.errors import NightshiftError
 from core.image_reference import ResolvedImage
 from core.release_checks import ReleaseCheck, failed
@@ -35,6 +35,11 @@ class Preflight:
         self.namespace, self.commit, self.images, self.live = namespace, commit, images, live
         self.strategy: Strategy = strategy or release.strategy
         self.clock = clock
+
+    @property
+    def deployments(self) -> tuple[Workload, ...]:
+        """The workloads that are Deployments, in the file's order."""
+        return tuple(one for one in self.release.workloads if one.kind == "Deployment")
 
 
 Look = Callable[[Preflight], ReleaseCheck]

@@ -84,7 +84,7 @@ def own_items(request: ReleaseRequest, plan: ReleasePlan) -> list[ReleaseCheck]:
     release = release_of(environment)
     with KubernetesClient.open(release.context) as client:
         found = [
-            _asked("rights", lambda: _of_check("rights", check_rights(client, release))),
+            _asked("rights", lambda: _of_check("rights", _rights(client, release, plan))),
             _asked("lease", lambda: _lease(client, release, environment, request.release_id)),
             _asked("workloads", lambda: _workloads(client, release, plan)),
             _asked("sides", lambda: _sides(client, release, plan)),
@@ -123,6 +123,17 @@ def _of_check(item: str, *checks: Check) -> ReleaseCheck:
     told = "; ".join(one.found for one in (bad or checks))
     steps = " ".join(one.next_step for one in bad if one.next_step)
     return failed(item, told, steps) if bad else passed(item, told)
+
+
+def _rights(client: KubernetesClient, release: Release, plan: ReleasePlan) -> Check:
+    settings = release.checks.secrets
+    looked_at = [one.name for one in settings.named] if settings is not None and settings.read_secrets else []
+    return check_rights(
+        client,
+        release,
+        secrets=(*looked_at, *plan.secrets),
+        external_secrets=settings is not None and bool(settings.external),
+    )
 
 
 def _lease(client: KubernetesClient, release: Release, environment: Environment, release_id: str) -> ReleaseCheck:

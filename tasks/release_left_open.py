@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
+from core.colour_pair import sides_of
 from core.environment import Environment
 from core.errors import IntegrityError
 from core.fence import Document, fence_holder
@@ -59,12 +61,8 @@ def find_left_open(client: KubernetesClient, environment: Environment) -> tuple[
     others |= {stamped for one in _workloads(client, environment) if (stamped := fence_holder(one))}
     for release_id in sorted(others - found.keys()):
         held_by = holder if holder is not None and holder.name == release_id else None
-        closed = read_closed(environment, release_id)
-        if closed is None:
-            found[release_id] = LeftOpen(release_id, None, held_by, "its journal is gone")
-        elif held_by is not None:
-            # Killed between closing and giving the lease back.
-            found[release_id] = LeftOpen(release_id, closed.journal, held_by)
+        if (left := _not_labelled_open(journals, environment, release_id, held_by)) is not None:
+            found[release_id] = left
     return tuple(found.values())
 
 
@@ -102,6 +100,22 @@ def state_of_run(run_id: str) -> str | None:
     return None if state is None else state.type.value
 
 
+def _not_labelled_open(
+    journals: Journals, environment: Environment, release_id: str, holder: Holder | None
+) -> LeftOpen | None:
+    """A release that lease or stamps name, without an open journal; None when it came to its end in every respect."""
+    try:
+        journal = journals.read(release_id)
+    except IntegrityError as error:
+        return LeftOpen(release_id, None, holder, error.found)
+    closed = read_closed(environment, release_id)
+    if journal is None and closed is None:
+        return LeftOpen(release_id, None, holder, "its journal is gone")
+    # Killed between closing the journal, keeping that in the bucket, and giving the lease back.
+    finished = closed is not None and holder is None
+    return None if finished else LeftOpen(release_id, journal or (closed.journal if closed else None), holder)
+
+
 def _parsed(journals: Journals, document: Document, release_id: str, holder: Holder | None) -> LeftOpen:
     try:
         return LeftOpen(release_id, journals.parse(document), holder)
@@ -110,10 +124,11 @@ def _parsed(journals: Journals, document: Document, release_id: str, holder: Hol
 
 
 def _workloads(client: KubernetesClient, environment: Environment) -> list[Document]:
+    """The workloads that are there, each side of a blue-green one among them."""
     release, found = release_of(environment), []
     for one in release.workloads:
-        try:
-            found.append(client.get(workload_path(client, release, one.kind, one.name)))
-        except MissingError:
-            continue
+        names = sides_of(one.name) if one in release.deployments("api") else (one.name,)
+        for name in names:
+            with suppress(MissingError):
+                found.append(client.get(workload_path(client, release, one.kind, name)))
     return found

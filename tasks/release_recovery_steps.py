@@ -2,7 +2,7 @@
 
 from core.environment import Environment
 from core.errors import IntegrityError
-from core.release_journal import Journal
+from core.release_journal import Journal, outcome_of
 from core.release_plan import ReleasePlan, template_of
 from core.release_recovery import Decision, Situation, decide, shift_step
 from tasks.environments import load_environment
@@ -12,7 +12,7 @@ from tasks.object_store import ObjectMissingError
 from tasks.open_traffic import open_traffic
 from tasks.release_lease import Lease
 from tasks.release_left_open import LeftOpen, find_left_open, holder_lives
-from tasks.release_records import newest_plan, read_plan
+from tasks.release_records import keep_closed, newest_plan, read_closed, read_plan
 from tasks.release_run import release_of
 from tasks.release_world import read_workload
 from tasks.retrying import step
@@ -64,12 +64,14 @@ def plan_of(environment_name: str, left: LeftOpen) -> ReleasePlan | None:
         ) from error
 
 
-@step("give the lease of {left.release_id} back")
-def give_lease_back(environment_name: str, left: LeftOpen, run_id: str) -> None:
-    """Free the lease of a dead holder who had nothing left to do. Raise HeldError when it is another's by now."""
+@step("end what {left.release_id} left")
+def end_closed(environment_name: str, left: LeftOpen, run_id: str) -> None:
+    """Of a release that closed its journal, or had nothing to do: keep its end in the bucket and free its lease. Raise HeldError when that is another's by now."""
+    environment = load_environment(environment_name)
+    if left.journal is not None and left.journal.outcome and read_closed(environment, left.release_id) is None:
+        keep_closed(environment, left.journal, outcome_of(left.journal))
     if left.holder is None:
         return
-    environment = load_environment(environment_name)
     with KubernetesClient.open(release_of(environment).context) as client:
         lease = Lease(client, release_of(environment), environment.name)
         lease.give_back(lease.take(left.release_id, run_id, (), instead_of=left.holder))

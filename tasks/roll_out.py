@@ -7,7 +7,9 @@ from prefect import get_run_logger
 
 from core.fence import Document
 from core.release_plan import Target, images_of
-from core.rollout_change import suspend_change, template_change
+from core.rollout_change import ForeignChangeError, suspend_change, template_change
+from tasks.colours import ensure_side
+from tasks.config_copies import read_config_copies
 from tasks.fenced import Change, fenced_change
 from tasks.pod_health import check_pods
 from tasks.recording import Notes
@@ -61,6 +63,27 @@ def ask_pods(target: Target) -> Action:
             return decided(run, notes, look)
 
     return action
+
+
+def copy_configuration(run: ReleaseRun, notes: Notes) -> Facts:
+    """Make the immutable copies of the ConfigMaps that the new Pods are to read. Raise ForeignChangeError when one changed since the plan was made."""
+    with run.client() as client:
+        names = run.plan.config_copies
+        copies = read_config_copies(client, run.release.namespace, run.environment.name, names)
+        for name, copy in copies.items():
+            if copy["metadata"]["name"] != names[name]:
+                raise ForeignChangeError(
+                    "copy the configuration",
+                    f"ConfigMap {name}",
+                    "it was changed since the plan was made",
+                    "Start the release again",
+                )
+        first = run.plan.targets[0]
+        serving = run.plan.sides.live_name if run.plan.sides is not None else first.name
+        anchor = workload_path(client, run.release, first.kind, serving)
+        ensure_side(client, run.fence, copies.values(), anchor=anchor)
+    notes.add(facts={"copies": dict(names)})
+    return {"copies": len(copies)}
 
 
 def suspend(target: Target) -> Action:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from core.container_trouble import Graces, cut
 from core.errors import PermanentError, TemporaryError
 from core.patience import Patience
-from core.rollout_status import RolloutStatus, Written, remember_stale, rollout_status, written_rollout
+from core.rollout_status import RolloutStatus, Written, is_observed, remember_stale, rollout_status, written_rollout
 from tasks.kubernetes_client import Document, KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.rollout_pods import NewPods
@@ -129,7 +129,7 @@ class _Waiting:
             return status
         if status.state == "failed" and not status.grace and status.cause != "deadline":
             raise self._failed(status.cause, status.sentence)
-        if seen and now - self._looked >= _BETWEEN_LOOKS:
+        if seen and is_observed(seen, self._written) and now - self._looked >= _BETWEEN_LOOKS:
             self._looked = now
             self._look_at_pods(seen, now)
         self._judge(seen or {}, status, now)

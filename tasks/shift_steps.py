@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from prefect import get_run_logger
 
-from core.errors import PermanentError
+from core.colour_pair import sides_of
+from core.colour_surroundings import autoscaler_of
+from core.errors import PermanentError, TemporaryError
+from core.evidence import Finding
 from core.fence import Document
-from core.metric_gate import Verdict, verdict_of
+from core.metric_gate import Verdict, together
 from core.release_plan import COMMIT, SidesPlan, images_of, template_of
-from core.traffic import Side, lowered, split_between
+from core.traffic import Side, allowed_weight, lowered, split_between
 from tasks.colour_sizes import match_size, release_sizes, retire
 from tasks.colours import ensure_side
 from tasks.fenced import stamp
@@ -37,6 +42,28 @@ def prepare_side(run: ReleaseRun, notes: Notes) -> Facts:
         done = ensure_side(client, run.fence, documents, anchor=anchor)
     notes.add(facts={"objects": {path.rpartition("/")[2]: what for path, what in done.items()}})
     return {"side": sides.following_name, "objects": len(done)}
+
+
+def retire_others(run: ReleaseRun, notes: Notes) -> Facts:
+    """Take the Pods of a side away that is neither live nor following: what the release before last left for its way back."""
+    sides, retired = _sides(run), list[str]()
+    with run.client() as client:
+        kind = find_kind(client, "Deployment")
+        split = _traffic(run, client).read()
+        shares = {side.name: split.of(side.service) for side in (sides.live, sides.following)}
+        for name in sides_of(sides.workload).keys() - shares.keys():
+            path = kind.path(run.release.namespace, name)
+            try:
+                current = client.get(path)
+            except MissingError:
+                continue
+            if current["spec"].get("replicas"):
+                stamp(client, path, run.fence)
+                stamp_autoscaler(run, client, name)
+                retire(client, run.fence, run.release.namespace, name, shares=shares)
+                retired.append(name)
+    notes.add(facts={"retired": retired})
+    return {"retired": ", ".join(retired)}
 
 
 def fill_side(run: ReleaseRun, notes: Notes) -> Facts:
@@ -68,7 +95,8 @@ def shift_to(share: int, before: int) -> Action:
             seen = traffic.wait_effective(wanted, settings.effective_seconds, run.still_ours)
             logger.info("%s %%: %s", share, seen.found)
             notes.add(facts={"share": share, "balancer": seen.found})
-            facts = decided(run, notes, lambda: _gates(run, client, sides), soak=settings.soak_seconds)
+            since = utc_now()
+            facts = decided(run, notes, lambda: _gates(run, client, sides, since), soak=settings.soak_seconds)
         return {"share": share, **facts}
 
     return action
@@ -84,13 +112,40 @@ def traffic_back(run: ReleaseRun, notes: Notes) -> Facts:
             seen = traffic.wait_effective(found, settings.effective_seconds, run.still_ours)
             notes.add(facts={"balancer": seen.found, "was": "never moved"})
             return {"share": 0}
-        _fill(run, client, serving=sides.following_name, other=sides.live_name)
+        share = _room(run, client, notes)
         run.still_ours()
-        wanted = lowered(found, sides.live, sides.following, 0)
+        wanted = lowered(found, sides.live, sides.following, share)
         traffic.write(run.fence, found, wanted)
         seen = traffic.wait_effective(wanted, settings.effective_seconds, run.still_ours)
         notes.add(facts={"balancer": seen.found, "was": str(found)})
+        if share:
+            # What the old side can carry is back; the rest when it has grown.
+            raise TemporaryError(
+                "take all of the traffic back",
+                sides.live_name,
+                f"it can carry {100 - share} %, which it has now",
+                "It is tried again as its Pods come",
+            )
     return {"share": 0}
+
+
+def _room(run: ReleaseRun, client: KubernetesClient, notes: Notes) -> int:
+    """Fill the side that served before, and return the share that must stay with the new one (percent): 0 when it is full, else what its ready Pods cannot carry."""
+    sides = _sides(run)
+    try:
+        _fill(run, client, serving=sides.following_name, other=sides.live_name)
+    except PermanentError as error:
+        path = find_kind(client, "Deployment").path(run.release.namespace, sides.live_name)
+        status = client.get(path).get("status") or {}
+        full = int(
+            (client.get(path.replace(sides.live_name, sides.following_name)).get("spec") or {}).get("replicas") or 0
+        )
+        carried = allowed_weight(int(status.get("readyReplicas") or 0), full, 100)
+        if run.release.traffic.kind == "service" or not carried:
+            raise
+        notes.findings.append(Finding(severity="warning", text=f"{sides.live_name} is not full: {error.found}"))
+        return 100 - carried
+    return 0
 
 
 def retire_following(run: ReleaseRun, notes: Notes) -> Facts:
@@ -107,7 +162,7 @@ def retire_following(run: ReleaseRun, notes: Notes) -> Facts:
             pause(run, run.release.drain_seconds)
         # It may have been made by a holder before us, who was killed.
         stamp(client, path, run.fence)
-        _stamp_autoscaler(run, client, sides.following_name)
+        stamp_autoscaler(run, client, sides.following_name)
         split = _traffic(run, client).read()
         shares = {side.name: split.of(side.service) for side in (sides.live, sides.following)}
         changed = retire(client, run.fence, run.release.namespace, sides.following_name, shares=shares)
@@ -155,24 +210,26 @@ def _fill(run: ReleaseRun, client: KubernetesClient, *, serving: str, other: str
     return end.replicas
 
 
-def _gates(run: ReleaseRun, client: KubernetesClient, sides: SidesPlan) -> Verdict:
+def _gates(run: ReleaseRun, client: KubernetesClient, sides: SidesPlan, since: datetime) -> Verdict:
+    """Metrics since the balancer does what was written, and the new Pods' health. The old side is compared with while it has traffic."""
     new, old = (find_side(client, run.release.namespace, _selector(side)) for side in (sides.following, sides.live))
     traffic = _traffic(run, client).read()
-    metrics = check_metrics(run.release.gates, new=new, old=old if traffic.of(sides.live.service) else None)
+    old_beside = old if traffic.of(sides.live.service) else None
+    metrics = check_metrics(run.release.gates, new=new, old=old_beside, since=since)
     health = _health(run, client, sides.following)
-    return verdict_of(utc_now(), (*metrics.findings, *health.findings))
+    return together(metrics, health)
 
 
 def _health(run: ReleaseRun, client: KubernetesClient, side: Side) -> Verdict:
     return check_pods(client, run.release.gates, namespace=run.release.namespace, selector=_selector(side))
 
 
-def _stamp_autoscaler(run: ReleaseRun, client: KubernetesClient, name: str) -> None:
+def stamp_autoscaler(run: ReleaseRun, client: KubernetesClient, name: str) -> None:
+    """Put our number on the autoscaler of a Deployment, where there is one."""
     kind = find_kind(client, "HorizontalPodAutoscaler")
-    try:
-        stamp(client, kind.path(run.release.namespace, name), run.fence)
-    except MissingError:
-        return
+    scaler = autoscaler_of(name, client.list(kind.path(run.release.namespace)))
+    if scaler is not None:
+        stamp(client, kind.path(run.release.namespace, scaler["metadata"]["name"]), run.fence)
 
 
 def _selector(side: Side) -> str:

@@ -37,4 +37,6 @@ pytest_plugins: list[str] = [
     "tests.fix_pod_proxy",
     "tests.fix_prometheus_api",
     "tests.fix_prometheus",
+    "tests.fix_migration",
+    "tests.fix_pod_postgres",  # after fix_postgres
 ]

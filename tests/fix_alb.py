@@ -129,7 +129,7 @@ class Alb:
     def new_group(self, resource: str) -> str:
         """Make a target group with the tag that tells what it is for."""
         self._made += 1
-        name = f"k8s-{self.vpc[-8:]}-{self._made}"
+        name = f"k8s-{self.vpc[-8:]}-{self._made:03d}"
         made = self.client.create_target_group(
             Name=name,
             Protocol="HTTP",

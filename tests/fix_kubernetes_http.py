@@ -32,6 +32,8 @@ class Target:
     def of(cls, path: str) -> "Target":
         steps = path.strip("/").split("/")
         group_version, left = (steps[1], steps[2:]) if steps[0] == "api" else ("/".join(steps[1:3]), steps[3:])
+        if not left:
+            raise ApiError(404, "NotFound", "the server could not find the requested resource")
         namespace = ""
         if left[0] == "namespaces" and len(left) > 2 and left[2] not in {"status", "finalize"}:
             namespace, left = left[1], left[2:]

@@ -4,12 +4,11 @@ import copy
 import secrets
 import threading
 import uuid
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.fix_kubernetes_kinds import COUNTED, KINDS, is_custom, kept_version, where
 from tests.fix_kubernetes_patch import merged, strategically_merged
-from tests.fix_kubernetes_rules import ApiError, check_change, check_new, with_defaults
+from tests.fix_kubernetes_rules import ApiError, check_change, check_new, counted, now, sign, with_defaults
 from tests.fix_kubernetes_selection import chosen
 
 Document = dict[str, Any]
@@ -84,7 +83,7 @@ class Objects:
             metadata |= {"namespace": namespace} if namespace else {}
             metadata |= {"generation": 1} if plural in COUNTED or is_custom(group_version) else {}
             document["kind"] = KINDS[group_version][plural][0]
-            _sign(document, group_version, manager)
+            sign(document, group_version, manager)
             if dry_run:
                 return {**document, "apiVersion": group_version}
             self._store(key, document, "ADDED")
@@ -191,9 +190,9 @@ class Objects:
             after.pop("status", None)
         if after == there:
             return there
-        if counts and "generation" in there["metadata"] and _counted(after) != _counted(there):
+        if counts and "generation" in there["metadata"] and counted(after) != counted(there):
             after["metadata"]["generation"] = there["metadata"]["generation"] + 1
-        _sign(after, group_version, manager)
+        sign(after, group_version, manager)
         if dry_run:
             return after
         stored = self._store(_key(group_version, plural, there), after, "MODIFIED")
@@ -238,23 +237,3 @@ def _key(group_version: str, plural: str, document: Document, namespace: str | N
 def _conflict(plural: str, name: str) -> ApiError:
     found = "the object has been modified; please apply your changes to the latest version and try again"
     return ApiError(409, "Conflict", f'Operation cannot be fulfilled on {plural} "{name}": {found}')
-
-
-def _counted(document: Document) -> Document:
-    """What the generation of an object counts the changes of: its spec and, of a Deployment, its annotations (pkg/registry/apps/deployment/strategy.go)."""
-    counted = {key: value for key, value in document.items() if key not in {"metadata", "status"}}
-    if document["kind"] == "Deployment":
-        counted["annotations"] = document["metadata"].get("annotations") or {}
-    return counted
-
-
-def _sign(document: Document, group_version: str, manager: str) -> None:
-    """Record who wrote and when, as far as the tests look: not which fields."""
-    metadata = document["metadata"]
-    others = [entry for entry in metadata.get("managedFields", ()) if entry["manager"] != manager]
-    entry = {"manager": manager, "operation": "Update", "apiVersion": group_version, "time": now()}
-    metadata["managedFields"] = [*others, {**entry, "fieldsType": "FieldsV1", "fieldsV1": {}}]
-
-
-def now(seconds_ago: int = 0) -> str:
-    return (datetime.now(UTC) - timedelta(seconds=seconds_ago)).strftime("%Y-%m-%dT%H:%M:%SZ")

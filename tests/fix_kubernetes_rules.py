@@ -1,5 +1,6 @@
 """What the small Kubernetes API of the tests adds to documents and refuses of them: the few defaults and rules that releases meet."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 Document = dict[str, Any]
@@ -89,3 +90,23 @@ def _pod_spec(plural: str, document: Document) -> Document:
     if plural == "cronjobs":
         spec = (spec.get("jobTemplate") or {}).get("spec") or {}
     return spec if plural == "pods" else (spec.get("template") or {}).get("spec") or {}
+
+
+def counted(document: Document) -> Document:
+    """What the generation of an object counts the changes of: its spec and, of a Deployment, its annotations (pkg/registry/apps/deployment/strategy.go)."""
+    counted = {key: value for key, value in document.items() if key not in {"metadata", "status"}}
+    if document["kind"] == "Deployment":
+        counted["annotations"] = document["metadata"].get("annotations") or {}
+    return counted
+
+
+def sign(document: Document, group_version: str, manager: str) -> None:
+    """Record who wrote and when, as far as the tests look: not which fields."""
+    metadata = document["metadata"]
+    others = [entry for entry in metadata.get("managedFields", ()) if entry["manager"] != manager]
+    entry = {"manager": manager, "operation": "Update", "apiVersion": group_version, "time": now()}
+    metadata["managedFields"] = [*others, {**entry, "fieldsType": "FieldsV1", "fieldsV1": {}}]
+
+
+def now(seconds_ago: int = 0) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds_ago)).strftime("%Y-%m-%dT%H:%M:%SZ")

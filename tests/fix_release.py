@@ -5,7 +5,7 @@ The same on a real cluster (tests/cluster) and on the small API of the tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,15 @@ from flows.rollback import rollback
 from tasks.environments import load_environment
 from tasks.evidence import read_report
 from tasks.kubernetes_client import Document, KubernetesClient
+from tasks.kubernetes_kinds import find_kind
 from tasks.object_store import ObjectStore
 from tasks.release_journal import Journals
 from tasks.release_lease import Lease
 from tasks.release_run import release_of
 from tasks.secrets import signing_keys
+from tests.fix_kubernetes import KubernetesApi
+from tests.fix_object_store import S3Server
+from tests.waiting import wait_until
 
 # The environment's database is nobody's: there is no backup of it.
 SKIPPED = {"recovery-point": "there is no database in this test"}
@@ -114,6 +118,18 @@ class Stage:
         return [read_report(store, environment, keys, number)[1] for number in numbers]
 
 
+def serving(stage: Stage) -> str:
+    """The image of the Pods that the Service's selector takes."""
+    selector = stage.selector()
+    pods = [
+        one
+        for one in stage.client.list(f"/api/v1/namespaces/{stage.namespace}/pods")
+        if selector.items() <= one["metadata"]["labels"].items()
+    ]
+    (image,) = {one["spec"]["containers"][0]["image"] for one in pods if not one["metadata"].get("deletionTimestamp")}
+    return str(image)
+
+
 def release_settings(bucket: str, endpoint: str, namespace: str, control: str, repository: str) -> dict[str, Any]:
     """The environment's file, without approval, backup and migration."""
     return {
@@ -143,3 +159,90 @@ def stage_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENTS", str(tmp_path))
     monkeypatch.setenv("NIGHTSHIFT_TEST_SIGNING_KEY", "a signing key of more than thirty-two characters")
     return tmp_path
+
+
+def hello_documents(image: str) -> list[Document]:
+    """The application of the tests: two Pods, a Service, a worker, a CronJob."""
+    labels = {"app": "hello"}
+    port = {"name": "http", "containerPort": 8080}
+    container = {
+        "name": "hello",
+        "image": image,
+        "ports": [port],
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}},
+    }
+    worker = {"name": "work", "image": image}
+    job = {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [worker]}}}}
+    return [
+        _deployment("hello", labels, container),
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "hello"},
+            "spec": {
+                "selector": labels,
+                "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+            },
+        },
+        _deployment("worker", {"app": "worker"}, worker),
+        {
+            "apiVersion": "batch/v1",
+            "kind": "CronJob",
+            "metadata": {"name": "nightly", "annotations": {"nightshift.dev/commit": COMMIT}},
+            "spec": {"schedule": "0 1 * * *", "suspend": False, "jobTemplate": job},
+        },
+    ]
+
+
+def _deployment(name: str, labels: dict[str, str], container: Document) -> Document:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "annotations": {"nightshift.dev/commit": COMMIT}},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": labels},
+            "progressDeadlineSeconds": 3000,
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+
+
+@pytest.fixture
+def stage(  # noqa: PLR0917 - fixtures
+    kubernetes: KubernetesApi,
+    stage_folder: Path,
+    prefect_server: str,
+    s3_server: S3Server,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Stage]:
+    """`hello` with a worker and a CronJob at their first version, on the small API of the tests. Images by name: v1, v2, and what a test marks as bad."""
+    monkeypatch.setattr("tasks.release_left_open.RENEW_SECONDS", 0.2)
+    names = ("shop", "nightshift")
+    for name in names:
+        kubernetes.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    settings = release_settings(bucket, s3_server.endpoint, *names, "registry.test/hello")
+    settings["release"] |= {
+        "settle_seconds": 0,
+        "workloads": [
+            {"name": "hello"},
+            {"name": "worker", "role": "worker"},
+            {"name": "nightly", "kind": "CronJob", "role": "worker"},
+        ],
+    }
+    with KubernetesClient.open(None) as client:
+        found = Stage(stage_folder, settings, client, *names, _image)
+        for document in hello_documents(_image("v1")):
+            client.create(find_kind(client, document["kind"]).path("shop"), document)
+        controllers = kubernetes.run_controllers()
+        controllers.mark(b"bad".hex(), "crash")
+        wait_until(lambda: found.deployment("worker").get("status", {}).get("availableReplicas") == 2, "worker")
+        wait_until(lambda: found.deployment().get("status", {}).get("availableReplicas") == 2, "hello")
+        yield found
+        controllers.stop()
+
+
+def _image(name: str) -> str:
+    """The image of a version: its digest begins with the name's first letters, as far as those are hexadecimal."""
+    return f"registry.test/hello@sha256:{name.encode().hex():0<64}"

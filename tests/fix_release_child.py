@@ -14,6 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.logging import disable_run_logger
 from prefect.states import Crashed
 
+import tasks.release_plans
 import tasks.report_steps
 from flows.release import go_through
 from flows.release import release as release_flow
@@ -72,7 +73,8 @@ def forked(work: Callable[[], None]) -> int:
     status = 1
     try:
         Task.__call__ = lambda self, *arguments, **named: self.fn(*arguments, **named)  # type: ignore[method-assign,assignment]
-        tasks.report_steps.create_markdown_artifact = lambda *_a, **_n: UUID(int=0)  # type: ignore[assignment]
+        for module in (tasks.report_steps, tasks.release_plans):
+            module.create_markdown_artifact = lambda *_a, **_n: UUID(int=0)  # type: ignore[attr-defined]
         work()
         status = 0
     except BaseException:  # noqa: BLE001 - the child ends here, whatever it was
@@ -92,4 +94,5 @@ def kill_at_write(
     child = release_in_child(stage, request, kubeconfig=str(proxy.kubeconfig))
     proxy.process = child
     _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the child failed, see its traceback"
     return run_id, os.WIFSIGNALED(status)

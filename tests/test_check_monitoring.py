@@ -142,3 +142,12 @@ def test_a_summary_is_of_finite_numbers_by_nearest_rank() -> None:
     values = finite_values([{"values": [[0, str(number)] for number in range(1, 101)]}, {"values": [[0, "NaN"]]}, {}])
     assert summary(values) == {"samples": 100, "least": 1, "median": 50.5, "p95": 95, "greatest": 100}
     assert summary([]) == {"samples": 0}
+
+
+def test_an_answer_that_says_itself_that_it_is_not_whole_is_no_answer(web: ScriptedWeb) -> None:
+    script(web, rule("ApiDown"))
+    assert check_monitoring(preflight_for(**tables(web))).state == "passed"
+    targets = {"resultType": "vector", "result": [{"metric": {}, "value": [0, "1"]}]}
+    script(web, rule("ApiDown"), targets=success(targets, warnings=["a store is away"]))
+    check = check_monitoring(preflight_for(**tables(web)))
+    assert (check.state, "not whole: a store is away" in check.found) == ("failed", True)

@@ -20,7 +20,7 @@ from tasks.colours import (
     serving_side,
     side_documents,
 )
-from tasks.config_copies import read_config_copies, remove_unused_copies
+from tasks.config_copies import find_unused_copies, read_config_copies
 from tasks.fenced import stamp
 from tasks.kubernetes_client import KubernetesClient, MissingError
 from tests.fix_colours import NAMESPACE, everything, named
@@ -155,7 +155,8 @@ def test_a_creation_whose_answer_was_lost_is_found_and_not_made_twice(
 def test_an_object_of_that_name_that_is_not_ours_is_refused_and_not_even_stamped(
     kubernetes: KubernetesApi, client: KubernetesClient, kind: str, api_version: str
 ) -> None:
-    foreign = named(api_version, kind, "api-blue") | {"spec": {"ports": [], "scaleTargetRef": {}, "selector": {}}}
+    foreign = next(one for one in everything() if one["kind"] == kind)
+    foreign["metadata"] = {"name": "api-blue", "namespace": NAMESPACE}
     take_over(client, OURS)
     made = kubernetes.put(foreign)
     with pytest.raises(PermanentError, match="somebody else made it"):
@@ -334,7 +335,7 @@ def test_the_plan_tells_what_would_be_written_and_nothing_is(
     assert "minReadySeconds" not in client.get(f"{DEPLOYMENTS}/api-blue")["spec"]
 
 
-def test_copies_that_nothing_can_read_any_more_are_removed_and_no_other_config_map(
+def test_copies_that_nothing_can_read_any_more_are_named_and_none_that_an_earlier_revision_reads(
     kubernetes: KubernetesApi, client: KubernetesClient
 ) -> None:
     take_over(client, OURS)
@@ -347,10 +348,10 @@ def test_copies_that_nothing_can_read_any_more_are_removed_and_no_other_config_m
         "spec": {"containers": [{"name": "api", "envFrom": [{"configMapRef": {"name": first.rpartition("/")[2]}}]}]}
     }
     kept = kubernetes.put(named("apps/v1", "ReplicaSet", "api-blue-1") | {"spec": {"template": template}})
-    assert remove_unused_copies(client, NAMESPACE, "production") == ()
+    assert find_unused_copies(client, NAMESPACE, "production") == ()
     client.delete(f"/apis/apps/v1/namespaces/{NAMESPACE}/replicasets/api-blue-1", uid=kept["metadata"]["uid"])
-    assert remove_unused_copies(client, NAMESPACE, "staging") == ()
-    assert remove_unused_copies(client, NAMESPACE, "production") == (first.rpartition("/")[2],)
+    assert find_unused_copies(client, NAMESPACE, "staging") == ()
+    assert find_unused_copies(client, NAMESPACE, "production") == (first.rpartition("/")[2],)
     assert client.get(second) and client.get(settings)
 
 
@@ -377,7 +378,10 @@ def test_what_is_missing_is_told_by_name(client: KubernetesClient) -> None:
 def test_a_copy_whose_content_was_altered_is_told(kubernetes: KubernetesApi, client: KubernetesClient) -> None:
     take_over(client, OURS)
     copy = next(path for path in make(client) if "configmaps" in path)
-    client.merge(copy, {"data": {"MODE": "other"}})
+    altered = client.get(copy)
+    client.delete(copy, uid=altered["metadata"]["uid"])
+    metadata = {key: altered["metadata"][key] for key in ("name", "namespace", "labels")}
+    kubernetes.put({**altered, "metadata": metadata, "data": {"MODE": "other"}})
     with pytest.raises(PermanentError, match="not what its name says"):
         make(client)
 

@@ -96,6 +96,12 @@ def test_a_doubt_about_either_side_does_not_pass_and_does_not_hide_a_failure() -
     assert judge("errors", "failed", LIMITS, Reading(bad=500, total=1000, doubt="?"), None).state == "fail"
 
 
+def test_a_doubtful_old_version_is_no_evidence_against_the_new_one() -> None:
+    new, old = Reading(bad=9, total=1000), Reading(bad=0, total=10_000, doubt="not scraped for a time")
+    said = judge("errors", "failed", LIMITS, new, old)
+    assert (said.state, "old version: not scraped for a time" in said.found) == ("inconclusive", True)
+
+
 def test_without_a_factor_the_old_version_decides_nothing() -> None:
     alone = LIMITS.model_copy(update={"factor": None})
     assert judged(9, 1000, (0, 100_000), alone).state == "pass"

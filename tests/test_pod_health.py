@@ -109,6 +109,7 @@ def test_a_pod_that_vanished_is_left_out_and_who_came_is_asked(pod_proxy: PodPro
     verdict = check()
     assert (verdict.state, verdict.found) == ("pass", "2 of 2 Pods are ready, and each of these answered 200")
     assert "api-7f-c:3000/ready" in pod_proxy.asked
+    assert pod_proxy.asked.count("api-7f-b:3000/health") == 1
     # Who came in its place is not taken for well unasked.
     pod_proxy.lists = [[pod("api-7f-b")], [pod("api-7f-c")]]
     pod_proxy.answer = lambda name, _path: missing if name == "api-7f-b" else (500, "no")
@@ -174,3 +175,11 @@ def test_the_side_of_a_selector_has_its_ready_pods_and_all_its_replica_sets(
     assert side == PodSide(names=("api-7f-a", "api-7f-b"), replica_sets=("api-5d", "api-6e", "api-7f"))
     pod_proxy.lists = [[pod("api-6e-x", ready=False)]]
     assert find_side(client, "production", "app=api") is None
+
+
+def test_a_ready_pod_that_nobody_had_time_to_ask_holds(
+    pod_proxy: PodProxy, check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.pod_health._LONGEST_SECONDS", -1.0)
+    pod_proxy.lists = [[pod("api-7f-a")]]
+    assert (check().state, check().found) == ("inconclusive", "1 of 1 Pods are ready; not asked in time: api-7f-a")

@@ -234,7 +234,7 @@ def test_readiness_is_asked_and_where_there_is_no_such_path_a_number_is(
 
 
 def test_signing_in_by_token_or_password(prometheus_api: PrometheusApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("P_USER", "night")
+    monkeypatch.setenv("P_USER", "reader-of-metrics")
     monkeypatch.setenv("P_SECRET", "shift-secret")
     prometheus_api.kind = "vector"
     basic = Gates(
@@ -245,7 +245,8 @@ def test_signing_in_by_token_or_password(prometheus_api: PrometheusApi, monkeypa
         with PrometheusClient.open(gates) as client:
             client.query("up", AT)
     sent = [headers["authorization"] for _, _, headers in prometheus_api.asked]
-    assert sent == [f"Basic {base64.b64encode(b'night:shift-secret').decode()}", "Bearer shift-secret"]
+    encoded = base64.b64encode(b"reader-of-metrics:shift-secret").decode()
+    assert sent == [f"Basic {encoded}", "Bearer shift-secret"]
 
 
 def test_no_address_and_no_ca_file_are_named(tmp_path: Path) -> None:

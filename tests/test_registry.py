@@ -230,6 +230,14 @@ def test_a_redirect_is_followed_without_credentials_to_another_host_and_not_with
         resolve_image(environment, release, API, "1.4")
 
 
+def test_a_redirect_to_nowhere_is_an_error_of_ours(
+    environment: Environment, image_registry: ImageRegistry, pauses: list[float]
+) -> None:
+    image_registry.fail("/manifests/", 307, times=9, Location="http://nowhere:port/")
+    with pytest.raises(TemporaryError, match="location header"):
+        resolve_image(environment, release_with(address=image_registry.address), API, "1.4", sleep=pauses.append)
+
+
 def test_without_a_registry_only_digests_are_taken(environment: Environment) -> None:
     release, digest = release_with(kind="none"), f"sha256:{'0a' * 32}"
     assert resolve_image(environment, release, API, digest).digest == digest

@@ -27,8 +27,8 @@ def settings(**more: Any) -> Release:
 
 EVERYTHING = settings(
     strategy="blue-green",
-    traffic={"kind": "httproute"},
-    migration={"database": "app"},
+    traffic={"kind": "httproute", "name": "shop"},
+    migration={"database": "app", "command": ["migrate"], "secret": "database"},
     workloads=[{**API, "config_maps": ["settings"]}, {"name": "nightly", "kind": "CronJob"}],
 )
 
@@ -67,8 +67,9 @@ def test_each_role_is_bound_to_the_one_account_of_releases() -> None:
     assert all(one["subjects"] == [{"kind": "ServiceAccount", **account}] for one in bindings)
 
 
-def test_nothing_can_be_deleted_run_in_a_pod_or_read_of_secrets_that_are_not_named() -> None:
-    assert not {right.verb for right in WANTED} & {"delete", "deletecollection", "*", "escalate", "bind", "impersonate"}
+def test_nothing_but_old_journals_can_be_deleted_nothing_run_in_a_pod_or_read_of_secrets_that_are_not_named() -> None:
+    assert not {right.verb for right in WANTED} & {"deletecollection", "*", "escalate", "bind", "impersonate"}
+    assert [(right.role, right.resource) for right in WANTED if right.verb == "delete"] == [("control", "configmaps")]
     assert not {right.resource for right in WANTED} & {"pods/exec", "pods/attach", "pods/portforward", "*"}
     secrets = [right for right in WANTED if right.resource == "secrets"]
     assert [(right.verb, right.name) for right in secrets] == [("get", NAMED)]
@@ -89,10 +90,10 @@ def test_rights_are_asked_for_in_the_namespaces_of_the_file_and_only_where_the_s
 @pytest.mark.parametrize(
     ("more", "resource"),
     [
-        ({"strategy": "blue-green", "traffic": {"kind": "service"}}, "deployments/scale"),
-        ({"strategy": "blue-green", "traffic": {"kind": "httproute"}}, "httproutes"),
-        ({"strategy": "blue-green", "traffic": {"kind": "alb"}}, "ingresses"),
-        ({"migration": {"database": "app"}}, "jobs"),
+        ({"strategy": "blue-green", "traffic": {"kind": "service", "name": "shop"}}, "deployments/scale"),
+        ({"strategy": "blue-green", "traffic": {"kind": "httproute", "name": "shop"}}, "httproutes"),
+        ({"strategy": "blue-green", "traffic": {"kind": "alb", "name": "shop", "action": "shop"}}, "ingresses"),
+        ({"migration": {"database": "app", "command": ["migrate"], "secret": "database"}}, "jobs"),
         ({"workloads": [API, {"name": "nightly", "kind": "CronJob"}]}, "cronjobs"),
     ],
 )

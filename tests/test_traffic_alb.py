@@ -314,9 +314,9 @@ def test_a_second_rule_that_stayed_behind_is_seen(alb: Alb) -> None:
 
 
 def test_a_load_balancer_with_more_target_groups_than_one_request_tells_the_tags_of(alb: Alb) -> None:
-    alb.reconcile()
     others = [alb.new_group(f"other/web-other-{number}:80") for number in range(25)]
     alb.write_rule("/others", [{"TargetGroupArn": arn, "Weight": 1} for arn in others])
+    alb.reconcile()
     assert traffic(alb).effective(ALL_BLUE).state == "effective"
 
 

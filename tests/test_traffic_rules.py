@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from core.environment_traffic import Traffic
 from core.errors import PermanentError
 from core.traffic import (
+    Effective,
     Split,
     allowed_weight,
     lowered,
@@ -19,6 +20,7 @@ from core.traffic import (
     split_between,
     split_of_weights,
     steps_ahead,
+    worst,
 )
 from core.traffic_endpoints import Endpoint, judge_endpoints, listed_endpoints, slice_endpoints
 from tests.fix_kubernetes_objects import merged
@@ -101,6 +103,14 @@ def test_weights_that_are_no_split_are_refused(weights: dict[str, int], found: s
     with pytest.raises(PermanentError) as raised:
         split_of_weights(weights, on="route x")
     assert found in str(raised.value)
+
+
+def test_of_several_judgements_a_refusal_counts_before_what_is_only_pending() -> None:
+    fine, other = Effective(state="effective", found="a"), Effective(state="effective", found="b")
+    waiting, refused = Effective(state="pending", found="c"), Effective(state="refused", found="d")
+    assert worst(fine, waiting, refused) == refused
+    assert worst(fine, waiting) == waiting
+    assert worst(fine, other).found == "a; b"
 
 
 def test_a_services_selector_gives_all_to_the_side_whose_pods_it_takes() -> None:

@@ -25,7 +25,7 @@ from tasks.colours import (
     serving_side,
     side_documents,
 )
-from tasks.config_copies import read_config_copies, remove_unused_copies
+from tasks.config_copies import find_unused_copies, read_config_copies
 from tasks.fenced import stamp
 from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
@@ -219,7 +219,7 @@ def test_a_deployment_made_by_kubectl_becomes_a_pair_and_the_colours_alternate(
     assert not blue["spec"]["template"]["spec"]["containers"][0].get("env")
     assert blue["spec"]["replicas"] == 2
     assert hello.ensure("hello-green", image) == {"unchanged"}
-    assert remove_unused_copies(client, hello.namespace, "lab") == ()
+    assert find_unused_copies(client, hello.namespace, "lab") == ()
 
 
 def test_a_scale_carries_the_deployments_resource_version_and_a_later_holder_is_seen(

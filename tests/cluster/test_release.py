@@ -12,7 +12,7 @@ from tasks.kubernetes_client import KubernetesClient
 from tests.fix_cluster import LAB
 from tests.fix_kill_proxy import KillProxy
 from tests.fix_object_store import S3Server
-from tests.fix_release import COMMIT, NEXT_COMMIT, Stage, release_settings
+from tests.fix_release import COMMIT, NEXT_COMMIT, Stage, release_settings, serving
 from tests.fix_release_child import kill_at_write
 from tests.waiting import wait_until
 
@@ -42,7 +42,7 @@ def hello_images() -> dict[str, str]:
 
 
 @pytest.fixture
-def stage(  # noqa: PLR0917 - fixtures
+def lab_stage(  # noqa: PLR0917 - fixtures
     cluster: KubernetesClient,
     hello_images: dict[str, str],
     stage_folder: Path,
@@ -71,93 +71,104 @@ def stage(  # noqa: PLR0917 - fixtures
         cluster.delete(f"/api/v1/namespaces/{one['metadata']['name']}", uid=one["metadata"]["uid"])
 
 
-def test_a_good_release_is_rolled_out_and_leaves_a_closed_journal_a_free_lease_and_a_report(stage: Stage) -> None:
-    state = stage.release("v2")
+def test_a_good_release_is_rolled_out_and_leaves_a_closed_journal_a_free_lease_and_a_report(lab_stage: Stage) -> None:
+    state = lab_stage.release("v2")
     assert state.is_completed(), state.message
-    assert stage.image_of() == stage.image("v2")
-    assert stage.lease_holder() == ""
-    (journal,) = stage.journals()
+    assert lab_stage.image_of() == lab_stage.image("v2")
+    assert lab_stage.lease_holder() == ""
+    (journal,) = lab_stage.journals()
     assert journal.outcome == "released"
     assert [one.event for one in journal.entries] == ["opened", "intent", "done", "intent", "done", "closed"]
-    (report,) = stage.reports()
-    assert report.verdict == "passed"
+    (report,) = lab_stage.reports()
+    # The waived recovery point is a warning.
+    assert report.verdict == "passed with warnings"
     assert NEXT_COMMIT[:12] in str(state.message)
 
 
-def test_the_same_release_again_changes_nothing_and_says_so(stage: Stage) -> None:
-    stage.release("v2")
-    before = stage.deployment()
-    state = stage.release("v2")
+def test_the_same_release_again_changes_nothing_and_says_so(lab_stage: Stage) -> None:
+    lab_stage.release("v2")
+    before = lab_stage.deployment()
+    state = lab_stage.release("v2")
     assert state.is_completed()
     assert "is live already" in str(state.message)
-    assert stage.deployment() == before
+    assert lab_stage.deployment() == before
 
 
 @pytest.mark.parametrize(("bad", "cause"), [("crashing", "crash"), ("gone", "pull"), ("unready", "ready")])
-def test_a_bad_image_is_rolled_back_with_its_cause_in_one_sentence(stage: Stage, bad: str, cause: str) -> None:
-    state = stage.release(bad)
+def test_a_bad_image_is_rolled_back_with_its_cause_in_one_sentence(lab_stage: Stage, bad: str, cause: str) -> None:
+    state = lab_stage.release(bad)
     assert state.name == "RolledBack"
     assert cause in str(state.message).lower(), state.message
-    assert stage.image_of() == stage.image("v1")
-    assert stage.lease_holder() == ""
-    assert stage.journals()[-1].outcome == "rolled back"
+    assert lab_stage.image_of() == lab_stage.image("v1")
+    assert lab_stage.lease_holder() == ""
+    assert lab_stage.journals()[-1].outcome == "rolled back"
 
 
-def test_blue_green_adopts_a_plain_deployment_and_alternates_from_then_on(stage: Stage) -> None:
-    stage.settings["release"] |= {
+def test_blue_green_adopts_a_plain_deployment_and_alternates_from_then_on(lab_stage: Stage) -> None:
+    lab_stage.settings["release"] |= {
         "strategy": "blue-green",
         "drain_seconds": 1,
         "traffic": {"kind": "service", "name": "hello", "soak_seconds": 1},
     }
-    refused = stage.release("v2")
+    refused = lab_stage.release("v2")
     assert refused.is_failed()
     assert "adopt = true" in str(refused.message)
-    adopted = stage.release("v2", adopt=True)
+    adopted = lab_stage.release("v2", adopt=True)
     assert adopted.is_completed(), adopted.message
-    assert stage.image_of("hello-blue") == stage.image("v2")
-    assert stage.selector()["nightshift.dev/colour"] == "blue"
-    back = stage.run_rollback("the other way")
+    assert lab_stage.image_of("hello-blue") == lab_stage.image("v2")
+    assert lab_stage.selector()["nightshift.dev/colour"] == "blue"
+    back = lab_stage.run_rollback("the other way")
     assert back.is_completed(), back.message
-    assert "nightshift.dev/colour" not in stage.selector()
-    assert stage.deployment("hello-blue")["spec"]["replicas"] == 0
-    assert stage.release("v2").is_failed()
-    again = stage.release("v2", adopt=True)
+    assert "nightshift.dev/colour" not in lab_stage.selector()
+    assert lab_stage.deployment("hello-blue")["spec"]["replicas"] == 0
+    assert lab_stage.release("v2").is_failed()
+    again = lab_stage.release("v2", adopt=True)
     assert again.is_completed(), again.message
-    green = stage.release("v1", COMMIT)
+    green = lab_stage.release("v1", COMMIT)
     assert green.is_completed(), green.message
-    assert stage.selector()["nightshift.dev/colour"] == "green"
-    assert stage.lease_holder() == ""
+    assert lab_stage.selector()["nightshift.dev/colour"] == "green"
+    assert lab_stage.lease_holder() == ""
 
 
-def test_a_bad_version_never_gets_traffic_in_blue_green(stage: Stage) -> None:
-    stage.settings["release"] |= {
+def test_a_bad_version_never_gets_traffic_in_blue_green(lab_stage: Stage) -> None:
+    lab_stage.settings["release"] |= {
         "strategy": "blue-green",
         "drain_seconds": 1,
         "traffic": {"kind": "service", "name": "hello", "soak_seconds": 1},
     }
-    state = stage.release("unready", adopt=True)
+    state = lab_stage.release("unready", adopt=True)
     assert state.name == "RolledBack", state.message
-    assert stage.selector() == {"app": "hello"}
-    assert stage.deployment("hello-blue")["spec"]["replicas"] == 0
+    assert lab_stage.selector() == {"app": "hello"}
+    assert lab_stage.deployment("hello-blue")["spec"]["replicas"] == 0
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+BLUE_GREEN = {
+    "strategy": "blue-green",
+    "drain_seconds": 0,
+    "traffic": {"kind": "service", "name": "hello", "soak_seconds": 0},
+}
+
+
+# Right before a write the world is as right after the one before it: one strategy is enough to show that.
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("when", "strategy"), [("before", "rolling"), ("after", "rolling"), ("after", "blue-green")])
 def test_a_release_that_is_killed_at_any_write_is_brought_to_one_of_two_ends(
-    stage: Stage, kill_proxy: KillProxy, when: str
+    lab_stage: Stage, kill_proxy: KillProxy, when: str, strategy: str
 ) -> None:
+    lab_stage.settings["release"] |= {"settle_seconds": 0, **(BLUE_GREEN if strategy == "blue-green" else {})}
     ends = set()
-    for number in range(1, 60):
-        _, killed = kill_at_write(stage, kill_proxy, number, when)
+    for number in range(1, 90):
+        _, killed = kill_at_write(lab_stage, kill_proxy, number, when, adopt=True)
         if not killed:
             break
-        state = stage.recover()
-        assert state.is_completed(), f"{when} write {number} {kill_proxy.writes[-1]}: {state.message}"
-        assert stage.lease_holder() == ""
-        assert all(not one.is_open for one in stage.journals())
-        image = stage.image_of()
-        assert image in {stage.image("v1"), stage.image("v2")}
-        ends.add(image)
-        if image == stage.image("v2"):
-            assert stage.run_rollback("back for the next round").is_completed()
+        at = f"killed {when} write {number}, {' '.join(kill_proxy.writes[-1])}"
+        state = lab_stage.recover()
+        assert state.is_completed(), f"{at}: {state.message}"
+        assert not lab_stage.lease_holder(), at
+        assert all(not one.is_open for one in lab_stage.journals()), at
+        ends.add(image := serving(lab_stage))
+        if image == lab_stage.image("v2"):
+            assert lab_stage.run_rollback("for the next round").is_completed(), at
+        assert serving(lab_stage) == lab_stage.image("v1"), at
     assert number > 5
-    assert ends == {stage.image("v1"), stage.image("v2")}
+    assert ends == {lab_stage.image("v1"), lab_stage.image("v2")}
