@@ -16,6 +16,7 @@ from core.fence import Fence
 from core.release_journal import Event, Journal, journal_name, with_entry
 from core.release_plan import ReleasePlan
 from deployments.command import release as release_module
+from deployments.command import terminal
 from deployments.command.deploying import RECOVERY, ensure_releasing
 from deployments.command.follow import RunView
 from deployments.command.main import build_app
@@ -34,9 +35,15 @@ from tests.fix_release import Stage, release_settings
 SERVER = Server("https://prefect.example.com/api", "https://prefect.example.com")
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no cell of a table is broken, whoever made the console first."""
+    monkeypatch.setattr(terminal.console, "_width", 160)
+
+
 def run(*arguments: str) -> Result:
     """Run the command in this process."""
-    return CliRunner().invoke(build_app(arguments), list(arguments), env={"COLUMNS": "160"}, terminal_width=160)
+    return CliRunner().invoke(build_app(arguments), list(arguments), terminal_width=160)
 
 
 # What they start

@@ -52,21 +52,7 @@ def is_safe(stage: Stage) -> bool:
 
 def seconds_to_safety(platform: ReleasePlatform, stage: Stage, began: float, how: str) -> None:
     """Wait until nothing is left in the middle, and hold the recovery that did it to its objective. Print the figures."""
-<<<<<<< HEAD
     wait_until(lambda: bool(stage.journals()) and is_safe(stage), "the safe state", seconds=240)
-=======
-    try:
-        wait_until(lambda: bool(stage.journals()) and is_safe(stage), "the safe state", seconds=240)
-    except AssertionError:
-        logger.error(
-            "recoveries: %s",
-            [
-                (r["created"], r["start_time"], r["auto_scheduled"], r["state"]["name"], r["state"]["message"])
-                for r in platform.runs_of("release-recovery")
-            ],
-        )
-        raise
->>>>>>> main
     safe = time.time()
     recoveries = [one for one in platform.runs_of("release-recovery") if one["start_time"]]
     starts = [datetime.fromisoformat(one["start_time"]).timestamp() for one in recoveries]
