@@ -100,7 +100,7 @@ def others(stage: Stage) -> set[str]:
     "strategy",
     [pytest.param(one, marks=pytest.mark.xdist_group(f"release-kills-{one}")) for one in ("rolling", "blue-green")],
 )
-def test_killed_after_any_write_it_ends_well(
+def test_killed_after_any_write_it_ends_well(  # noqa: PLR0917 - fixtures
     stage: Stage,
     kubernetes: KubernetesApi,
     kill_proxy: KillProxy,
