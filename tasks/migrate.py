@@ -11,6 +11,7 @@ from prefect import get_run_logger
 from core.environment import Environment
 from core.errors import IntegrityError, PermanentError
 from core.evidence import Finding
+from core.fence import check_stamp
 from core.keys import release_folder
 from core.manifest import Record
 from core.migration_attempts import AttemptPlan, first_attempt, next_attempt
@@ -26,6 +27,7 @@ from tasks.migration_steps import judge_end, migration_document, migration_setti
 from tasks.object_store import ObjectMissingError, ObjectStore
 from tasks.recording import Notes, utc_now
 from tasks.release_run import Action, Facts, ReleaseRun, perform
+from tasks.release_world import anchor_path
 from tasks.sealed import open_sealed, read_record, sealed_bytes
 from tasks.secrets import signing_keys
 
@@ -102,6 +104,8 @@ def make_job(attempt: AttemptPlan) -> Action:
                     )
                 keep_before(run.environment, run.plan.release_id, attempt.attempt)
             run.still_ours()
+            anchor = anchor_path(client, run.release, run.plan)
+            check_stamp(client.get(anchor), run.fence, on=anchor)
             job = start_job(client, run.release.namespace, document)
         facts: Facts = {
             "job": job["metadata"]["name"],

@@ -28,6 +28,7 @@ pytest_plugins: list[str] = [
     "tests.fix_cluster",
     "tests.fix_release",  # after fix_object_store
     "tests.fix_release_platform",  # after fix_release
+    "tests.fix_migrated",  # after fix_release
     "tests.fix_kill_proxy",
     "tests.fix_registry",
     "tests.fix_sides",  # after fix_kubernetes
