@@ -33,6 +33,7 @@ pytest_plugins: list[str] = [
     "tests.fix_registry",
     "tests.fix_sides",  # after fix_kubernetes
     "tests.fix_alb",  # after fix_sides and fix_object_store
+    "tests.fix_release_shift",  # after fix_release, fix_alb
     "tests.fix_hello",  # after fix_cluster, which it imports
     "tests.fix_preflight",  # after fix_kubernetes and fix_object_store, which it imports
     "tests.fix_pod_proxy",
