@@ -99,9 +99,13 @@ class Stage:
         image: str = self.deployment(name)["spec"]["template"]["spec"]["containers"][0]["image"]
         return image
 
+    def lease(self) -> Document | None:
+        """The lease as it is."""
+        return Lease(self.client, release_of(self.environment), "stage").read()
+
     def lease_holder(self) -> str:
         """Who holds the lease; "" when nobody does."""
-        lease = Lease(self.client, release_of(self.environment), "stage").read()
+        lease = self.lease()
         return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "")
 
     def journals(self) -> list[Journal]:

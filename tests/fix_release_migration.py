@@ -18,6 +18,7 @@ from tasks.release_run import journaled
 from tests.fix_kubernetes_jobs import JobDone
 from tests.fix_postgres import PostgresServer
 from tests.fix_release import Stage
+from tests.waiting import wait_until
 
 TABLES = (
     "CREATE TABLE migrations (id serial PRIMARY KEY, name text)",
@@ -47,6 +48,7 @@ class Migrating:
     lock_timeouts: list[str] = field(default_factory=list)
     variables: list[dict[str, Any]] = field(default_factory=list)
     began: threading.Event = field(default_factory=threading.Event)
+    running: int = 0
     meanwhile: Callable[[int], None] = lambda _attempt: None
 
     def release(self, image: str = "v2", **parameters: Any) -> State[Any]:
@@ -93,6 +95,13 @@ class Migrating:
 
     def work(self, job: Document, log: Callable[[str], None]) -> JobDone:
         """What a Job does."""
+        self.running += 1
+        try:
+            return self._work(job, log)
+        finally:
+            self.running -= 1
+
+    def _work(self, job: Document, log: Callable[[str], None]) -> JobDone:
         attempt = int(job["metadata"]["labels"][ATTEMPT])
         container = next(one for one in job["spec"]["template"]["spec"]["containers"] if one["name"] == MIGRATES)
         self.variables.append(container)
@@ -143,3 +152,4 @@ def migrating(
     assert stage.controllers is not None
     stage.controllers.script("registry.test/hello", found.work)
     yield found
+    wait_until(lambda: not found.running, "the Jobs have done their work", seconds=60)
