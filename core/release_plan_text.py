@@ -48,7 +48,7 @@ def plan_rows(plan: ReleasePlan) -> list[tuple[str, str]]:
     rows = [
         ("image", plan.image),
         ("commit", plan.commit),
-        ("asked for by", plan.requested_by),
+        ("asked for by", plan.requested_by or "not said"),
         ("strategy", plan.strategy),
         (
             "schema",

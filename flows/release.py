@@ -15,7 +15,7 @@ from pydantic import Field
 from core.errors import NightshiftError, PermanentError
 from core.release_plan import Compatibility, ReleasePlan
 from core.release_plan_text import approval_text, plan_rows
-from flows.approval import ATTEMPTS, ReleaseApproval, ask_until, what_is_wrong_with_plan
+from flows.approval import ATTEMPTS, ReleaseApproval, ask_until, remember, what_is_wrong_with_plan
 from flows.nightly_backup import EnvironmentName
 from flows.release_recovery import recover
 from flows.release_runbook import End, forward_or_back
@@ -76,7 +76,7 @@ def release(  # noqa: PLR0917 - a form has as many fields as it has
         migrate=migrate,
         migrate_command=tuple(migrate_command),
         adopt=adopt,
-        requested_by=requested_by or "not said",
+        requested_by=requested_by,
         skip_checks=skip_checks,
     )
     record = Record(request.release_id)
@@ -101,6 +101,9 @@ def go_through(run: RunRecord, request: ReleaseRequest, record: Record, inputs: 
 
     with record.step("resolve the image") as notes:
         images = resolve_images(request)
+        if release_of(run.environment).approval:
+            # What was approved is the digest: a tag that moves while the run waits changes nothing.
+            images = Images.of_digests(remember("images", images.digests), request.image)
         notes.add(facts={one.repository: one.pinned for one in images.found.values()})
     for attempt in range(1, ATTEMPTS + 1):
         plan = plan_and_check(request, images, record, f"before ({attempt})" if attempt > 1 else "before")

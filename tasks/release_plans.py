@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
@@ -10,7 +12,7 @@ from core.config_copies import secret_names, with_config_copies
 from core.environment import Environment
 from core.environment_release import Release, Strategy, Workload
 from core.errors import ConfigurationError
-from core.image_reference import ResolvedImage
+from core.image_reference import ResolvedImage, split_tag_or_digest
 from core.manifest import Record
 from core.release_plan import Compatibility, MigrationPlan, ReleasePlan, SidesPlan, Target, release_id_of
 from core.release_plan_text import plan_text
@@ -51,6 +53,17 @@ class Images:
 
     def __init__(self, found: dict[str, ResolvedImage]) -> None:
         self.found = found
+
+    @classmethod
+    def of_digests(cls, digests: Mapping[str, str], tag: str) -> Images:
+        """Images that were looked up before."""
+        name, _ = split_tag_or_digest(tag)
+        return cls({one: ResolvedImage(repository=one, tag=name, digest=digest) for one, digest in digests.items()})
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Repository → digest."""
+        return {one: image.digest for one, image in self.found.items()}
 
     def of(self, release: Release, workload: Workload) -> ResolvedImage:
         """The image of a workload."""

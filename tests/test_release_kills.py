@@ -1,15 +1,24 @@
 """A release that is killed right after any of its writes is brought to one of two ends, and nothing is done twice.
 
-Right before a write the world is as right after the one before it: "after" is the whole matrix (tests/cluster runs both on a real node).
+Right before a write the world is as right after the one before it: "after" is the whole matrix (tests/cluster runs both on a real node). Release and recovery run
+in forked children without Prefect's engine; every eighth recovery is a flow of its own, which asks a real server what became of the run.
 """
+
+from collections import Counter
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from core.migration_outcome import MigrationState
+from tasks.kubernetes_client import Document
+from tasks.release_left_open import find_left_open
 from tests.fix_kill_proxy import KillProxy
-from tests.fix_release import Stage, serving
-from tests.fix_release_child import kill_at_write
+from tests.fix_kubernetes import KubernetesApi
+from tests.fix_release import Stage
+from tests.fix_release_child import crashed_run, ended, kill_at_write, recovery_in_child
 
-pytestmark = [pytest.mark.xdist_group("release-kills"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 BLUE_GREEN = {
     "strategy": "blue-green",
@@ -17,33 +26,117 @@ BLUE_GREEN = {
     "traffic": {"kind": "service", "name": "hello", "soak_seconds": 0},
 }
 MOST_WRITES = 90
+BY_FLOW = 8
 
 
-@pytest.mark.parametrize("strategy", ["rolling", "blue-green"])
-def test_killed_after_any_write_it_ends_well(stage: Stage, kill_proxy: KillProxy, strategy: str) -> None:
+class Migrated:
+    """A database with one migration to apply, as a file with a line for each that was. The Jobs of releases write it; children of the test read it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.clear()
+
+    def clear(self) -> None:
+        self.file.write_text("")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.file.read_text().split())
+
+    def run(self, job: Document, log: object) -> bool:  # noqa: ARG002 - as controllers.script calls it
+        with self.file.open("a") as file:
+            file.write("add_orders\n")
+        return True
+
+    def state(self, *_arguments: object, **_named: object) -> MigrationState:
+        """In place of what a database would tell."""
+        names = self.names
+        return MigrationState(
+            table_exists=True, names=names, locked=False, invalid_indexes=(), fingerprint=f"{len(names):064}"
+        )
+
+
+@pytest.fixture
+def migrated(stage: Stage, kubernetes: KubernetesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Migrated:
+    """The stage migrates: a Job of the new version's image, before it is rolled out."""
+    database = Migrated(tmp_path / "migrated")
+    stage.settings["release"] |= {
+        "backup": False,
+        "migration": {"database": "app", "command": ["migrate"], "secret": "database"},
+    }
+    kubernetes.put(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "database", "namespace": "shop"}, "data": {"url": "eA=="}}
+    )  # fmt: skip
+    for name in ("read_state", "state_when_quiet"):
+        monkeypatch.setattr(f"tasks.migration_steps.{name}", database.state)
+    assert kubernetes.controllers is not None
+    kubernetes.controllers.script("registry.test/hello", database.run)
+    return database
+
+
+def serving(stage: Stage) -> str:
+    """The image of the Pods that the Service's selector takes."""
+    selector = stage.selector()
+    pods = [
+        one
+        for one in stage.client.list(f"/api/v1/namespaces/{stage.namespace}/pods")
+        if selector.items() <= one["metadata"]["labels"].items()
+    ]
+    (image,) = {one["spec"]["containers"][0]["image"] for one in pods if not one["metadata"].get("deletionTimestamp")}
+    return str(image)
+
+
+def others(stage: Stage) -> set[str]:
+    """The images of the worker and the CronJob, which must not be suspended any more."""
+    cron = stage.client.get(f"/apis/batch/v1/namespaces/{stage.namespace}/cronjobs/nightly")["spec"]
+    assert not cron["suspend"]
+    return {
+        stage.image_of("worker"),
+        cron["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"],
+    }
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [pytest.param(one, marks=pytest.mark.xdist_group(f"release-kills-{one}")) for one in ("rolling", "blue-green")],
+)
+def test_killed_after_any_write_it_ends_well(  # noqa: PLR0917 - fixtures
+    stage: Stage,
+    kubernetes: KubernetesApi,
+    kill_proxy: KillProxy,
+    migrated: Migrated,
+    monkeypatch: pytest.MonkeyPatch,
+    strategy: str,
+) -> None:
     stage.settings["release"] |= BLUE_GREEN if strategy == "blue-green" else {}
-    ends = []
+    begin, ends, written = kubernetes.snapshot(), [], []
     for number in range(1, MOST_WRITES):
-        _, killed = kill_at_write(stage, kill_proxy, number, "after", adopt=True)
+        by_flow = number % BY_FLOW == 0
+        run_id = crashed_run() if by_flow else str(uuid4())
+        _, killed = kill_at_write(stage, kill_proxy, number, "after", run_id=run_id, adopt=True, migrate=True)
         if not killed:
             break
-        at = f"killed after write {number}, {' '.join(kill_proxy.writes[-1])}"
-        state = stage.recover()
-        assert state.is_completed(), f"{at}: {state.message}"
+        written.append(" ".join(kill_proxy.writes[-1]))
+        at = f"killed after write {number}, {written[-1]}"
+        if by_flow:
+            state = stage.recover()
+            assert state.is_completed(), f"{at}: {state.message}"
+        else:
+            with monkeypatch.context() as patched:
+                patched.setattr("tasks.release_left_open.state_of_run", lambda _run_id: "CRASHED")
+                assert ended(recovery_in_child(stage)), at
         assert not stage.lease_holder(), at
-        assert all(not one.is_open for one in stage.journals()), at
+        (journal,) = stage.journals() or [None]
+        done = Counter(one.step for one in journal.entries if one.event == "done") if journal else Counter()
+        assert not journal or not journal.is_open, at
+        assert set(done.values()) <= {1}, f"{at}: done twice: {done}"
+        assert find_left_open(stage.client, stage.environment) == (), f"{at}: there is still something to do"
         ends.append(end := serving(stage))
-        cron = stage.client.get(f"/apis/batch/v1/namespaces/{stage.namespace}/cronjobs/nightly")
-        others = {
-            stage.image_of("worker"),
-            cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"],
-        }
-        assert others == {end}, at
-        assert not cron["spec"]["suspend"], at
-        assert "is open" in str(stage.recover().message), f"{at}: a second recovery found something to do"
-        if end == stage.image("v2"):
-            back = stage.run_rollback("for the next round")
-            assert back.is_completed(), f"{at}: {back.message}"
-        assert serving(stage) == stage.image("v1"), at
+        assert others(stage) == {end}, at
+        assert len(migrated.names) == len(stage.client.get("/apis/batch/v1/namespaces/shop/jobs")["items"]) <= 1, at
+        assert migrated.names or end == stage.image("v1"), f"{at}: the new version without its migration"
+        kubernetes.restore(begin)
+        migrated.clear()
     assert {stage.image("v1"), stage.image("v2")} == set(ends)
-    assert len(ends) > 15
+    assert any("/jobs" in one for one in written)
+    assert len(ends) > 20
