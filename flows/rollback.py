@@ -56,7 +56,9 @@ def rollback(
             record.finish(f"ended already: {outcome}; nothing was done again")
         elif earlier is not None:
             left = next(one for one in left_open(environment) if one.release_id == own_id)
-            recover(run.environment, record, left, run.run_id)
+            end = recover(run.environment, record, left, run.run_id)
+            if end.how == "rolled back":
+                record.finish(end.told)
         else:
             with record.step("choose") as notes:
                 plan = choose_release(environment, release_id)
