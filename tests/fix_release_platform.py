@@ -180,7 +180,9 @@ def release_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relea
     finally:
         worker.stop()
         prefect.service.stop()
-        import shutil; shutil.copytree(data.logs, "/tmp/ns/h8_logs", dirs_exist_ok=True)
+        import shutil
+
+        shutil.copytree(data.logs, "/tmp/ns/h8_logs", dirs_exist_ok=True)
         data.release()
 
 

@@ -47,7 +47,13 @@ def seconds_to_safety(platform: ReleasePlatform, stage: Stage, began: float, how
     try:
         wait_until(lambda: bool(stage.journals()) and is_safe(stage), "the safe state", seconds=240)
     except AssertionError:
-        logger.error("recoveries: %s", [(r["created"], r["start_time"], r["auto_scheduled"], r["state"]["name"], r["state"]["message"]) for r in platform.runs_of("release-recovery")])
+        logger.error(
+            "recoveries: %s",
+            [
+                (r["created"], r["start_time"], r["auto_scheduled"], r["state"]["name"], r["state"]["message"])
+                for r in platform.runs_of("release-recovery")
+            ],
+        )
         raise
     safe = time.time()
     recoveries = [one for one in platform.runs_of("release-recovery") if one["start_time"]]
