@@ -3,6 +3,7 @@
 Nothing is resolved and nothing is connected to here; a mistake in the file is found before anything is touched.
 """
 
+import functools
 import json
 import os
 import re
@@ -84,7 +85,7 @@ def load_environment(name: str) -> Environment:
     except ValidationError as error:
         # Not chained: pydantic's own message quotes the values, and one of them may be a secret.
         raise _wrong(name, str(file), explain(error, lambda path: _origin(name, path))) from None
-    # A plain Environment: the settings class is made anew at each call, so its objects neither compare nor pickle.
+    # A plain Environment: objects of a class made in a function do not pickle.
     return Environment(**{field: getattr(settings, field) for field in Environment.model_fields})
 
 
@@ -116,7 +117,10 @@ class _VariablesSource(EnvSettingsSource):
         return values
 
 
+@functools.lru_cache(maxsize=16)
 def _settings_class(name: str, file: Path) -> type[Environment]:
+    """The class that reads file and variables, anew for each object. Kept: pydantic takes 20 ms to make one, and a release reads its environment at each step."""
+
     class Settings(Environment, BaseSettings):
         model_config = SettingsConfigDict(
             toml_file=file,

@@ -7,7 +7,7 @@ tests/test_kubernetes_conformance.py holds it to a real cluster: the same checks
 
 Files: fix_kubernetes_kinds (which kinds and versions), _objects (state), _patch, _rules (defaults, refusals), _selection (selectors), _http, _faults (what a test does to
 requests), and the controllers, which a test turns on: _controllers, _deployments, _rollout, _pods, _jobs, _traffic.
-It does not: validate beyond a few rules, apply (server-side), patch by JSON patch, check rights (every SelfSubjectAccessReview is allowed but those in `denied`), end
+It does not: validate beyond a few rules, apply (server-side), patch by JSON patch, check rights (reviews allow all but what is in `denied`), end
 Pods gracefully, or enforce quotas other than of Pods.
 """
 
@@ -23,13 +23,14 @@ import yaml
 from tests.fix_kubernetes_controllers import Controllers
 from tests.fix_kubernetes_faults import WRITE, DroppedError, Faults, is_write
 from tests.fix_kubernetes_http import Handler, Target
-from tests.fix_kubernetes_kinds import NOT_IN_1_20, Document
+from tests.fix_kubernetes_kinds import KINDS, NOT_IN_1_20, Document
 from tests.fix_kubernetes_objects import ApiError, Objects
 
 __all__ = ["NOT_IN_1_20", "WRITE", "Document", "DroppedError", "KubernetesApi", "kubernetes"]
 
 # Given the method, "pods" or "services", the name (and :port) and the path, return the code and the body.
 Proxy = Callable[[str, str, str, str], tuple[int, str]]
+_SUBRESOURCES = {"pods": ("pods/log", "pods/proxy", "pods/portforward"), "deployments": ("deployments/scale",)}
 
 
 class KubernetesApi(Objects, Faults):
@@ -41,6 +42,8 @@ class KubernetesApi(Objects, Faults):
         self.tokens = {"first-token"}
         # (verb, resource) that our account may not: ("get", "pods/log").
         self.denied: set[tuple[str, str]] = set()
+        # Whether an authorizer that cannot list its rules decides, as on EKS beside RBAC.
+        self.hides_rules = False
         # Kinds (plurals), group/versions or group/version/plurals that this cluster does not have: see NOT_IN_1_20.
         self.absent: set[str] = set()
         self.requests: list[tuple[str, str]] = []
@@ -137,6 +140,24 @@ class KubernetesApi(Objects, Faults):
         attributes = review["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, (attributes["resource"], attributes.get("subresource"))))
         return {**review, "status": {"allowed": (attributes["verb"], resource) not in self.denied}}
+
+    def rules_reviewed(self, review: Document) -> Document:
+        """A SelfSubjectRulesReview with its answer: everything but what is in `denied`; as many rules as it takes."""
+        verbs = ("get", "list", "watch", "create", "update", "patch", "delete")
+        resources = {
+            (version.rpartition("/")[0], resource)
+            for version, kinds in KINDS.items()
+            for plural in kinds
+            for resource in (plural, *_SUBRESOURCES.get(plural, ()))
+        }
+        rules = [
+            {"verbs": [verb], "apiGroups": [group], "resources": [resource]}
+            for group, resource in sorted(resources)
+            for verb in verbs
+            if (verb, resource) not in self.denied
+        ]
+        shown = [] if self.hides_rules else rules
+        return {**review, "status": {"resourceRules": shown, "nonResourceRules": [], "incomplete": self.hides_rules}}
 
     def scaled(self, namespace: str, name: str, body: Document | None, *, dry_run: bool, manager: str) -> Document:
         """A Deployment's Scale, after it was changed when there is a body. Zero is left out, as the real one's encoding does."""

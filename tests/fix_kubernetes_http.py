@@ -104,8 +104,8 @@ class Handler(BaseHTTPRequestHandler):
     def _carry_out(self, method: str, path: str, query: dict[str, str], body: Document) -> Document:  # noqa: PLR0911 - one a verb
         if method == "GET" and (found := discovery(path, self.api.absent)) is not None:
             return found
-        if path.endswith("/selfsubjectaccessreviews"):
-            return self.api.reviewed(body)
+        if "/selfsubject" in path:
+            return self.api.rules_reviewed(body) if path.endswith("rulesreviews") else self.api.reviewed(body)
         target = Target.of(path)
         if is_absent(target.group_version, target.plural, self.api.absent):
             raise ApiError(404, "NotFound", "the server could not find the requested resource")

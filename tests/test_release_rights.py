@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from core.access_right import AccessRight, is_granted
 from core.environment_release import Release
 from core.release_rights import NAMED, WANTED, rights_for
 from tasks.kubernetes_client import KubernetesClient
@@ -116,12 +117,74 @@ def test_every_right_but_that_to_look_at_nodes_is_bound_to_a_namespace() -> None
     assert [right.in_words() for right in rights_for(EVERYTHING, optional=True)] == ["list nodes"]
 
 
-def test_an_account_that_has_all_rights_passes_and_each_was_asked_for(
+def all_of(release: Release) -> str:
+    return f"all {len(rights_for(release)) + len(rights_for(release, optional=True))}"
+
+
+def test_an_account_that_has_all_rights_passes_by_one_review_a_namespace_and_one_of_nodes(
     kubernetes: KubernetesApi, client: KubernetesClient
 ) -> None:
     check = check_rights(client, EVERYTHING)
-    assert check.state == "passed"
-    assert check.found == f"all {kubernetes.count('POST', 'selfsubjectaccessreviews')}"
+    assert (check.state, check.found) == ("passed", all_of(EVERYTHING))
+    assert kubernetes.count("POST", "selfsubjectrulesreviews") == 2
+    assert kubernetes.count("POST", "selfsubjectaccessreviews") == 1
+    assert kubernetes.writes() == []
+
+
+def test_what_the_rules_do_not_show_is_asked_for_right_by_right(
+    kubernetes: KubernetesApi, client: KubernetesClient
+) -> None:
+    kubernetes.hides_rules = True
+    check = check_rights(client, EVERYTHING)
+    assert (check.state, check.found) == ("passed", all_of(EVERYTHING))
+    assert kubernetes.count("POST", "selfsubjectaccessreviews") == int(check.found.split()[1])
+    kubernetes.denied = {("patch", "deployments")}
+    assert "patch deployments.apps in production" in check_rights(client, EVERYTHING).found
+
+
+def test_an_api_server_that_lists_no_rules_is_asked_right_by_right(
+    kubernetes: KubernetesApi, client: KubernetesClient
+) -> None:
+    kubernetes.fail("POST", "selfsubjectrulesreviews", 403, times=2)
+    kubernetes.denied = {("get", "leases")}
+    assert check_rights(client, EVERYTHING).found == "our account may not get leases.coordination.k8s.io in nightshift"
+
+
+def test_of_an_incomplete_list_of_rules_no_right_to_change_something_is_believed(
+    kubernetes: KubernetesApi, client: KubernetesClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
+    answer = {"status": {"resourceRules": everything, "incomplete": True}}
+    monkeypatch.setattr(kubernetes, "rules_reviewed", lambda _review: answer)
+    kubernetes.denied = {("patch", "deployments"), ("list", "pods")}
+    found = check_rights(client, settings()).found
+    assert found == "our account may not patch deployments.apps in production"
+
+
+@pytest.mark.parametrize(
+    ("rule", "granted"),
+    [
+        ({"verbs": ["get"], "apiGroups": [""], "resources": ["pods/log"]}, True),
+        ({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, True),
+        ({"verbs": ["get"], "apiGroups": [""], "resources": ["*/log"]}, True),
+        ({"verbs": ["get"], "apiGroups": [""], "resources": ["pods/log"], "resourceNames": []}, True),
+        ({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}, False),
+        ({"verbs": ["list"], "apiGroups": [""], "resources": ["pods/log"]}, False),
+        ({"verbs": ["get"], "apiGroups": ["apps"], "resources": ["pods/log"]}, False),
+        ({"verbs": ["get"], "apiGroups": [""], "resources": ["*/proxy"]}, False),
+        ({"verbs": ["get"], "apiGroups": [""], "resources": ["pods/log"], "resourceNames": ["one"]}, False),
+        ({"verbs": ["get"], "resources": ["pods/log"]}, False),
+    ],
+)
+def test_a_rule_grants_what_rbac_reads_in_it(rule: dict[str, Any], granted: bool) -> None:
+    assert is_granted(AccessRight("get", "pods/log", namespace="shop"), [rule]) is granted
+
+
+def test_a_rule_with_names_grants_those_alone() -> None:
+    rule = {"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["database"]}
+    assert is_granted(AccessRight("get", "secrets", namespace="shop", name="database"), [rule])
+    assert not is_granted(AccessRight("get", "secrets", namespace="shop", name="another"), [rule])
+    assert not is_granted(AccessRight("get", "secrets", namespace="shop"), [rule])
 
 
 def test_every_missing_verb_and_resource_is_named(kubernetes: KubernetesApi, client: KubernetesClient) -> None:
