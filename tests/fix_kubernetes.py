@@ -48,6 +48,8 @@ class KubernetesApi(Objects, Faults):
         self.absent: set[str] = set()
         self.requests: list[tuple[str, str]] = []
         self.logs: dict[tuple[str, str], str] = {}
+        # By Pod: what each request for its log is answered with, in turn, before `logs` counts; the last one stays. None at its end: the connection is cut there.
+        self.scripted_logs: dict[str, list[list[str | None]]] = {}
         self.proxy: Proxy | None = None
         self.watch_generation = 0
         self.controllers: Controllers | None = None
@@ -62,12 +64,6 @@ class KubernetesApi(Objects, Faults):
         self.controllers = Controllers(self, second=second, ready_rounds=ready_rounds)
         self.controllers.start()
         return self.controllers
-
-    @property
-    def controllers(self) -> Controllers:
-        """Those that run."""
-        assert self._controllers is not None
-        return self._controllers
 
     def cut_watches(self) -> None:
         """Break every watch that stands, in the middle."""
