@@ -48,13 +48,12 @@ def release_recovery(
     if not found:
         # A sweep that finds nothing writes no report: there are 720 a day.
         return Completed(message=nothing_open(environment, release_id, run.run_id))
-    records, told, failed = [], [], False
+    chosen = Decision(_WHAT[decision], reason) if decision else None
+    records, told, made, failed = [], [], [], False
     for left in found:
         record = Record(left.release_id)
         try:
-            end = recover(
-                run.environment, record, left, run.run_id, Decision(_WHAT[decision], reason) if decision else None
-            )
+            end = recover(run.environment, record, left, run.run_id, chosen)
         except HeldError as error:
             told.append(f"{left.release_id}: {error}")
             continue
@@ -63,18 +62,16 @@ def release_recovery(
             told.append(f"{left.release_id}: {error}")
             failed = True
         else:
+            told.append(f"{left.release_id}: {end.told}")
             if end.how in {"released", "rolled back"}:
                 record.finish(end.told)
-            told.append(f"{left.release_id}: {end.told}")
+            if record.steps and record.failed:
+                made.append(f"{told[-1]}: ")
         if record.steps:
             records.append(record)
     if records:
-        made = "; ".join(
-            one for one in told if any(record.failed and one.startswith(record.name) for record in records)
-        )
-        return end_run(
-            run, records, {"release_id": release_id, "decision": decision, "reason": reason}, made=made and f"{made}: "
-        )
+        inputs = {"release_id": release_id, "decision": decision, "reason": reason}
+        return end_run(run, records, inputs, made="".join(made))
     # Nothing was done, and a sweep comes each two minutes: no report.
     message = "; ".join(told)
     return Failed(message=message) if failed else Completed(message=message)
@@ -124,12 +121,12 @@ def recover(
 
 def by_decision(run: ReleaseRun, decision: Decision, chosen: Decision | None) -> End:
     """Do what was decided; a person's word stands in the journal before anything is done by it."""
-    if chosen is decision:
+    if decision == chosen:
         run.note("decided", facts={"what": decision.what, "why": decision.why[:1000]})
     if decision.what == "hold":
         return hold(run, decision.why)
     if decision.what == "finish":
-        end = forward_or_back(run, accepted=decision.why if chosen is decision else "")
+        end = forward_or_back(run, accepted=decision.why if decision == chosen else "")
         return replace(end, told=f"brought to its end forward: {decision.why}") if end.how == "released" else end
     go_back(run, run.journal.journal.why if run.journal.journal.goes_back else decision.why)
     return End("rolled back", f"brought back to the old version: {decision.why}")

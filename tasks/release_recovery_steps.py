@@ -34,6 +34,9 @@ def decide_on(environment_name: str, left: LeftOpen, run_id: str, chosen: Decisi
         journal = left.journal
         if journal is not None and not journal.is_open:
             return decide(journal, "backward", Situation("ended", job=False, applied="", all_new=False))
+        if journal is not None and journal.is_held and left.holder is None and chosen is None:
+            # Nobody is at it, and nobody decided: a sweep need not look at Jobs and databases again.
+            return decide(journal, "backward", Situation("ended", job=False, applied="", all_new=False))
         lives = holder_lives(client, environment, left, run_id)
         plan = plan_of.fn(environment_name, left)
         if plan is None:

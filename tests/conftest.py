@@ -27,6 +27,7 @@ pytest_plugins: list[str] = [
     "tests.fix_scratch",  # after fix_keeping
     "tests.fix_cluster",
     "tests.fix_release",  # after fix_object_store
+    "tests.fix_lab_stage",  # after fix_cluster and fix_release
     "tests.fix_release_platform",  # after fix_release
     "tests.fix_migrated",  # after fix_release
     "tests.fix_kill_proxy",
