@@ -2,7 +2,8 @@
 
     python -m benchmarks.release_child OUT IMAGE COMMIT
 
-Requests are counted below our client, where httpx sends them; a watch is one. Waits are what the runbook waits for: a rollout, and a balancer that does what was written.
+Requests are counted below our client, where httpx sends them; a watch is one. Waits are what the runbook waits for: a rollout, Pods that stay well, a balancer that
+does what was written, a soak.
 """
 
 import functools
@@ -16,7 +17,7 @@ from typing import Any
 import httpx
 
 from flows.release import release
-from tasks import roll_out, shift_steps
+from tasks import release_gates, roll_out, shift_steps
 from tasks.traffic import Traffic
 
 requests: list[tuple[float, str, str]] = []
@@ -54,6 +55,9 @@ def main() -> None:
     httpx.HTTPTransport.handle_request = counted(httpx.HTTPTransport.handle_request)  # type: ignore[method-assign]
     for module in (roll_out, shift_steps):
         module.wait_for_rollout = waited(module.wait_for_rollout)
+    roll_out.observe_stability = waited(roll_out.observe_stability)
+    for module in (release_gates, shift_steps):
+        module.pause = waited(module.pause)
     Traffic.wait_effective = waited(Traffic.wait_effective)  # type: ignore[method-assign]
     skipped = {"recovery-point": "a benchmark without a database"}
     state = release(

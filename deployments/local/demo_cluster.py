@@ -66,15 +66,16 @@ def demo_cluster(
     tell: Tell,
     *,
     variables: MutableMapping[str, str] = os.environ,
-    lab: Path = LAB,
+    lab: Path | None = None,
     versions: Mapping[str, tuple[str, ...]] = VERSIONS,
 ) -> Iterator[DemoImages]:
     """Make sure that KUBECONFIG names a cluster, and yield the images for it. What was started and made for it is stopped and removed.
 
-    versions: name → settings of the lab's application, where images are made.
+    lab: kube-lab's folder; None: the one beside the checkout. versions: name → settings of the lab's application, where images are made.
 
     Raise ConfigurationError, saying how to get one, when there is no cluster or no image.
     """
+    lab = lab or LAB
     with _cluster(tell, variables, lab) as is_lab:
         given = variables.get(IMAGES_VARIABLE, "")
         if given:
