@@ -72,7 +72,8 @@ def judge(before: MigrationState | None, after: MigrationState | None, job: JobE
         return _judged(
             "unknown", f"the database's state {which} the migration is not known", "Reach the database, then look again"
         )
-    if after.sessions:
+    # Of a Job whose command was not started, no session is: another migrator's, most likely, which its sentence names.
+    if after.sessions and not (job.state == "failed" and job.started is False):
         told = "; ".join(map(str, after.sessions))
         return _judged(
             "unknown",
@@ -138,6 +139,9 @@ def _counted(number: int) -> str:
 
 def _of_failure(job: JobEnd, changed: str) -> Judgement:
     how = _how(job)
+    if changed and (job.started is False or job.state == "never created"):
+        found = f"{how}, and meanwhile {changed}, by another migration then"
+        return _judged("unknown", found, "Find out what it did and whether it has ended, then release again")
     if changed:
         return _judged("partial", f"{how}, and {changed}", _LOOK)
     if job.state == "never created" or job.started is False:

@@ -12,7 +12,7 @@ from core.migration_job import MigrationOrder, job_document
 from core.migration_outcome import Judgement, MigrationState, judge
 from tasks.kubernetes_client import KubernetesClient
 from tasks.migration_job import read_template, start_job
-from tasks.migration_state import read_state, state_when_quiet
+from tasks.migration_state import QUIET_SECONDS, read_state, state_when_quiet
 from tasks.migration_wait import SETTLE_SECONDS, wait_for_job
 
 Document = dict[str, Any]
@@ -80,7 +80,9 @@ def wait_and_judge(
 def judge_end(environment: Environment, before: MigrationState, end: JobEnd) -> tuple[MigrationState, Judgement]:
     """Given how a Job ended, return the state after it and what came of it, once no session of it lives. Raise TemporaryError when the database is away."""
     settings, database, _namespace = migration_settings(environment)
-    after = state_when_quiet(database, settings, addresses=end.addresses)
+    # When nothing was started, there is nothing to wait for: another migrator may go on for long.
+    patience = 0.0 if end.started is False else QUIET_SECONDS
+    after = state_when_quiet(database, settings, addresses=end.addresses, seconds=patience)
     return after, judge(before, after, end, settings)
 
 

@@ -78,13 +78,13 @@ def test_a_file_that_is_no_automation_is_named(tmp_path: Path) -> None:
         list(read_automations(tmp_path))
 
 
-def test_a_run_without_heartbeats_is_marked_crashed_and_one_that_waits_for_its_approval_is_not() -> None:
+def test_a_run_without_heartbeats_is_marked_crashed_and_one_that_ended_or_waits_for_its_approval_is_not() -> None:
     (zombies,) = [one for one in read_automations() if one.name == ZOMBIES]
     assert isinstance(zombies.trigger, EventTrigger)
     assert zombies.trigger.posture == Posture.Proactive
-    # Whatever becomes of it next, Suspended among them, is a sign of life; only these two begin to wait for one.
-    assert zombies.trigger.expect == {"prefect.flow-run.*"}
-    assert zombies.trigger.after == {"prefect.flow-run.heartbeat", "prefect.flow-run.Running"}
+    assert zombies.trigger.after == {"prefect.flow-run.heartbeat"}
+    silent = {"Suspended", "Paused", "Completed", "Failed", "RolledBack", "TimedOut", "Crashed", "Cancelled"}
+    assert zombies.trigger.expect == {"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{name}" for name in silent)}
     (action,) = zombies.actions
     assert isinstance(action, ChangeFlowRunState)
     assert action.state.value == "CRASHED"

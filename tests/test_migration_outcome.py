@@ -38,6 +38,8 @@ REFUSED = LockReport(held=False, named=False, lost=False, holder="pid 9, applica
         (state("1"), JobEnd(state="gone"), "unknown", "", False, "was removed while it ran"),
         (state("1"), JobEnd(state="never created"), "clean", "", False, "was never created; nothing was changed"),
         (state("1"), end(exit_code=75, started=False, lock=REFUSED), "clean", "", False, "another migrator holds its lock (pid 9"),
+        (state("1", sessions=(SESSION,)), end(exit_code=75, started=False, lock=REFUSED), "clean", "", False, "another migrator holds its lock (pid 9"),
+        (state("1", "2"), end(exit_code=75, started=False, lock=REFUSED), "unknown", "", False, "and meanwhile the migration table has 2 names"),
         (state("1"), end(exit_code=137, reason="OOMKilled: exit code 137", lock=NOT_NAMED), "unknown", "", False, "none of its name was ever seen"),
         (state("1"), end(exit_code=None, reason="DeadlineExceeded: x", lock=NOT_NAMED), "unknown", "", False, "none of its name"),
         (state("1"), end(exit_code=137, reason="OOMKilled: exit code 137"), "clean", "", False, "nothing was changed"),
