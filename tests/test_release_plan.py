@@ -193,7 +193,7 @@ def test_a_template_that_is_neither_is_never_overwritten(
 ) -> None:
     one = target(template(**before), template(NEW, **after))
     found = template("registry.test/hello@sha256:" + "3" * 64, **current)
-    with pytest.raises(ForeignChangeError, match="container hello runs registry[.]test/hello@sha256:333"):
+    with pytest.raises(ForeignChangeError, match=r"container hello runs registry[.]test/hello@sha256:333"):
         template_change(deployment(found, ""), one, forward=forward, commit="2" * 40, on="it")
 
 

@@ -119,7 +119,7 @@ def test_a_rollback_makes_the_old_side_large_enough_before_it_gets_traffic(
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["the quota tells its use", "Pods are refused"])
-def test_traffic_goes_back_no_faster_than_the_old_side_has_room_for_pods(
+def test_traffic_goes_back_no_faster_than_the_old_side_has_room_for_pods(  # noqa: PLR0917 - fixtures
     stage: Stage,
     route: Route,
     kubernetes: KubernetesApi,
