@@ -2,6 +2,12 @@
 
 import signal
 
+from hypothesis import settings
+
+# Timings are no tests: an example that takes long on a busy machine is no failure.
+settings.register_profile("no deadlines", deadline=None)
+settings.load_profile("no deadlines")
+
 # A shell that starts a test run in the background has it ignore SIGINT, and every child inherits that: those that are to end by Ctrl-C would not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
