@@ -28,6 +28,9 @@ install: .venv/installed  ## make .venv from requirements.lock
 demo: .venv/installed  ## the nightly backup end to end on embedded parts (ROWS=2000 sizes the sample)
 	@$(BIN)/nightshift demo --rows $(ROWS)
 
+demo-release: .venv/installed  ## a good release, a bad one and a killed one on a Kubernetes cluster (KUBECONFIG, or kube-lab beside the checkout)
+	@$(BIN)/nightshift demo-release
+
 up: .venv/installed  ## the same platform, left running until Ctrl-C
 	@$(BIN)/nightshift up --rows $(ROWS)
 
@@ -56,4 +59,4 @@ lock:  ## compile requirements.lock anew (needs uv)
 clean:  ## remove what the targets above made
 	rm -rf .venv .nightshift .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage *.egg-info
 
-.PHONY: help install demo up test test-services test-cluster lint lock clean
+.PHONY: help install demo demo-release up test test-services test-cluster lint lock clean

@@ -13,6 +13,7 @@ from core.fence import FencedError
 from core.release_journal import Outcome
 from core.release_plan import SidesPlan, Target
 from core.release_recovery import BACK, ask_for_decision, shift_step
+from core.rollout_change import ForeignChangeError
 from flows.nightly_backup import back_up_database
 from tasks.children import children_of_this_run
 from tasks.migrate import migrate
@@ -94,24 +95,31 @@ def shift(run: ReleaseRun, sides: SidesPlan) -> None:
 
 
 def go_back(run: ReleaseRun, why: str) -> End:
-    """Back to what the release found: traffic first, then Pods, then CronJobs; the database by a person's decision only."""
+    """Back to what the release found: traffic first, then Pods, then CronJobs; the database by a person's decision only.
+
+    What somebody else changed meanwhile is left as it is; all else goes back, and then that is raised: the release stays open until a person has put it right.
+    """
     if not run.journal.journal.goes_back:
         run.note("compensate", facts={"why": why[:1000]})
 
+    theirs: list[ForeignChangeError] = []
     if run.plan.sides is not None:
         perform(run, "traffic" + BACK, traffic_back)
     else:
         for target in run.plan.deployments("api"):
-            perform(run, target.key + BACK, roll(target, forward=False))
+            theirs += unless_theirs(run, target.key + BACK, roll(target, forward=False))
 
     for target in run.plan.deployments("worker"):
-        perform(run, target.key + BACK, roll(target, forward=False))
+        theirs += unless_theirs(run, target.key + BACK, roll(target, forward=False))
 
     for target in run.plan.cron_jobs:
-        perform(run, target.key + BACK, let_go_on(target, forward=False))
+        theirs += unless_theirs(run, target.key + BACK, let_go_on(target, forward=False))
 
     if run.plan.sides is not None:
         perform(run, f"retire {run.plan.sides.following_name}", retire_following)
+
+    for error in theirs:
+        raise error
 
     close(run, "rolled back")
     return End("rolled back", f"{run.plan.image} was rolled back")
@@ -124,6 +132,15 @@ def hold(run: ReleaseRun, why: str, cause: str = "") -> End:
         run.note("held", facts={"why": noted})
     run.give_back()
     return End("held", held_sentence(run.environment.name, run.plan.release_id, why))
+
+
+def unless_theirs(run: ReleaseRun, name: str, action: Action) -> list[ForeignChangeError]:
+    """Do a step of the way back, and return what keeps it from being done, if that is somebody else's change."""
+    try:
+        perform(run, name, action)
+    except ForeignChangeError as error:
+        return [error]
+    return []
 
 
 def close(run: ReleaseRun, outcome: Outcome) -> None:

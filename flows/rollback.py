@@ -19,6 +19,7 @@ from tasks.release_recovery_steps import left_open
 from tasks.release_start import begun, find_earlier, first_journal
 from tasks.report_steps import begin_run, end_run
 from tasks.rollback_steps import choose_release, rollback_id_of, way_back
+from tasks.secret_versions import tell_changed_secrets
 
 Reason = Annotated[str, Field(pattern=r"\S")]
 
@@ -61,6 +62,7 @@ def rollback(
         else:
             with record.step("choose") as notes:
                 plan = choose_release(environment, release_id)
+                notes.findings += tell_changed_secrets(environment, plan)
                 notes.add(facts={"release": plan.release_id, "image": plan.image, "changes": way_back(plan)})
             if dry_run:
                 record.finish(f"dry run: {plan.release_id} would be taken back; nothing was changed")

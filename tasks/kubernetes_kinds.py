@@ -1,5 +1,7 @@
 """Where the kinds that releases touch are served: the newest version that this cluster has, by discovery."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.errors import PermanentError
@@ -30,6 +32,9 @@ _KINDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "ExternalSecret": ("external-secrets.io", "externalsecrets", ("v1", "v1beta1")),
 }
 CLUSTER_WIDE = frozenset({"Node", "Namespace"})
+# What a cluster serves changes when it is upgraded, or a kind is installed: found once, it is not asked for again for so long. A release would else ask some
+# forty times, every other time for a version that is not there. What was not found is asked for each time.
+KEPT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,30 @@ class Kind:
         return "/".join(step for step in steps if step)
 
 
-def find_kind(client: KubernetesClient, name: str) -> Kind:
-    """Given a kind's name, return it in the newest version that the cluster serves. Raise PermanentError when it serves none."""
+# (API server's address, kind's name) → when it was found, and what.
+_found: dict[tuple[str, str], tuple[float, Kind]] = {}
+
+
+def find_kind(client: KubernetesClient, name: str, *, clock: Callable[[], float] = time.monotonic) -> Kind:
+    """Given a kind's name, return it in the newest version that the cluster serves, as found within the last minute. Raise PermanentError when it serves none."""
     group, plural, versions = _KINDS[name]
     if len(versions) == 1:
         return Kind(name, group, versions[0], plural)
+    at, known = _found.get((client.address, name), (0.0, None))
+    if known is not None and clock() < at + KEPT_SECONDS:
+        return known
+    kind = _asked(client, name)
+    _found[client.address, name] = (clock(), kind)
+    return kind
+
+
+def forget_kinds() -> None:
+    """Ask each cluster anew what it serves."""
+    _found.clear()
+
+
+def _asked(client: KubernetesClient, name: str) -> Kind:
+    group, plural, versions = _KINDS[name]
     for version in versions:
         try:
             served = client.get(f"/apis/{group}/{version}").get("resources") or ()

@@ -9,6 +9,7 @@ from prefect import get_run_logger
 
 from core.errors import NightshiftError, PermanentError
 from core.evidence import Finding
+from core.fence import check_stamp
 from core.migration_attempts import AttemptPlan, first_attempt, next_attempt
 from core.migration_end import JobEnd
 from core.migration_outcome import Judgement, MigrationState
@@ -21,6 +22,7 @@ from tasks.migration_steps import judge_end, migration_document, migration_setti
 from tasks.object_store import ObjectMissingError
 from tasks.recording import Notes, utc_now
 from tasks.release_run import Action, Facts, ReleaseRun, perform
+from tasks.release_world import anchor_path
 
 _NAMES_AT_MOST = 900
 
@@ -73,6 +75,8 @@ def make_job(attempt: AttemptPlan) -> Action:
                     require_unchanged(run, attempt.attempt)
                 keep_before(run.environment, run.plan.release_id, attempt.attempt)
             run.still_ours()
+            anchor = anchor_path(client, run.release, run.plan)
+            check_stamp(client.get(anchor), run.fence, on=anchor)
             job = start_job(client, run.release.namespace, document)
         facts: Facts = {
             "job": job["metadata"]["name"],

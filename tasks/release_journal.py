@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 from pydantic import ValidationError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
@@ -31,6 +33,17 @@ from tasks.recording import Clock, utc_now
 logger = logging.getLogger(__name__)
 _ATTEMPTS = 6
 _DATA = "journal.json"
+
+
+class Written(NamedTuple):
+    """A journal that was written: "" or what somebody else had done to it meanwhile, and the resourceVersion that it now has."""
+
+    note: str
+    version: str
+
+
+def _version_of(document: Document) -> str:
+    return str(document["metadata"]["resourceVersion"])
 
 
 class Journals:
@@ -98,8 +111,8 @@ class Journals:
         metadata = {"name": journal_name(journal.release_id), "namespace": self._namespace, "labels": labels}
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {_DATA: data}}
 
-    def write(self, before: Journal | None, after: Journal) -> str:
-        """Write a journal over the one that we know, and return "" or what somebody else had done to it meanwhile.
+    def write(self, before: Journal | None, after: Journal, version: str = "") -> Written:
+        """Write a journal over the one that we know. `version`: the resourceVersion of our last write; with it the journal is not read first, unless it changed since.
 
         A journal that somebody deleted is made again; one that somebody edited is put right: the writer holds the fence, and knows. Raise FencedError when a later
         holder wrote to it.
@@ -107,24 +120,27 @@ class Journals:
         path, collection, wanted = self.path(after.release_id), self._kind.path(self._namespace), self.document(after)
         noted: list[str] = []
 
-        def once() -> None:
+        def over(version: str) -> str:
+            metadata = {"labels": wanted["metadata"]["labels"], "resourceVersion": version}
+            return _version_of(self._client.merge(path, {"metadata": metadata, "data": wanted["data"]}))
+
+        def once() -> str:
             try:
                 current = self._client.get(path)
             except MissingError:
                 if before is not None:
                     noted.append("somebody deleted the journal; it was made again")
-                self._client.create(collection, wanted)
-                return
+                return _version_of(self._client.create(collection, wanted))
             stored = (current.get("data") or {}).get(_DATA)
             if stored == wanted["data"][_DATA] and current["metadata"].get("labels") == wanted["metadata"]["labels"]:
-                return
+                return _version_of(current)
             self._compare(current, before, after, noted)
-            version = current["metadata"]["resourceVersion"]
-            patch = {
-                "metadata": {"labels": wanted["metadata"]["labels"], "resourceVersion": version},
-                "data": wanted["data"],
-            }
-            self._client.merge(path, patch)
+            return over(_version_of(current))
+
+        if version:
+            # Whatever is in the way, or whether it was written at all, the reading tells.
+            with suppress(ExistsError, MissingError, TemporaryError):
+                return Written("", over(version))
 
         retrying = Retrying(
             retry=retry_if_exception_type((ExistsError, TemporaryError)),
@@ -133,12 +149,12 @@ class Journals:
             reraise=True,
         )
         try:
-            retrying(once)
+            version = retrying(once)
         except ExistsError as error:
             raise TemporaryError(
                 "write the journal", path, f"it changed under each of {_ATTEMPTS} writes: {error.found}"
             ) from error
-        return noted[0] if noted else ""
+        return Written(noted[0] if noted else "", version)
 
     def _compare(self, current: Document, before: Journal | None, after: Journal, noted: list[str]) -> None:
         """Raise FencedError when a later holder wrote; note when what is stored is neither what we know nor what we write."""
@@ -177,6 +193,7 @@ class KeptJournal:
         self.noted: list[str] = []
         self._release, self._keys, self._clock = release, tuple(keys), clock
         self._stored: Journal | None = journal if stored else None
+        self._version = ""
 
     def append(
         self, client: KubernetesClient, event: Event, step: str = "", facts: dict[str, str | int] | None = None
@@ -193,10 +210,12 @@ class KeptJournal:
             facts=facts,
         )
         journals = Journals(client, self._release, self.journal.environment, self._keys)
-        if note := journals.write(self._stored, wanted):
-            logger.warning("journal of %s: %s", wanted.release_id, note)
-            self.noted.append(note)
+        written = journals.write(self._stored, wanted, self._version)
+        if written.note:
+            logger.warning("journal of %s: %s", wanted.release_id, written.note)
+            self.noted.append(written.note)
         self.journal = self._stored = wanted
+        self._version = written.version
 
     def close(self, client: KubernetesClient, outcome: Outcome, facts: dict[str, str | int] | None = None) -> None:
         """Write that it came to its end, and how."""

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tasks.kubernetes_kinds import forget_kinds
 from tests.fix_kubernetes_controllers import Controllers
 from tests.fix_kubernetes_faults import WRITE, DroppedError, Faults, is_write
 from tests.fix_kubernetes_http import Handler, Target
@@ -39,6 +40,8 @@ class KubernetesApi(Objects, Faults):
     def __init__(self) -> None:
         Objects.__init__(self)
         Faults.__init__(self)
+        # Another one may have been at our port.
+        forget_kinds()
         self.tokens = {"first-token"}
         # (verb, resource) that our account may not: ("get", "pods/log").
         self.denied: set[tuple[str, str]] = set()
@@ -48,6 +51,8 @@ class KubernetesApi(Objects, Faults):
         self.absent: set[str] = set()
         self.requests: list[tuple[str, str]] = []
         self.logs: dict[tuple[str, str], str] = {}
+        # By Pod: what each request for its log is answered with, in turn, before `logs` counts; the last one stays. None at its end: the connection is cut there.
+        self.scripted_logs: dict[str, list[list[str | None]]] = {}
         self.proxy: Proxy | None = None
         self.watch_generation = 0
         self.controllers: Controllers | None = None

@@ -35,6 +35,9 @@ class Objects:
         with self.changed:
             made = self.create(group_version, plural, document["metadata"].get("namespace", ""), document)
             made["metadata"]["creationTimestamp"] = now(seconds_ago)
+            # A test that says a generation means an object that was changed before.
+            if "generation" in document["metadata"]:
+                made["metadata"]["generation"] = document["metadata"]["generation"]
             if "status" in document:
                 made["status"] = {**made.get("status", {}), **copy.deepcopy(document["status"])}
             return self._store(_key(group_version, plural, made), made, "MODIFIED")

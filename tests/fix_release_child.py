@@ -17,6 +17,7 @@ from prefect.states import Crashed
 
 import tasks.release_plans
 import tasks.report_steps
+from core.errors import NightshiftError
 from flows.release import go_through
 from flows.release import release as release_flow
 from flows.release_recovery import recover
@@ -54,16 +55,25 @@ def request_of(stage: Stage, run_id: str, image: str, **more: Any) -> ReleaseReq
 
 
 def release_in_child(stage: Stage, request: ReleaseRequest, *, kubeconfig: str) -> int:
-    """Fork a child that carries a release out, and return its process id. It ends with 0 when the release came to its end in whatever way."""
+    """Fork a child that carries a release out, and return its process id. It ends with 0 when the release came to its end in whatever way, and `end_of` tells it."""
     stage.write()
 
     def work() -> None:
         os.environ["KUBECONFIG"] = kubeconfig
         run = RunRecord(load_environment("stage"), flow="release", run_id=request.flow_run_id, run_name="in a child")
         with disable_run_logger():
-            go_through(run, request, Record(request.release_id), {"dry_run": False})
+            try:
+                end = str(go_through(run, request, Record(request.release_id), {"dry_run": False}).message)
+            except NightshiftError as error:
+                end = f"{type(error).__name__}: {error}"
+            (stage.folder / f"{request.release_id}.end").write_text(end)
 
     return forked(work)
+
+
+def end_of(stage: Stage, request: ReleaseRequest) -> str:
+    """How a release in a child ended: its message, or the error that it raised."""
+    return (stage.folder / f"{request.release_id}.end").read_text()
 
 
 def recovery_in_child(stage: Stage, *, kubeconfig: str = "", run_id: str = "") -> int:
@@ -90,6 +100,16 @@ def recovery_in_child(stage: Stage, *, kubeconfig: str = "", run_id: str = "") -
 def ended(child: int) -> bool:
     """Wait for a child; whether it came to its end well. Its traceback says why it did not."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def send_to_sleep(stage: Stage, proxy: KillProxy, number: int, request: ReleaseRequest) -> int:
+    """Release in a child that is stopped with its write of this number on the way; return the child's process id. `proxy.stopped` tells whether it came so far."""
+    proxy.arm(number, "asleep", 0)
+    child = release_in_child(stage, request, kubeconfig=str(proxy.kubeconfig))
+    proxy.process = child
+    while not proxy.stopped.wait(0.02) and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        pass
+    return child
 
 
 def forked(work: Callable[[], None]) -> int:

@@ -36,7 +36,7 @@ from tests.fix_platform import NightshiftCommand, start_nightshift
 
 with_platform = pytest.mark.xdist_group("platform")
 COMMANDS = {
-    "Try it": ["demo", "up"],
+    "Try it": ["demo", "demo-release", "up"],
     "Set up": ["init", "check", "automations"],
     "Every day": ["backup", "app-state-backup", "restore", "undo-swap", "catalog"],
     "Release": ["release", "rollback", "release-recovery", "releases"],

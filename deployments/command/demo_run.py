@@ -2,29 +2,25 @@
 side by side. Apart from demo.py, since it imports Prefect, which takes seconds."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
 from rich.table import Table
 
-from core.errors import TemporaryError
 from core.evidence import Report
 from core.keys import backup_folder
 from core.objectives import check_objectives
 from core.units import human_duration
 from deployments.command.backup_result import read_result, save_result, show_result
-from deployments.command.follow import RunView, follow_run, start_deployment
+from deployments.command.follow import RunView
+from deployments.command.platform_runs import follow, newest_report, report_of, start
 from deployments.command.prefect_api import Server, server_of
-from deployments.command.run_display import show_run
-from deployments.command.run_flow import with_reason
 from deployments.command.terminal import console, tell_error
 from deployments.local.platform import Platform
 from deployments.local.running import LOCAL
 from tasks.catalogue import read_catalogue
 from tasks.chosen_backup import find_backup
 from tasks.environments import load_environment
-from tasks.evidence import read_report
 from tasks.object_store import ObjectStore
 from tasks.recording import utc_now
 from tasks.secrets import signing_keys
@@ -45,23 +41,23 @@ def demonstrate(platform: Platform) -> bool:
     drill = _run(platform, server, "dr-drill", {})
     if drill is None:
         return False
-    _, drilled = _newest_report()
+    _, drilled = newest_report()
     backup_id = result.databases[0].entry.backup_id
     damage_a_copy(backup_id)
     console.rule("the same backup, one byte of a copy flipped; and, beside it, a restore", align="left")
     # Neither needs the other: two processors do both at a time.
-    damaged_id = _start(server, "dr-drill", {"backup": backup_id, "read_from_copy": True})
-    restored_id = _start(server, "restore", {"database": DATABASE, "backup": "newest-proven", "target": RESTORED})
-    damaged = _follow(platform, server, damaged_id)
+    damaged_id = start(server, "dr-drill", {"backup": backup_id, "read_from_copy": True})
+    restored_id = start(server, "restore", {"database": DATABASE, "backup": "newest-proven", "target": RESTORED})
+    damaged = follow(platform, server, damaged_id)
     if damaged.well or "SHA-256" not in damaged.message:
         tell_error(f"the drill did not refuse a damaged copy: {damaged.state_name}: {damaged.message}")
         return False
-    restored = _follow(platform, server, restored_id)
+    restored = follow(platform, server, restored_id)
     if not restored.well:
         tell_error(f"restore is {restored.state_name}: {restored.message}. Logs: {platform.folder.logs}")
         return False
     show_result(read_result(LOCAL), server.run_url(restored.run_id), copy)
-    _show_proof(drilled, damaged, _report_of(restored))
+    _show_proof(drilled, damaged, report_of(restored.run_id))
     return True
 
 
@@ -81,38 +77,11 @@ def damage_a_copy(backup_id: str) -> None:
 
 def _run(platform: Platform, server: Server, flow: str, parameters: Mapping[str, Any]) -> RunView | None:
     """Run a flow; None, and a line on what happened, when it did not complete."""
-    view = _follow(platform, server, _start(server, flow, parameters))
+    view = follow(platform, server, start(server, flow, parameters))
     if view.well:
         return view
     tell_error(f"{flow} is {view.state_name}: {view.message}. Logs: {platform.folder.logs}")
     return None
-
-
-def _start(server: Server, flow: str, parameters: Mapping[str, Any]) -> UUID:
-    with server.client() as client:
-        return start_deployment(client, f"{flow}/{LOCAL}", {"environment": LOCAL, **parameters})
-
-
-def _follow(platform: Platform, server: Server, run_id: UUID) -> RunView:
-    with server.client() as client:
-        view = show_run(_watched(platform, follow_run(client, run_id, patience_seconds=20)))
-        return view if view.well else with_reason(client, view)
-
-
-def _newest_report() -> tuple[str, Report]:
-    environment = load_environment(LOCAL)
-    return read_report(ObjectStore.open(environment), environment, signing_keys(environment))
-
-
-def _report_of(view: RunView) -> Report:
-    """The report of a run: the newest, or the one before when another run ended later."""
-    _, report = _newest_report()
-    while report.run_id != str(view.run_id):
-        environment = load_environment(LOCAL)
-        _, report = read_report(
-            ObjectStore.open(environment), environment, signing_keys(environment), report.sequence - 1
-        )
-    return report
 
 
 def _show_proof(drilled: Report, damaged: RunView, restored: Report) -> None:
@@ -142,14 +111,3 @@ def _show_proof(drilled: Report, damaged: RunView, restored: Report) -> None:
         table.add_row(check.name.partition(": ")[2], check.found)
     console.rule("proof", align="left")
     console.print(table)
-
-
-def _watched(platform: Platform, views: Iterator[RunView]) -> Iterator[RunView]:
-    """The views, for as long as all servers live; a server that died is the better error than one that does not answer."""
-    try:
-        for view in views:
-            platform.check()
-            yield view
-    except TemporaryError:
-        platform.check()
-        raise

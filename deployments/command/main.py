@@ -45,6 +45,13 @@ CONTENTS = (
         own_platform=True,
     ),
     Entry(
+        "demo-release",
+        TRY_IT,
+        "demo_release:demo_release_command",
+        "Release well, badly, and killed in the middle, on a Kubernetes cluster.",
+        own_platform=True,
+    ),
+    Entry(
         "up", TRY_IT, "up:up_command", "Start the same platform and leave it running until Ctrl-C.", own_platform=True
     ),
     Entry("init", SET_UP, "init:init_command", "Write a new environment's file, and check it."),

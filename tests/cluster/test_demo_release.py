@@ -1,0 +1,80 @@
+"""`nightshift demo-release` on the real node: each release ends as it should, and nothing is left there, not even after Ctrl-C."""
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.kubernetes_client import KubernetesClient
+from tests.fix_cluster import LAB
+from tests.fix_platform import start_nightshift
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
+
+
+def demo(tmp_path: Path) -> "subprocess.Popen[str]":
+    """Start it, with a platform of its own."""
+    if not (LAB / "apps/hello/build.sh").exists():
+        pytest.skip("no lab beside the checkout")
+    return start_nightshift("demo-release", NIGHTSHIFT_DATA=str(tmp_path))
+
+
+def left_of(cluster: KubernetesClient, output: str) -> list[str]:
+    """The namespaces of a demonstration that are still there, and its images."""
+    (mark,) = re.findall(r"deploying the first version to nightshift-demo-([0-9a-f]+)", output)
+    names = [one["metadata"]["name"] for one in cluster.list("/api/v1/namespaces") if mark in one["metadata"]["name"]]
+    (node, *_) = cluster.list("/api/v1/nodes")
+    images = [name for one in node["status"]["images"] for name in one["names"]]
+    tags = set(re.findall(r"nightshift-demo-[0-9a-f]{6}-\w+", output))
+    return [*names, *(one for one in images if any(tag in one for tag in tags))]
+
+
+def test_a_good_a_bad_and_a_killed_release_end_as_they_should(cluster: KubernetesClient, tmp_path: Path) -> None:
+    process = demo(tmp_path)
+    try:
+        output, errors = process.communicate(timeout=450)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, output + errors
+    for line in (
+        "1 of 3: a good version",
+        "2 of 3: a bad version",
+        "it ended with exit code 3",
+        "3 of 3: a good version, and its process is killed",
+        "was killed by SIGKILL in the step: fill hello-green",
+        "the cluster left in the middle",
+        "retire hello-green",
+        "what came of them",
+        "stopped; nothing is left running",
+    ):
+        assert line in output, output
+    assert re.search(
+        r"r-[0-9a-f]{12} released, r-[0-9a-f]{12} rolled back, r-[0-9a-f]{12} rolled back; lease: free", output
+    )
+    assert output.count("✘  a ") == 0
+    assert errors == ""
+    assert left_of(cluster, output) == []
+
+
+def test_ctrl_c_in_the_middle_of_a_release_leaves_nothing(cluster: KubernetesClient, tmp_path: Path) -> None:
+    process = demo(tmp_path)
+    output = ""
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            output += line
+            if "prepare hello-blue" in line:
+                break
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        more, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, output + more
+    assert "ended by Ctrl-C; nothing is left running" in errors
+    assert left_of(cluster, output + more) == []
