@@ -52,7 +52,8 @@ def _stands(
         # A Job that is known to have been made and is gone tells nothing any more; of one that may have been made, the database tells.
         end = look.end or JobEnd(state="gone" if known else "never created")
         after, judgement = _judge(environment, before, end)
-        if after.sessions:
+        if after.sessions and judgement.outcome == "unknown":
+            # Another migrator's, which kept ours from being started, is not waited for.
             return True, "unknown"
         if judgement.outcome in {"partial", "unknown"}:
             return False, "partly" if judgement.outcome == "partial" else "unknown"

@@ -89,6 +89,8 @@ def _how(one: ListedRelease, found: ReleaseList) -> str:
         return "unknown"
     if not one.is_open:
         return one.journal.outcome
+    if one.journal.is_held:
+        return "held: a person must decide"
     where = f"{one.last.event} {one.last.step}".rstrip() if one.last is not None else "nothing yet"
     return f"{'left' if found.is_left(one) else 'goes on'}: {where}"
 
@@ -131,6 +133,7 @@ def _entry(one: ListedRelease, found: ReleaseList) -> dict[str, Any]:
         "flow_run_id": journal.flow_run_id if journal else None,
         "outcome": journal.outcome if journal else None,
         "open": one.is_open,
+        "held": journal.is_held if journal else False,
         "left_in_the_middle": found.is_left(one),
         "last_entry": None if last is None else {"at": last.at, "event": last.event, "step": last.step},
         "problem": one.problem,
