@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from core.redaction import redact
+from core.redaction import redact_output
 
 Document = dict[str, Any]
 Kind = Literal[
@@ -171,7 +171,7 @@ def _declared_seconds(pod: Document, container: str) -> float:
 
 def cut(text: object, longest: int = _LONGEST) -> str:
     """Given words of the cluster, return them on one line, without secrets, and cut."""
-    line = redact(" ".join(str(text).split()))
+    line = redact_output(" ".join(str(text).split()))
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 

@@ -4,6 +4,8 @@ from core.environment_migration import Migration
 from core.manifest import Record
 from core.migration_outcome import Judgement
 
+FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 5_000, 60_000
+
 
 class AttemptPlan(Record):
     """One attempt: its number, how many Jobs have been run for pending migrations and how many tries for a lock, its lock_timeout, and the pause before it."""
@@ -29,7 +31,7 @@ def next_attempt(plan: AttemptPlan, judgement: Judgement, settings: Migration, c
     if judgement.again == "pending" and plan.run < settings.runs:
         return AttemptPlan(attempt=plan.attempt + 1, run=plan.run + 1, lock_timeout_ms=_lock_timeout(settings, 1))
     if judgement.again == "lock-timeout" and judgement.outcome == "clean" and plan.lock_try < settings.lock_attempts:
-        pause = min(60_000, 5_000 * 2 ** (plan.lock_try - 1))
+        pause = min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (plan.lock_try - 1))
         following = plan.lock_try + 1
         return AttemptPlan(
             attempt=plan.attempt + 1,

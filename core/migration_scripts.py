@@ -36,17 +36,20 @@ while [ ! -e "$signals/held" ]; do
   pause
 done
 tell started=yes
-while :; do date +%s >"$signals/alive"; sleep 1; done &
-alive=$!
+# It ends by itself: a signal that reaches a shell just born, before it has left its parent's traps behind, is lost.
+while [ ! -e "$signals/done" ]; do date +%s >"$signals/alive"; sleep 1; done &
 "$@" &
 child=$!
-trap 'kill -TERM "$child" 2>/dev/null' TERM INT
+interrupted=
+trap 'interrupted=yes; kill -TERM "$child" 2>/dev/null' TERM INT
 wait "$child"
 code=$?
-# A wait that a signal interrupts gives the signal's number, with the child still there.
-while kill -0 "$child" 2>/dev/null; do
+# A wait that a signal interrupts gives the signal's number, with the child still there; of a child that was waited for already it gives 127.
+while [ -n "$interrupted" ]; do
+  interrupted=
   wait "$child"
-  code=$?
+  again=$?
+  [ "$again" = 127 ] || code=$again
 done
 asked=
 count=0
@@ -64,7 +67,6 @@ $list
 END
 fi
 tell started=yes "code=$code" "asked=$asked" "count=$count"
-kill "$alive" 2>/dev/null
 : >"$signals/done"
 exit "$code"
 """.replace("SIGNALS", SIGNALS).replace("NOT_STARTED", str(NOT_STARTED))

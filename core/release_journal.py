@@ -15,7 +15,7 @@ from core.errors import IntegrityError
 from core.manifest import Record, Sha256
 from core.signature import SigningKey
 
-Event = Literal["opened", "intent", "done", "failed", "compensate", "closed"]
+Event = Literal["opened", "intent", "done", "failed", "compensate", "held", "decided", "closed"]
 Outcome = Literal["released", "rolled back", "unchanged", "held"]
 JOURNAL_LABEL, RELEASE_LABEL = "nightshift.dev/journal", "nightshift.dev/release"
 LARGEST_BYTES = 256 * 1024
@@ -63,13 +63,19 @@ class Journal(Record):
         return self.kind == "rollback" or any(one.event == "compensate" for one in self.entries)
 
     @property
+    def is_held(self) -> bool:
+        """Whether it waits for a person's decision: nobody goes forward or back by himself any more."""
+        last = next((one for one in reversed(self.entries) if one.event in {"held", "decided"}), None)
+        return last is not None and last.event == "held" and self.is_open and not self.goes_back
+
+    @property
     def changed_anything(self) -> bool:
         """Whether a step was about to be done: then something may have been changed."""
         return any(one.event == "intent" for one in self.entries)
 
-    def was_begun(self, step: str) -> bool:
-        """Whether a step was about to be done at least once."""
-        return any(one.step == step and one.event == "intent" for one in self.entries)
+    def intents(self, step: str) -> int:
+        """How often a step was about to be done."""
+        return sum(one.step == step and one.event == "intent" for one in self.entries)
 
     def is_done(self, step: str) -> bool:
         """Whether the last that is known of a step is that it was done."""
@@ -82,8 +88,10 @@ class Journal(Record):
 
     @property
     def why(self) -> str:
-        """Why it goes back: what was noted then."""
-        return next((str(one.facts.get("why", "")) for one in self.entries if one.event == "compensate"), "")
+        """Why it goes back, or is held: what was noted then."""
+        back = next((one for one in self.entries if one.event == "compensate"), None)
+        noted = back or next((one for one in reversed(self.entries) if one.event == "held"), None)
+        return "" if noted is None else str(noted.facts.get("why", ""))
 
 
 def with_entry(

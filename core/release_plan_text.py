@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -13,14 +13,23 @@ from core.report_text import escape_markdown
 Document = dict[str, Any]
 
 
-def plan_text(plan: ReleasePlan) -> str:
-    """Given a plan, return it as Markdown: the artifact of the run, and what an approval form shows."""
+class PlannedObject(NamedTuple):
+    """An object that a release would change or make (before: {}), as it is and as it would be."""
+
+    name: str
+    before: Document
+    after: Document
+
+
+def plan_text(plan: ReleasePlan, objects: Iterable[PlannedObject] = ()) -> str:
+    """Given a plan and the objects that it would change beside the workloads, return it as Markdown: the artifact of the run."""
     lines = [
         f"**Plan {plan.sha256[:12]}** of {escape_markdown(plan.release_id)} for {escape_markdown(plan.environment)}",
         "",
         *(f"- {what}: {escape_markdown(value)}" for what, value in plan_rows(plan)),
         "",
         *(line for target in plan.targets for line in _difference(target, plan)),
+        *(line for one in objects for line in _block(one.name, difference_text(one.before, one.after, one.name))),
     ]
     return redact("\n".join(lines))
 
@@ -48,7 +57,7 @@ def plan_rows(plan: ReleasePlan) -> list[tuple[str, str]]:
     rows = [
         ("image", plan.image),
         ("commit", plan.commit),
-        ("asked for by", plan.requested_by),
+        ("asked for by", plan.requested_by or "not said"),
         ("strategy", plan.strategy),
         (
             "schema",
@@ -82,4 +91,8 @@ def _change(target: Target, plan: ReleasePlan) -> str:
 def _difference(target: Target, plan: ReleasePlan) -> list[str]:
     name = plan.sides.following_name if plan.sides is not None and target in plan.deployments("api") else target.key
     text = difference_text(target.before, target.after, name)
-    return [f"`{target.key}`", "", "```diff", text or "(no change of the Pod template)", "```", ""]
+    return _block(target.key, text or "(no change of the Pod template)")
+
+
+def _block(name: str, text: str) -> list[str]:
+    return [f"`{name}`", "", "```diff", text or "(no change)", "```", ""]

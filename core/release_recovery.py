@@ -1,29 +1,36 @@
-"""What is to be done with a release that was left open: a pure decision from its journal, its plan and what lives. Never from a missing entry alone."""
+"""What is to be done with a release that was left open, or that was stopped on its way forward: one pure decision from its journal, its plan and what lives.
+
+Never from a missing entry alone.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
 
+from core.errors import PermanentError
 from core.release_journal import Journal
 from core.release_plan import Compatibility
 
 Liveness = Literal["living", "ended", "unknown"]
 What = Literal["nothing", "wait", "finish", "go back", "hold"]
+Applied = Literal["", "yes", "no", "partly", "unknown"]
 MIGRATE = "migrate the database"
 BACK = " (back)"
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What recovery sees.
+    """What is seen by whoever decides.
 
-    holder: whether the run that holds the lease lives. job: whether a Job of the migration runs. applied: whether the database is migrated: "yes", "no", "partly",
-    "unknown", or "" where the plan has no migration. all_new: whether each workload that takes traffic runs the new version, rolled out and verified.
+    holder: whether another run that holds the lease lives. job: whether a Job of the migration runs, or a session of it. applied: whether the database is migrated:
+    "yes", "no", "partly", "unknown", or "" where the plan has no migration. all_new: whether each workload that takes traffic runs the new version, rolled out and
+    verified. failed: whether going forward was tried just now, and was stopped.
     """
 
     holder: Liveness
     job: bool
-    applied: Literal["", "yes", "no", "partly", "unknown"]
+    applied: Applied
     all_new: bool
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,32 +45,66 @@ def decide(journal: Journal | None, compatibility: Compatibility, situation: Sit
     """Given a release's journal (None: there is none, or somebody edited it), return what to do.
 
     Going back is the rule: the old version is known to be good. Forward only when the new one takes all of the traffic and all of its gates passed, or when there is
-    no way back: the schema was changed so that the old version cannot work with it.
+    no way back: the schema was changed so that the old version cannot work with it. Where forward failed then, too, a person decides, and nothing more is changed.
     """
     if journal is not None and not journal.is_open:
         return Decision("nothing", f"it ended already: {journal.outcome}")
     if situation.holder == "living":
         return Decision("nothing", "its run lives")
     if situation.job:
-        return Decision("wait", "a Job of its migration runs; a migration is never interrupted")
+        return Decision(
+            "wait", "its migration still runs (a Job, or a session in the server), and is never interrupted"
+        )
     return _direction(journal, compatibility, situation)
 
 
 def _direction(journal: Journal | None, compatibility: Compatibility, situation: Situation) -> Decision:
     if journal is not None and journal.goes_back:
         return Decision("go back", "it was going back already")
-    if compatibility == "breaking" and situation.applied in {"yes", "partly", "unknown"}:
-        if situation.applied == "yes":
+    if journal is not None and journal.is_held and not situation.failed:
+        return Decision("hold", journal.why)
+    if compatibility == "breaking" and situation.applied in _CHANGED:
+        if situation.applied == "yes" and not situation.failed:
             return Decision(
                 "finish",
                 "the schema was changed so that the old version cannot work with it; there is no way back by itself",
             )
-        return Decision(
-            "hold", f"a breaking migration is {_HELD[situation.applied]}: a person must decide; nothing more is changed"
-        )
-    if journal is not None and situation.all_new:
+        return Decision("hold", f"a breaking migration is {_CHANGED[situation.applied]}: a person must decide")
+    if journal is not None and situation.all_new and not situation.failed:
         return Decision("finish", "the new version takes all of the traffic, and its gates passed")
     return Decision("go back", "it did not come to its end")
+
+
+def instead_of(decided: Decision, chosen: Decision | None, journal: Journal | None, release_id: str) -> Decision:
+    """Given our decision and a person's (None: nobody said anything), return the one that counts: the person's, where there is one to make.
+
+    Raise PermanentError for forward where it goes back already: steps that the journal knows as done were undone since.
+    """
+    if chosen is None or decided.what in {"nothing", "wait"}:
+        return decided
+    if chosen.what == "finish" and journal is not None and journal.goes_back:
+        raise PermanentError(
+            "bring the release forward",
+            release_id,
+            f"it goes back already: {journal.why or 'it is a rollback'}",
+            "Let it come to its end, then start a release of the version that you want",
+        )
+    return chosen
+
+
+def ask_for_decision(environment: str, release_id: str) -> str:
+    """The next step of a release that is held."""
+    return f"Decide: nightshift release-recovery {environment} {release_id} --decision forward|back --reason …"
+
+
+def made_step(attempt: int) -> str:
+    """The name of the step after which an attempt's Job is known to have been made: it is never made again."""
+    return f"start the migration, attempt {attempt}"
+
+
+def judged_step(attempt: int) -> str:
+    """The name of the step in which an attempt is waited for and judged."""
+    return f"judge the migration, attempt {attempt}"
 
 
 def shift_step(share: int) -> str:
@@ -71,7 +112,11 @@ def shift_step(share: int) -> str:
     return f"shift {share} % of the traffic"
 
 
-_HELD = {"partly": "applied in part", "unknown": "in an unknown state"}
+_CHANGED = {
+    "yes": "applied, so that the old version cannot work with the schema, and the new one could not be brought out",
+    "partly": "applied in part",
+    "unknown": "in an unknown state",
+}
 
 
 def liveness(state_type: str | None, seconds_since_renewal: float, lease_seconds: float) -> Liveness:

@@ -80,7 +80,7 @@ WANTED: tuple[WantedRight, ...] = tuple(
         _wanted("workloads", "networking.k8s.io", "ingresses", "get patch", "alb"),
         # The migration's Job; what a CronJob started and is still at work.
         _wanted("workloads", "batch", "jobs", "get list watch", "migration", "cron jobs"),
-        _wanted("workloads", "batch", "jobs", "create", "migration"),
+        _wanted("workloads", "batch", "jobs", "create patch", "migration"),
         _wanted("workloads", "batch", "cronjobs", "get list patch", "cron jobs"),
         # Copies of configuration whose names hold a hash.
         _wanted("workloads", "", "configmaps", "get list create patch", "config maps"),

@@ -40,16 +40,30 @@ def newest_release(journals: Sequence[Journal], environment: str, release_id: st
     return newest
 
 
-def require_compatible(plan: ReleasePlan, journal: Journal) -> None:
-    """Raise PermanentError, naming the migrations, when the old version cannot work with the schema as it now is."""
-    facts = journal.facts_of(MIGRATE)
-    if plan.schema_compatibility == "backward" or not facts.get("applied"):
-        return
-    backup = next((journal.facts_of(f"back up {one}").get("backup") for one in plan.backup), None)
-    restore = f"restore backup {backup or 'of before it'} (docs/restore.md; all that was written since is lost)"
-    raise PermanentError(
+def is_compatible(plan: ReleasePlan, journal: Journal) -> bool:
+    """Whether the old version can work with the schema as the release left it."""
+    return plan.schema_compatibility == "backward" or not journal.facts_of(MIGRATE).get("applied")
+
+
+def backup_of(plan: ReleasePlan, journal: Journal) -> tuple[str, str] | None:
+    """The database that was migrated and the id of its backup of before; None where there was none."""
+    found = ((name, str(journal.facts_of(f"back up {name}").get("backup", ""))) for name in plan.backup)
+    return next(((name, backup_id) for name, backup_id in found if backup_id), None)
+
+
+def refuse(plan: ReleasePlan, journal: Journal, lost: str) -> PermanentError:
+    """The refusal of a way back that the schema does not allow: the migrations by name, and what there is instead. `lost`: what a restore of the backup would lose."""
+    found = backup_of(plan, journal)
+    names = journal.facts_of(MIGRATE).get("migrations") or "its migrations"
+    if found is None:
+        restore = "restore a backup of before it (docs/restore.md), which loses all that was written since"
+    else:
+        restore = (
+            f"restore backup {found[1]} of {found[0]} (docs/restore.md), which loses what was written since: {lost}"
+        )
+    return PermanentError(
         "roll back",
         plan.environment,
-        f"the schema is not compatible with the version before: {facts.get('migrations') or 'its migrations'} were applied and the release was called breaking",
+        f"the schema is not compatible with the version before: {names} were applied and the release was called breaking",
         f"Best is a fix forward: a release of a mended version. Else {restore}. A way down is offered only where it was rehearsed, and this one was not",
     )

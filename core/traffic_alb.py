@@ -25,14 +25,21 @@ def ingress_split(ingress: Document, action: str, live: Side, following: Side, *
     """
     _check_used(ingress, action, on=on)
     forward, groups = _forward(ingress, action, on=on)
-    names = [str(value(group, "serviceName") or value(group, "targetGroupARN")) for group in groups]
-    if foreign := [name for name in names if name not in {live.service, following.service}]:
+    # One alone needs no weight: it gets everything.
+    default = 1 if len(groups) == 1 else 0
+    weighted = [
+        (str(value(group, "serviceName") or value(group, "targetGroupARN")), int(_weight(group, default)))
+        for group in groups
+    ]
+    # One of weight 0 gets nothing: the plain side's Service stays in the action once the colours took its place.
+    if foreign := [name for name, weight in weighted if name not in {live.service, following.service} and weight]:
         raise PermanentError(
             _READ,
             on,
             f"action {action} forwards to {', '.join(foreign)} as well",
             "Leave the two sides' Services alone in it",
         )
+    names = [name for name, _ in weighted]
     if len(set(names)) != len(names):
         raise PermanentError(_READ, on, f"action {action} names {names[0]} twice", "Leave each Service once in it")
     if value(value(forward, "targetGroupStickinessConfig") or {}, "enabled"):
@@ -40,11 +47,7 @@ def ingress_split(ingress: Document, action: str, live: Side, following: Side, *
         raise PermanentError(
             _READ, on, found, "Turn it off (targetGroupStickinessConfig.enabled false), and wait for its cookies to end"
         )
-    # One alone needs no weight: it gets everything.
-    default = 1 if len(groups) == 1 else 0
-    return split_of_weights(
-        {name: int(_weight(group, default)) for name, group in zip(names, groups, strict=True)}, on=on
-    )
+    return split_of_weights(dict(weighted), on=on)
 
 
 def group_weights(ingress: Document, action: str, *, on: str) -> dict[str, int]:

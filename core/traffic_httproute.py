@@ -26,9 +26,10 @@ def route_split(route: Document, live: Side, following: Side, *, on: str) -> Spl
     """
     found: dict[int, Split] = {}
     for number, rule in _rules_of_the_pair(route, live, following):
-        refs = rule["backendRefs"]
         where = f"{on}, rule {number}"
-        foreign = [_called(ref) for ref in refs if not _is_of(ref, route, live, following)]
+        refs = [ref for ref in rule["backendRefs"] if _is_of(ref, route, live, following)]
+        # One of weight 0 gets nothing: the plain side's Service stays in the route once the colours took its place.
+        foreign = [_called(ref) for ref in rule["backendRefs"] if ref not in refs and ref.get("weight", 1)]
         if foreign:
             raise PermanentError(_READ, where, f"it sends to {', '.join(foreign)} as well", _BY_HAND)
         names = [ref["name"] for ref in refs]
@@ -54,11 +55,12 @@ def route_patch(route: Document, live: Side, following: Side, wanted: Split) -> 
     rules = copy.deepcopy(route["spec"]["rules"])
     for number, _ in _rules_of_the_pair(route, live, following):
         refs = rules[number]["backendRefs"]
+        of_pair = [ref for ref in refs if _is_of(ref, route, live, following)]
         for side in (live, following):
-            own = [ref for ref in refs if ref["name"] == side.service]
+            own = [ref for ref in of_pair if ref["name"] == side.service]
             if not own and wanted.of(side.service):
                 # What the other side's reference says besides (its filters) holds for this one too.
-                own = [{**copy.deepcopy(refs[0]), "name": side.service, "port": side.port}]
+                own = [{**copy.deepcopy(of_pair[0]), "name": side.service, "port": side.port}]
                 refs.extend(own)
             for ref in own:
                 ref["weight"] = wanted.of(side.service)

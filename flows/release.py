@@ -13,18 +13,17 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from core.errors import NightshiftError, PermanentError
-from core.fence import FencedError
 from core.release_plan import Compatibility, ReleasePlan
 from core.release_plan_text import approval_text, plan_rows
-from flows.approval import ATTEMPTS, ReleaseApproval, ask_until, what_is_wrong_with_plan
+from flows.approval import ATTEMPTS, ReleaseApproval, ask_until, remember, what_is_wrong_with_plan
 from flows.nightly_backup import EnvironmentName
 from flows.release_recovery import recover
-from flows.release_runbook import carry_out, go_back
+from flows.release_runbook import End, forward_or_back
 from tasks.recording import Record, RunRecord
 from tasks.release_checklist import check_all
 from tasks.release_plans import Images, ReleaseRequest, make_plan, resolve_images
 from tasks.release_recovery_steps import left_open
-from tasks.release_run import ReleaseRun, release_of
+from tasks.release_run import release_of
 from tasks.release_start import begun, find_earlier, first_journal
 from tasks.report_steps import begin_run, end_run
 
@@ -77,7 +76,7 @@ def release(  # noqa: PLR0917 - a form has as many fields as it has
         migrate=migrate,
         migrate_command=tuple(migrate_command),
         adopt=adopt,
-        requested_by=requested_by or "not said",
+        requested_by=requested_by,
         skip_checks=skip_checks,
     )
     record = Record(request.release_id)
@@ -93,16 +92,18 @@ def go_through(run: RunRecord, request: ReleaseRequest, record: Record, inputs: 
     """Plan, check, ask, and carry out. Raise what stops it before anything was changed."""
     earlier, outcome = find_earlier(request.environment, request.release_id)
     if outcome:
-        record.finish(f"ended already: {outcome}; nothing was done again. For another try start a new release")
-        return end_run(run, [record], inputs)
+        told = f"ended already: {outcome}; nothing was done again. For another try start a new release"
+        return ended(run, record, End("released" if outcome == "released" else "rolled back", told), inputs)
     if earlier is not None:
         # Retry of a run that was killed in the middle: what it left is brought to its end, as release-recovery would.
         left = next(one for one in left_open(request.environment) if one.release_id == request.release_id)
-        recover(run.environment, record, left, run.run_id)
-        return end_run(run, [record], inputs)
+        return ended(run, record, recover(run.environment, record, left, run.run_id), inputs)
 
     with record.step("resolve the image") as notes:
         images = resolve_images(request)
+        if release_of(run.environment).approval:
+            # What was approved is the digest: a tag that moves while the run waits changes nothing.
+            images = Images.of_digests(remember("images", images.digests), request.image)
         notes.add(facts={one.repository: one.pinned for one in images.found.values()})
     for attempt in range(1, ATTEMPTS + 1):
         plan = plan_and_check(request, images, record, f"before ({attempt})" if attempt > 1 else "before")
@@ -118,7 +119,7 @@ def go_through(run: RunRecord, request: ReleaseRequest, record: Record, inputs: 
         look_again = functools.partial(require_same_plan, request, images, record, plan)
         try:
             with begun(run.environment, plan, record, journal, run.run_id, look_again=look_again) as release_run:
-                return forward_or_back(run, release_run, record, inputs)
+                return ended(run, record, forward_or_back(release_run), inputs)
         except PlanChangedError as error:
             changed = error
     raise changed
@@ -163,14 +164,10 @@ def approve(run: RunRecord, plan: ReleasePlan, record: Record) -> None:
         notes.add(facts={"approver": answer.approver, "reason": answer.reason, "typed": answer.plan})
 
 
-def forward_or_back(run: RunRecord, release_run: ReleaseRun, record: Record, inputs: dict[str, object]) -> State[None]:
-    """Carry the plan out; when anything stops it, go back. Whoever lost the lease does neither."""
-    try:
-        carry_out(release_run)
-    except FencedError:
-        raise
-    except NightshiftError as error:
-        go_back(release_run, str(error))
-        return end_run(run, [record], inputs, name="RolledBack", made=f"{release_run.plan.image} was rolled back: ")
-    record.finish(f"{release_run.plan.image} is live (commit {release_run.plan.commit[:12]})")
-    return end_run(run, [record], inputs)
+def ended(run: RunRecord, record: Record, end: End, inputs: dict[str, object]) -> State[None]:
+    """The final state of a release: Completed when the new version is live and nothing else, named RolledBack when the old one serves again."""
+    if end.how == "released":
+        record.finish(end.told)
+        return end_run(run, [record], inputs)
+    name = "RolledBack" if end.how == "rolled back" else "Failed"
+    return end_run(run, [record], inputs, name=name, made=f"{end.told}: ")

@@ -3,24 +3,26 @@
 It reads journal and world, decides once (core.release_recovery), takes the dead holder's lease under a higher number, and goes by the same runbook as the release.
 """
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from pydantic import Field
 
 from core.environment import Environment
-from core.errors import NightshiftError, PermanentError
+from core.errors import NightshiftError
 from core.evidence import Finding
 from core.release_recovery import Decision
 from flows.nightly_backup import EnvironmentName
-from flows.release_runbook import carry_out, go_back
+from flows.release_runbook import End, forward_or_back, go_back, held_sentence, hold
 from tasks.recording import Record
 from tasks.release_lease import HeldError
 from tasks.release_left_open import LeftOpen
 from tasks.release_recovery_steps import decide_on, end_closed, left_open, plan_of
+from tasks.release_run import ReleaseRun
 from tasks.release_start import begun, first_journal
 from tasks.release_upkeep import let_go
 from tasks.report_steps import begin_run, end_run
@@ -46,23 +48,33 @@ def release_recovery(
     if not found:
         # A sweep that finds nothing writes no report: there are 720 a day.
         return Completed(message=nothing_open(environment, release_id, run.run_id))
-    records = []
+    chosen = Decision(_WHAT[decision], reason) if decision else None
+    records, told, made, failed = [], [], [], False
     for left in found:
         record = Record(left.release_id)
         try:
-            recover(run.environment, record, left, run.run_id, Decision(_WHAT[decision], reason) if decision else None)
+            end = recover(run.environment, record, left, run.run_id, chosen)
         except HeldError as error:
-            get_run_logger().info("%s", error)
+            told.append(f"{left.release_id}: {error}")
             continue
         except NightshiftError as error:
             get_run_logger().error("%s: %s", left.release_id, error)
+            told.append(f"{left.release_id}: {error}")
+            failed = True
+        else:
+            told.append(f"{left.release_id}: {end.told}")
+            if end.how in {"released", "rolled back"}:
+                record.finish(end.told)
+            if record.steps and record.failed:
+                made.append(f"{told[-1]}: ")
         if record.steps:
             records.append(record)
-    if not records:
-        return Completed(
-            message="; ".join(f"{one.release_id}: its run lives, or another recovery is at it" for one in found)
-        )
-    return end_run(run, records, {"release_id": release_id, "decision": decision, "reason": reason})
+    if records:
+        inputs = {"release_id": release_id, "decision": decision, "reason": reason}
+        return end_run(run, records, inputs, made="".join(made))
+    # Nothing was done, and a sweep comes each two minutes: no report.
+    message = "; ".join(told)
+    return Failed(message=message) if failed else Completed(message=message)
 
 
 def nothing_open(environment: str, release_id: str, run_id: str) -> str:
@@ -77,15 +89,17 @@ def nothing_open(environment: str, release_id: str, run_id: str) -> str:
 
 def recover(
     environment: Environment, record: Record, left: LeftOpen, run_id: str, chosen: Decision | None = None
-) -> None:
-    """Bring one release to its end. Raise HeldError when another is at it, PermanentError when a person must decide."""
+) -> End:
+    """Bring one release to its end, and return which; or that nothing is to be done yet. Raise HeldError when another is at it."""
     decision = decide_on(environment.name, left, run_id, chosen)
     if decision.what == "nothing" and left.journal is not None and not left.journal.is_open:
         end_closed(environment.name, left, run_id)
-        return
+        return End("nothing", decision.why)
     if decision.what in {"nothing", "wait"}:
-        get_run_logger().info("%s: %s", left.release_id, decision.why)
-        return
+        return End("waits", decision.why)
+    if decision.what == "hold" and left.journal is not None and left.journal.is_held and left.holder is None:
+        # Told when it was held; a sweep has nothing to add.
+        return End("held", held_sentence(environment.name, left.release_id, left.journal.why))
     with record.step("decide") as notes:
         notes.add(facts={"decision": decision.what, "why": decision.why})
         if left.problem:
@@ -94,28 +108,28 @@ def recover(
                     severity="warning", text=f"journal: {left.problem}; going by the signed plan and by what is seen"
                 )
             )
-        if decision.what == "hold":
-            raise PermanentError(
-                "bring the release to its end",
-                left.release_id,
-                decision.why,
-                f"Decide: nightshift release-recovery {environment.name} {left.release_id} --decision forward|back --reason …",
-            )
         plan = plan_of(environment.name, left)
     if plan is None:
         end_closed(environment.name, left, run_id)
-        record.finish("it had no plan yet: nothing was changed")
-        return
+        return End("rolled back", "it had no plan yet: nothing was changed")
     journal = left.journal or first_journal(plan, left.release_id, run_id)
     with begun(
         environment, plan, record, journal, run_id, instead_of=left.holder, earlier=left.journal is not None
     ) as release_run:
-        if decision.what == "finish":
-            carry_out(release_run)
-            record.finish(f"brought to its end forward: {decision.why}")
-        else:
-            go_back(release_run, left.journal.why if left.journal and left.journal.why else decision.why)
-            record.finish(f"brought back to the old version: {decision.why}")
+        return by_decision(release_run, decision, chosen)
+
+
+def by_decision(run: ReleaseRun, decision: Decision, chosen: Decision | None) -> End:
+    """Do what was decided; a person's word stands in the journal before anything is done by it."""
+    if decision == chosen:
+        run.note("decided", facts={"what": decision.what, "why": decision.why[:1000]})
+    if decision.what == "hold":
+        return hold(run, decision.why)
+    if decision.what == "finish":
+        end = forward_or_back(run, accepted=decision.why if decision == chosen else "")
+        return replace(end, told=f"brought to its end forward: {decision.why}") if end.how == "released" else end
+    go_back(run, run.journal.journal.why if run.journal.journal.goes_back else decision.why)
+    return End("rolled back", f"brought back to the old version: {decision.why}")
 
 
 _WHAT: dict[str, Literal["finish", "go back"]] = {"forward": "finish", "back": "go back"}

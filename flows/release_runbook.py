@@ -1,34 +1,69 @@
-"""The runbook of a release, forward and back. Whoever brings a release to its end goes by it: the release itself, a rollback, and release-recovery.
+"""The runbook of a release, forward, back, or held. Whoever brings a release to its end goes by it: the release itself, a rollback, and release-recovery.
 
 Each step is journaled and can be repeated: a step that was done is passed over, a step that was begun looks at the world first.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
+from core.errors import NightshiftError
 from core.evidence import Finding
+from core.fence import FencedError
 from core.release_journal import Outcome
 from core.release_plan import SidesPlan, Target
-from core.release_recovery import BACK, shift_step
+from core.release_recovery import BACK, ask_for_decision, shift_step
+from core.rollout_change import ForeignChangeError
 from flows.nightly_backup import back_up_database
 from tasks.children import children_of_this_run
 from tasks.migrate import migrate
 from tasks.recording import Notes, Record
 from tasks.release_records import keep_closed
+from tasks.release_recovery_steps import decide_after_failure
 from tasks.release_run import Action, Facts, ReleaseRun, perform
 from tasks.release_upkeep import forget_old_journals
 from tasks.roll_out import ask_pods, copy_configuration, let_go_on, roll, suspend
 from tasks.shift_steps import ask_side, fill_side, prepare_side, retire_following, retire_others, shift_to, traffic_back
 
 
-def carry_out(run: ReleaseRun) -> None:
-    """Forward: from wherever it stands to its end. Raise what stops it; then the way back is `go_back`."""
+@dataclass(frozen=True)
+class End:
+    """How a release ended, or was left, and that in words."""
+
+    how: Literal["released", "rolled back", "held", "waits", "nothing"]
+    told: str
+
+
+def forward_or_back(run: ReleaseRun, accepted: str = "") -> End:
+    """Carry the plan out; when anything stops it, do what one decision says (core.release_recovery), and return how it ended. Whoever lost the lease does neither.
+
+    accepted: why a person goes forward though a migration did not come to a good end.
+    """
+    try:
+        carry_out(run, accepted)
+    except FencedError:
+        raise
+    except NightshiftError as error:
+        with run.record.step("decide") as notes:
+            decision = decide_after_failure(run)
+            notes.add(facts={"decision": decision.what, "why": decision.why})
+        if decision.what == "wait":
+            return End("waits", f"{decision.why}; release-recovery goes on when it has ended")
+        if decision.what == "hold":
+            return hold(run, decision.why, f"; {error}")
+        return go_back(run, str(error))
+    return End("released", f"{run.plan.image} is live (commit {run.plan.commit[:12]})")
+
+
+def carry_out(run: ReleaseRun, accepted: str = "") -> None:
+    """Forward: from wherever it stands to its end. Raise what stops it."""
     for target in run.plan.cron_jobs:
         perform(run, f"suspend {target.key}", suspend(target))
 
     for database in run.plan.backup:
         perform(run, f"back up {database}", back_up(database))
 
-    migrate(run)
+    migrate(run, accepted)
 
     if run.plan.config_copies:
         perform(run, "copy the configuration", copy_configuration)
@@ -59,27 +94,53 @@ def shift(run: ReleaseRun, sides: SidesPlan) -> None:
         perform(run, shift_step(share), shift_to(share, before))
 
 
-def go_back(run: ReleaseRun, why: str) -> None:
-    """Back to what the release found: traffic first, then Pods, then CronJobs; the database by a person's decision only."""
+def go_back(run: ReleaseRun, why: str) -> End:
+    """Back to what the release found: traffic first, then Pods, then CronJobs; the database by a person's decision only.
+
+    What somebody else changed meanwhile is left as it is; all else goes back, and then that is raised: the release stays open until a person has put it right.
+    """
     if not run.journal.journal.goes_back:
         run.note("compensate", facts={"why": why[:1000]})
 
+    theirs: list[ForeignChangeError] = []
     if run.plan.sides is not None:
         perform(run, "traffic" + BACK, traffic_back)
     else:
         for target in run.plan.deployments("api"):
-            perform(run, target.key + BACK, roll(target, forward=False))
+            theirs += unless_theirs(run, target.key + BACK, roll(target, forward=False))
 
     for target in run.plan.deployments("worker"):
-        perform(run, target.key + BACK, roll(target, forward=False))
+        theirs += unless_theirs(run, target.key + BACK, roll(target, forward=False))
 
     for target in run.plan.cron_jobs:
-        perform(run, target.key + BACK, let_go_on(target, forward=False))
+        theirs += unless_theirs(run, target.key + BACK, let_go_on(target, forward=False))
 
     if run.plan.sides is not None:
         perform(run, f"retire {run.plan.sides.following_name}", retire_following)
 
+    for error in theirs:
+        raise error
+
     close(run, "rolled back")
+    return End("rolled back", f"{run.plan.image} was rolled back")
+
+
+def hold(run: ReleaseRun, why: str, cause: str = "") -> End:
+    """Leave everything as it is until a person decides. The journal stays open, so that no other release begins; the lease is free for who carries the decision out."""
+    noted = f"{why}{cause}"[:1000]
+    if not run.journal.journal.is_held or run.journal.journal.why != noted:
+        run.note("held", facts={"why": noted})
+    run.give_back()
+    return End("held", held_sentence(run.environment.name, run.plan.release_id, why))
+
+
+def unless_theirs(run: ReleaseRun, name: str, action: Action) -> list[ForeignChangeError]:
+    """Do a step of the way back, and return what keeps it from being done, if that is somebody else's change."""
+    try:
+        perform(run, name, action)
+    except ForeignChangeError as error:
+        return [error]
+    return []
 
 
 def close(run: ReleaseRun, outcome: Outcome) -> None:
@@ -95,6 +156,12 @@ def close(run: ReleaseRun, outcome: Outcome) -> None:
             )
         notes.add(facts={"outcome": outcome, "entries": len(run.journal.journal.entries)})
     run.give_back()
+
+
+def held_sentence(environment: str, release_id: str, why: str) -> str:
+    """What is said of a release that is held, each time: how it stands, what is asked of whom, and why."""
+    left = "traffic and Pods were left as they are, and CronJobs that it suspended stay so"
+    return f"HELD, it is neither out nor back: {left}. {ask_for_decision(environment, release_id)} Why: {why}"
 
 
 def forward_step(target: Target) -> str:

@@ -19,6 +19,7 @@ from tasks.release_recovery_steps import left_open
 from tasks.release_start import begun, find_earlier, first_journal
 from tasks.report_steps import begin_run, end_run
 from tasks.rollback_steps import choose_release, rollback_id_of, way_back
+from tasks.secret_versions import tell_changed_secrets
 
 Reason = Annotated[str, Field(pattern=r"\S")]
 
@@ -55,10 +56,13 @@ def rollback(
             record.finish(f"ended already: {outcome}; nothing was done again")
         elif earlier is not None:
             left = next(one for one in left_open(environment) if one.release_id == own_id)
-            recover(run.environment, record, left, run.run_id)
+            end = recover(run.environment, record, left, run.run_id)
+            if end.how == "rolled back":
+                record.finish(end.told)
         else:
             with record.step("choose") as notes:
                 plan = choose_release(environment, release_id)
+                notes.findings += tell_changed_secrets(environment, plan)
                 notes.add(facts={"release": plan.release_id, "image": plan.image, "changes": way_back(plan)})
             if dry_run:
                 record.finish(f"dry run: {plan.release_id} would be taken back; nothing was changed")

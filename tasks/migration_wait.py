@@ -6,7 +6,7 @@ from typing import Any
 
 from core.errors import NightshiftError, PermanentError, TemporaryError
 from core.migration_end import JobEnd, finished, hopeless, is_lock_timeout, job_end, migrating_container, waiting_for
-from core.redaction import redact
+from core.redaction import redact_output
 from tasks.kubernetes_client import KubernetesClient, MissingError
 from tasks.kubernetes_kinds import find_kind
 from tasks.kubernetes_watch import NotInTimeError, wait_for_object
@@ -134,7 +134,7 @@ class _Wait:
                 seconds=SILENCE_SECONDS,
             ):
                 self._lock_timeout = self._lock_timeout or is_lock_timeout(line)
-                self._on_line(redact(line))
+                self._on_line(redact_output(line))
                 if time.monotonic() - self._asked_at > SILENCE_SECONDS:
                     self._ask()
         except (TemporaryError, MissingError):

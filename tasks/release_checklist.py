@@ -34,7 +34,8 @@ from tasks.retrying import step
 from tasks.secrets import signing_keys
 
 OWN_ITEMS = ("image", "rights", "lease", "workloads", "sides", "tracked", "window")
-_SEVERITIES = {"failed": "error", "waived": "warning", "not-configured": "note"}
+# Those that stop are all named by the error that is raised: it is what the run's message tells.
+_SEVERITIES = {"waived": "warning", "not-configured": "note"}
 
 
 class ChecklistError(PermanentError):
@@ -97,16 +98,14 @@ def own_items(request: ReleaseRequest, plan: ReleasePlan) -> list[ReleaseCheck]:
 
 
 def note_checks(notes: Notes, checks: tuple[ReleaseCheck, ...]) -> None:
-    """Each item as a row of the report, and what is not well as a finding."""
+    """Each item as a row of the report, and what was waived or not looked at as a finding."""
     notes.facts["checks"] = [
         {"check": one.item, "state": one.state, "found": one.found, "by": one.by, "why": one.why} for one in checks
     ]
     for one in checks:
         if severity := _SEVERITIES.get(one.state):
             waived = f" (waived by {one.by}: {one.why})" if one.state == "waived" else ""
-            text = " → ".join(
-                filter(None, (f"{one.item}: {one.found}{waived}", one.next_step if severity == "error" else ""))
-            )
+            text = f"{one.item}: {one.found}{waived}"
             notes.findings.append(Finding.model_validate({"severity": severity, "text": text}))
 
 

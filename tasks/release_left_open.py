@@ -74,16 +74,18 @@ def holder_lives(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Liveness:
-    """Whether somebody is at work on it: by Prefect's word where the run ended; else by the lease, which is watched for the time of a renewal and a half."""
+    """Whether somebody is at work on it, by Prefect's word and by the lease, which is watched for the time of a renewal and a half."""
     if left.run_id == run_id:
         # We are that run, begun again.
         return "ended"
     lease = Lease(client, release_of(environment), environment.name)
     age = seconds_since(left.holder.renewed, utc_now()) if left.holder is not None else float("inf")
     lives = liveness(state_of_run(left.run_id), age, LEASE_SECONDS)
-    if lives != "unknown":
+    if lives == "living":
         return lives
-    sleep(RENEW_SECONDS * 1.5)
+    # What ended by Prefect's word may live all the same (a state that was forced, a silence that was taken for death): a holder that lives renews.
+    longest = RENEW_SECONDS * 1.5
+    sleep(min(longest, max(0.0, longest - age)) if lives == "ended" else longest)
     again = holder_of(lease.read())
     return "living" if again is not None and again != left.holder else "ended"
 

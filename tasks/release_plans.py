@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
@@ -9,20 +11,21 @@ from pydantic import Field
 from core.config_copies import secret_names, with_config_copies
 from core.environment import Environment
 from core.environment_release import Release, Strategy, Workload
-from core.errors import ConfigurationError
-from core.image_reference import ResolvedImage
+from core.errors import ConfigurationError, PermanentError
+from core.image_reference import ResolvedImage, split_tag_or_digest
 from core.manifest import Record
 from core.release_plan import Compatibility, MigrationPlan, ReleasePlan, SidesPlan, Target, release_id_of
-from core.release_plan_text import plan_text
+from core.release_plan_text import PlannedObject, plan_text
 from tasks.config_copies import read_config_copies
 from tasks.environments import load_environment
-from tasks.kubernetes_client import KubernetesClient, MissingError
-from tasks.kubernetes_kinds import find_kind
+from tasks.kubernetes_client import KubernetesClient
+from tasks.planned_objects import planned_objects
 from tasks.registry import resolve_image
 from tasks.release_run import release_of
 from tasks.release_sides import following_documents, live_side, plan_sides, read_live_sides
 from tasks.release_world import find_target
 from tasks.retrying import step
+from tasks.secret_versions import read_secret_versions
 
 
 class ReleaseRequest(Record):
@@ -51,6 +54,17 @@ class Images:
 
     def __init__(self, found: dict[str, ResolvedImage]) -> None:
         self.found = found
+
+    @classmethod
+    def of_digests(cls, digests: Mapping[str, str], tag: str) -> Images:
+        """Images that were looked up before."""
+        name, _ = split_tag_or_digest(tag)
+        return cls({one: ResolvedImage(repository=one, tag=name, digest=digest) for one, digest in digests.items()})
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Repository → digest."""
+        return {one: image.digest for one, image in self.found.items()}
 
     def of(self, release: Release, workload: Workload) -> ResolvedImage:
         """The image of a workload."""
@@ -124,9 +138,24 @@ def make_plan(request: ReleaseRequest, images: Images) -> ReleasePlan:
         waived=request.skip_checks,
     )
     create_markdown_artifact(
-        plan_text(plan), key=f"release-plan-{plan.release_id}", description=f"Plan {plan.sha256[:12]}"
+        plan_text(plan, _objects(environment, plan)),
+        key=f"release-plan-{plan.release_id}",
+        description=f"Plan {plan.sha256[:12]}",
     )
     return plan
+
+
+def _objects(environment: Environment, plan: ReleasePlan) -> list[PlannedObject]:
+    """What would become of each object beside the workloads. What keeps us from looking is told by the checklist, with what to do about it."""
+    if plan.is_live_already:
+        return []
+    release = release_of(environment)
+    try:
+        with KubernetesClient.open(release.context) as client:
+            return planned_objects(client, release, plan)
+    except PermanentError as error:
+        get_run_logger().warning("not every object that would change could be looked at: %s", error)
+        return [PlannedObject("objects beside the workloads", {}, {"not looked at": str(error)})]
 
 
 def _in_place(
@@ -162,13 +191,8 @@ def _migration(release: Release, request: ReleaseRequest, images: Images) -> Mig
 
 
 def _secret_versions(client: KubernetesClient, release: Release, targets: list[Target]) -> dict[str, str]:
-    """The resourceVersion of each Secret that the Pods read, where we may read it: a rollback tells when one changed since. Never its content."""
-    kind, found = find_kind(client, "Secret"), {}
+    """The resourceVersion of each Secret that the Pods read: a rollback tells when one changed since. Never its content."""
     if not release.record_secrets:
         return {}
-    for name in sorted({name for one in targets for name in secret_names(one.before)}):
-        try:
-            found[name] = str(client.get(kind.path(release.namespace, name))["metadata"]["resourceVersion"])
-        except MissingError:
-            found[name] = "missing"
-    return found
+    names = sorted({name for one in targets for name in secret_names(one.before)})
+    return read_secret_versions(client, release.namespace, names)

@@ -4,16 +4,16 @@ from core.environment import Environment
 from core.errors import IntegrityError
 from core.release_journal import Journal, outcome_of
 from core.release_plan import ReleasePlan, template_of
-from core.release_recovery import Decision, Situation, decide, shift_step
+from core.release_recovery import Decision, Situation, decide, instead_of, shift_step
 from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
-from tasks.migrate import migration_stands
+from tasks.migration_stands import migration_stands
 from tasks.object_store import ObjectMissingError
 from tasks.open_traffic import open_traffic
 from tasks.release_lease import Lease
 from tasks.release_left_open import LeftOpen, find_left_open, holder_lives
 from tasks.release_records import keep_closed, newest_plan, read_closed, read_plan
-from tasks.release_run import release_of
+from tasks.release_run import ReleaseRun, release_of
 from tasks.release_world import read_workload
 from tasks.retrying import step
 
@@ -34,14 +34,26 @@ def decide_on(environment_name: str, left: LeftOpen, run_id: str, chosen: Decisi
         journal = left.journal
         if journal is not None and not journal.is_open:
             return decide(journal, "backward", Situation("ended", job=False, applied="", all_new=False))
+        if journal is not None and journal.is_held and left.holder is None and chosen is None:
+            # Nobody is at it, and nobody decided: a sweep need not look at Jobs and databases again.
+            return decide(journal, "backward", Situation("ended", job=False, applied="", all_new=False))
         lives = holder_lives(client, environment, left, run_id)
         plan = plan_of.fn(environment_name, left)
         if plan is None:
             return decide(journal, "backward", Situation(lives, job=False, applied="", all_new=False))
         job, applied = migration_stands(client, environment, plan, journal) if lives == "ended" else (False, "")
         situation = Situation(lives, job=job, applied=applied, all_new=_all_new(client, environment, journal, plan))
-    decided = decide(journal, plan.schema_compatibility, situation)
-    return chosen if chosen is not None and decided.what not in {"nothing", "wait"} else decided
+    return instead_of(decide(journal, plan.schema_compatibility, situation), chosen, journal, left.release_id)
+
+
+@step("decide on {run.plan.release_id}")
+def decide_after_failure(run: ReleaseRun) -> Decision:
+    """Going forward was stopped just now: what is to be done, by the same rules as a recovery's."""
+    journal = run.journal.journal
+    with run.client() as client:
+        runs, applied = migration_stands(client, run.environment, run.plan, journal)
+    situation = Situation("ended", job=runs, applied=applied, all_new=False, failed=True)
+    return decide(journal, run.plan.schema_compatibility, situation)
 
 
 @step("read the plan of {left.release_id}")

@@ -6,7 +6,7 @@ from core.colour_pair import Labels, live_of, pod_labels, selector_of, sides_of
 from core.environment_release import Release, Workload
 from core.errors import PermanentError
 from core.fence import Document
-from core.release_plan import ReleasePlan, SidesPlan
+from core.release_plan import COMMIT, ReleasePlan, SidesPlan
 from core.rollout_change import ForeignChangeError
 from core.traffic import Side
 from core.traffic_alb import group_weights
@@ -89,8 +89,9 @@ def planned_documents(client: KubernetesClient, release: Release, plan: ReleaseP
         raise PermanentError("prepare the following side", plan.release_id, "its plan has no sides")
     sides = read_live_sides(client, release, plan.environment, planned.workload, planned.live_name)
     documents = following_documents(client, release, sides, plan.image_of(target))
-    template = next(one for one in documents if one["kind"] == "Deployment")["spec"]["template"]
-    if template != target.after:
+    deployment = next(one for one in documents if one["kind"] == "Deployment")
+    deployment["metadata"].setdefault("annotations", {})[COMMIT] = plan.commit
+    if deployment["spec"]["template"] != target.after:
         raise ForeignChangeError(
             "prepare the following side",
             f"deployment/{planned.live_name}",

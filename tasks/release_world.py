@@ -3,7 +3,7 @@
 from core.environment_release import Release, Workload
 from core.errors import ConfigurationError, PermanentError
 from core.fence import Document
-from core.release_plan import COMMIT, Target, template_of, with_images
+from core.release_plan import COMMIT, ReleasePlan, Target, template_of, with_images
 from tasks.kubernetes_client import KubernetesClient, MissingError
 from tasks.kubernetes_kinds import find_kind
 
@@ -11,6 +11,13 @@ from tasks.kubernetes_kinds import find_kind
 def workload_path(client: KubernetesClient, release: Release, kind: str, name: str) -> str:
     """The path of a workload."""
     return find_kind(client, kind).path(release.namespace, name)
+
+
+def anchor_path(client: KubernetesClient, release: Release, plan: ReleasePlan) -> str:
+    """The path of a workload that every holder stamps and that serves while a release runs: creations, which have no object to look at, go by its stamp."""
+    if plan.sides is not None:
+        return workload_path(client, release, "Deployment", plan.sides.live_name)
+    return workload_path(client, release, plan.targets[0].kind, plan.targets[0].name)
 
 
 def read_workload(client: KubernetesClient, release: Release, kind: str, name: str) -> Document:

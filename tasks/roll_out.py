@@ -15,7 +15,7 @@ from tasks.pod_health import check_pods
 from tasks.recording import Notes
 from tasks.release_gates import decided
 from tasks.release_run import Action, Facts, ReleaseRun
-from tasks.release_world import read_workload, workload_path
+from tasks.release_world import anchor_path, read_workload, workload_path
 from tasks.rollout import wait_for_rollout
 from tasks.rollout_stability import observe_stability
 
@@ -78,10 +78,7 @@ def copy_configuration(run: ReleaseRun, notes: Notes) -> Facts:
                     "it was changed since the plan was made",
                     "Start the release again",
                 )
-        first = run.plan.targets[0]
-        serving = run.plan.sides.live_name if run.plan.sides is not None else first.name
-        anchor = workload_path(client, run.release, first.kind, serving)
-        ensure_side(client, run.fence, copies.values(), anchor=anchor)
+        ensure_side(client, run.fence, copies.values(), anchor=anchor_path(client, run.release, run.plan))
     notes.add(facts={"copies": dict(names)})
     return {"copies": len(copies)}
 

@@ -10,9 +10,12 @@ from core.colour_pair import sides_of
 from core.colour_surroundings import autoscaler_of
 from core.errors import PermanentError, TemporaryError
 from core.evidence import Finding
-from core.fence import Document
+from core.fence import Document, FencedError
+from core.merge_patch import without_nulls
 from core.metric_gate import Verdict, together
-from core.release_plan import COMMIT, SidesPlan, images_of, template_of
+from core.release_plan import SidesPlan, images_of, template_of
+from core.replica_sizes import Size
+from core.rollout_change import ForeignChangeError
 from core.traffic import Side, allowed_weight, lowered, split_between
 from tasks.colour_sizes import match_size, release_sizes, retire
 from tasks.colours import ensure_side
@@ -35,9 +38,6 @@ def prepare_side(run: ReleaseRun, notes: Notes) -> Facts:
     sides = _sides(run)
     with run.client() as client:
         found, documents = planned_documents(client, run.release, run.plan)
-        for one in documents:
-            if one["kind"] == "Deployment":
-                one["metadata"].setdefault("annotations", {})[COMMIT] = run.plan.commit
         anchor = find_kind(client, "Deployment").path(run.release.namespace, found.pair.live_name)
         done = ensure_side(client, run.fence, documents, anchor=anchor)
     notes.add(facts={"objects": {path.rpartition("/")[2]: what for path, what in done.items()}})
@@ -130,22 +130,30 @@ def traffic_back(run: ReleaseRun, notes: Notes) -> Facts:
 
 
 def _room(run: ReleaseRun, client: KubernetesClient, notes: Notes) -> int:
-    """Fill the side that served before, and return the share that must stay with the new one (percent): 0 when it is full, else what its ready Pods cannot carry."""
+    """Fill the side that served before as far as it can be, and return the share that must stay with the new one (percent): what its ready Pods cannot carry."""
     sides = _sides(run)
+    path = find_kind(client, "Deployment").path(run.release.namespace, sides.live_name)
+    runs, found_first = images_of(template_of(client.get(path))), images_of(run.plan.deployments("api")[0].before)
+    if runs != found_first:
+        # Whoever changed it takes the traffic all the same: the new version is to have none.
+        told = f"somebody else changed {sides.live_name}: it runs {', '.join(sorted(runs.values()))}"
+        notes.findings.append(Finding(severity="warning", text=told))
+    size = _grow(run, client, serving=sides.following_name, other=sides.live_name)
     try:
-        _fill(run, client, serving=sides.following_name, other=sides.live_name)
-    except PermanentError as error:
-        path = find_kind(client, "Deployment").path(run.release.namespace, sides.live_name)
-        status = client.get(path).get("status") or {}
-        full = int(
-            (client.get(path.replace(sides.live_name, sides.following_name)).get("spec") or {}).get("replicas") or 0
-        )
-        carried = allowed_weight(int(status.get("readyReplicas") or 0), full, 100)
-        if run.release.traffic.kind == "service" or not carried:
+        _wait_filled(run, client, sides.live_name)
+        if size.is_enough:
+            return 0
+        error = _too_small(sides.live_name, size)
+    except PermanentError as found:
+        if isinstance(found, FencedError):
             raise
-        notes.findings.append(Finding(severity="warning", text=f"{sides.live_name} is not full: {error.found}"))
-        return 100 - carried
-    return 0
+        error = found
+    ready = int((client.get(path).get("status") or {}).get("readyReplicas") or 0)
+    carried = allowed_weight(ready, size.wanted, 100)
+    if run.release.traffic.kind == "service" or not carried:
+        raise error
+    notes.findings.append(Finding(severity="warning", text=f"{sides.live_name} is not full: {error.found}"))
+    return 100 - carried
 
 
 def retire_following(run: ReleaseRun, notes: Notes) -> Facts:
@@ -184,27 +192,56 @@ def _traffic(run: ReleaseRun, client: KubernetesClient) -> Traffic:
 
 def _fill(run: ReleaseRun, client: KubernetesClient, *, serving: str, other: str) -> int:
     """Bring a side to the size of the one that serves, and wait until it is there. Raise PermanentError when a limit keeps it smaller."""
-    logger, path = get_run_logger(), find_kind(client, "Deployment").path(run.release.namespace, other)
-    run.still_ours()
-    size = match_size(client, run.fence, run.release.namespace, serving=serving, other=other)
+    _require_planned(run, client, other)
+    size = _grow(run, client, serving=serving, other=other)
     if not size.is_enough:
-        raise PermanentError(
-            "fill the side",
-            other,
-            f"it can have {size.replicas} of {size.wanted} Pods: {size.limited_by}",
-            "Make room, then start again",
-        )
-    written: Document = client.get(path)
+        raise _too_small(other, size)
+    return _wait_filled(run, client, other)
+
+
+def _require_planned(run: ReleaseRun, client: KubernetesClient, name: str) -> None:
+    """Raise ForeignChangeError when the following side is not as the plan has it: traffic goes only to what was planned, and checked."""
+    path, target = (
+        find_kind(client, "Deployment").path(run.release.namespace, name),
+        run.plan.deployments("api")[0],
+    )
+    current = without_nulls(template_of(client.get(path)))
+    if current == without_nulls(target.after):
+        return
+    images = sorted(set(images_of(current).values()) - set(images_of(target.after).values()))
+    found = f"it runs {', '.join(images)}" if images else "its Pod template is another"
+    raise ForeignChangeError(
+        "fill the side",
+        f"deployment/{name}",
+        f"somebody else changed it since the release made it: {found}",
+        "Find out who (kubectl get --show-managed-fields), then start the release again",
+    )
+
+
+def _grow(run: ReleaseRun, client: KubernetesClient, *, serving: str, other: str) -> Size:
+    run.still_ours()
+    return match_size(client, run.fence, run.release.namespace, serving=serving, other=other)
+
+
+def _too_small(name: str, size: Size) -> PermanentError:
+    found = f"it can have {size.replicas} of {size.wanted} Pods: {size.limited_by}"
+    return PermanentError("fill the side", name, found, "Make room, then start again")
+
+
+def _wait_filled(run: ReleaseRun, client: KubernetesClient, name: str) -> int:
+    """Wait until a side has as many ready Pods as it is to have, and return how many."""
+    logger = get_run_logger()
+    written: Document = client.get(find_kind(client, "Deployment").path(run.release.namespace, name))
     container = next(iter(images_of(template_of(written))))
     end = wait_for_rollout(
         client,
         run.release.namespace,
-        other,
+        name,
         written=written,
         container=container,
         image=images_of(template_of(written))[container],
         seconds=run.release.rollout_minutes * 60.0,
-        on_change=lambda text: logger.info("%s: %s", other, text),
+        on_change=lambda text: logger.info("%s: %s", name, text),
         still_ours=run.still_ours,
     )
     return end.replicas

@@ -58,6 +58,11 @@ class Traffic(ABC):
         """The split as it is written now. Raise PermanentError when it is none that this release may change, MissingError when there is no object."""
         return self._split_of(self._client.get(self.path))
 
+    def planned(self, wanted: Split) -> tuple[Document, Document]:
+        """The object that holds the split as it is, and the patch that would write another. Nothing is written."""
+        document = self._client.get(self.path)
+        return document, self._patch_of(document, wanted)
+
     def write(self, fence: Fence, expected: Split, wanted: Split) -> bool:
         """Change the split from what is expected to what is wanted; return whether it had to be written.
 

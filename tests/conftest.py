@@ -27,16 +27,20 @@ pytest_plugins: list[str] = [
     "tests.fix_scratch",  # after fix_keeping
     "tests.fix_cluster",
     "tests.fix_release",  # after fix_object_store
+    "tests.fix_lab_stage",  # after fix_cluster and fix_release
     "tests.fix_release_platform",  # after fix_release
+    "tests.fix_migrated",  # after fix_release
     "tests.fix_kill_proxy",
     "tests.fix_registry",
     "tests.fix_sides",  # after fix_kubernetes
     "tests.fix_alb",  # after fix_sides and fix_object_store
+    "tests.fix_release_shift",  # after fix_release, fix_alb
     "tests.fix_hello",  # after fix_cluster, which it imports
     "tests.fix_preflight",  # after fix_kubernetes and fix_object_store, which it imports
     "tests.fix_pod_proxy",
     "tests.fix_prometheus_api",
     "tests.fix_prometheus",
     "tests.fix_migration",
+    "tests.fix_release_migration",  # after fix_release and fix_postgres
     "tests.fix_pod_postgres",  # after fix_postgres
 ]

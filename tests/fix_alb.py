@@ -7,6 +7,7 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,6 +18,7 @@ import pytest
 
 from core.fence import Document
 from core.traffic_endpoints import slice_endpoints
+from tests.fix_kubernetes import KubernetesApi
 from tests.fix_object_store import REGION, S3Server
 from tests.fix_sides import BLUE, GREEN, NAMESPACE, Sides
 
@@ -35,11 +37,21 @@ def forward(**weights: int) -> Document:
     return {"type": "forward", "forwardConfig": {"targetGroups": groups}}
 
 
+@dataclass(frozen=True)
+class Ground:
+    """Where a load balancer's Ingress and Services are, when those are not the two sides of fix_sides."""
+
+    api: KubernetesApi
+    namespace: str
+    slices: str = "discovery.k8s.io/v1"
+
+
 class Alb:
     """One load balancer with one rule (and the controller's share of the work), and what a test scripts about it."""
 
-    def __init__(self, sides: Sides, endpoint: str, moto_port: int) -> None:
-        self.sides = sides
+    def __init__(self, sides: Sides | Ground, endpoint: str, moto_port: int) -> None:
+        self.sides: Any = sides
+        self.ingresses = (*INGRESSES[:2], sides.namespace)
         self.moto_port = moto_port
         credentials = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing-secret", "region_name": REGION}
         self.client: Any = boto3.client("elbv2", endpoint_url=endpoint, **credentials)
@@ -76,20 +88,20 @@ class Alb:
         """Put the Ingress whose rule uses the action, with the load balancer in its status."""
         port = {"name": "use-annotation"} if used else {"number": 80}
         path = {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": ACTION, "port": port}}}
-        metadata = {"name": name, "namespace": NAMESPACE, "annotations": {ANNOTATION: json.dumps(action)}}
+        metadata = {"name": name, "namespace": self.sides.namespace, "annotations": {ANNOTATION: json.dumps(action)}}
         spec = {"rules": [{"http": {"paths": [path]}}]}
         self.sides.api.put({"apiVersion": INGRESSES[0], "kind": "Ingress", "metadata": metadata, "spec": spec, **more})
-        self.sides.api.set_status(*INGRESSES, name, loadBalancer={"ingress": [{"hostname": self.host}]})
+        self.sides.api.set_status(*self.ingresses, name, loadBalancer={"ingress": [{"hostname": self.host}]})
 
     def reconcile(self, name: str = "web") -> None:
         """Do what the controller does: a tagged target group a Service, its Pods as targets, a rule with the weights."""
-        ingress = self.sides.api.read(*INGRESSES, name)
+        ingress = self.sides.api.read(*self.ingresses, name)
         action = json.loads(ingress["metadata"]["annotations"][ANNOTATION])
         tuples = []
         for group in action["forwardConfig"]["targetGroups"]:
             service = group["serviceName"]
             if service not in self.groups:
-                self.groups[service] = self.new_group(f"{NAMESPACE}/{name}-{service}:{group['servicePort']}")
+                self.groups[service] = self.new_group(f"{self.sides.namespace}/{name}-{service}:{group['servicePort']}")
             self._register(service)
             tuples.append({"TargetGroupArn": self.groups[service], "Weight": group.get("weight", 1)})
         self.write_rule("/", tuples)
@@ -121,8 +133,9 @@ class Alb:
     def _follow(self) -> None:
         done = ""
         while not self._ended.wait(0.1):
-            text = json.dumps(self.sides.api.read(*INGRESSES, "web")["metadata"]["annotations"])
-            if not self.idle and text != done:
+            seen = [self.sides.api.read(*self.ingresses, "web")["metadata"]["annotations"][ANNOTATION]]
+            seen += [self.addresses(service) for service in self.groups]
+            if not self.idle and (text := json.dumps(seen)) != done:
                 self.reconcile()
                 done = text
 
@@ -143,13 +156,25 @@ class Alb:
         )
         return str(made["TargetGroups"][0]["TargetGroupArn"])
 
-    def _register(self, service: str) -> None:
+    def addresses(self, service: str) -> list[str]:
+        """The ready addresses that a Service leads to."""
         slices = self.sides.api.select(
-            self.sides.slices, "endpointslices", NAMESPACE, {"labelSelector": f"kubernetes.io/service-name={service}"}
+            self.sides.slices,
+            "endpointslices",
+            self.sides.namespace,
+            {"labelSelector": f"kubernetes.io/service-name={service}"},
         )
-        targets = [{"Id": endpoint.address, "Port": 3000} for endpoint in slice_endpoints(slices)]
-        if targets:
-            self.client.register_targets(TargetGroupArn=self.groups[service], Targets=targets)
+        return sorted({endpoint.address for endpoint in slice_endpoints(slices)})
+
+    def _register(self, service: str) -> None:
+        group, addresses = self.groups[service], self.addresses(service)
+        there = self.client.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
+        gone = [one["Target"] for one in there if one["Target"]["Id"] not in addresses]
+        if gone:
+            self.client.deregister_targets(TargetGroupArn=group, Targets=gone)
+        if addresses:
+            targets = [{"Id": address, "Port": 3000} for address in addresses]
+            self.client.register_targets(TargetGroupArn=group, Targets=targets)
 
     def described(self, group: str) -> bytes:
         """The answer to DescribeTargetHealth, as scripted."""

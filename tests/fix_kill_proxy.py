@@ -1,6 +1,7 @@
-"""An HTTP proxy before a Kubernetes API that kills a process right before or right after its n-th write, and otherwise passes everything on.
+"""An HTTP proxy before a Kubernetes API that kills or stops a process at its n-th write, and otherwise passes everything on.
 
-"Before": the write never reaches the API server. "After": it is carried out, and the process dies without having seen the answer.
+"Before": the write never reaches the API server. "After": it is carried out, and the process dies without having seen the answer. "Asleep": the process is stopped
+with its write on the way, which arrives when it is woken.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class KillProxy:
         self.http = httpx.Client(verify=connection.tls, headers=headers, timeout=90)
         self.writes: list[tuple[str, str]] = []
         self.kill_at, self.kill_when, self.process = 0, "before", 0
-        self.stop_at = 0
+        # Set when a process was stopped at its write; it, and the write with it, go on after `wake`.
+        self.stopped, self.woken = threading.Event(), threading.Event()
         self.lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
         self._server.daemon_threads = True
@@ -51,9 +53,11 @@ class KillProxy:
         self.kubeconfig.write_text(yaml.safe_dump(document))
 
     def arm(self, number: int, when: str, process: int) -> None:
-        """Kill that process before or after its write with this number (from 1; 0: never)."""
+        """Kill that process before or after its write with this number (from 1; 0: never), or send it to sleep."""
         with self.lock:
             self.writes.clear()
+            self.stopped.clear()
+            self.woken.clear()
             self.kill_at, self.kill_when, self.process = number, when, process
 
     def count(self, method: str, path: str) -> bool:
@@ -64,6 +68,17 @@ class KillProxy:
 
     def kill(self) -> None:
         os.kill(self.process, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stop the process, and wait until it is woken."""
+        os.kill(self.process, signal.SIGSTOP)
+        self.stopped.set()
+        self.woken.wait(60)
+
+    def wake(self) -> None:
+        """Let the process go on, and its write arrive."""
+        os.kill(self.process, signal.SIGCONT)
+        self.woken.set()
 
     def close(self) -> None:
         self._server.shutdown()
@@ -98,6 +113,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         counted = method in WRITES and "/selfsubject" not in self.path
         is_it = counted and self.proxy.count(method, self.path)
+        if is_it and self.proxy.kill_when == "asleep":
+            self.proxy.stop()
+            is_it = False
         if is_it and self.proxy.kill_when == "before":
             self.proxy.kill()
             self.close_connection = True

@@ -6,7 +6,7 @@ deletes with a precondition; watches from a resource version, with 410 for one t
 tests/test_kubernetes_conformance.py holds it to a real cluster: the same checks run on both.
 
 Files: fix_kubernetes_kinds (which kinds and versions), _objects (state), _patch, _rules (defaults, refusals), _selection (selectors), _http, _faults (what a test does to
-requests), and the controllers, which a test turns on: _controllers, _deployments, _rollout, _pods, _jobs, _traffic.
+requests), and the controllers, which a test turns on: fix_kubernetes_controllers, _deployments, _rollout, _pods, _jobs, _traffic.
 It does not: validate beyond a few rules, apply (server-side), patch by JSON patch, check rights (reviews allow all but what is in `denied`), end
 Pods gracefully, or enforce quotas other than of Pods.
 """
@@ -51,9 +51,11 @@ class KubernetesApi(Objects, Faults):
         self.absent: set[str] = set()
         self.requests: list[tuple[str, str]] = []
         self.logs: dict[tuple[str, str], str] = {}
+        # By Pod: what each request for its log is answered with, in turn, before `logs` counts; the last one stays. None at its end: the connection is cut there.
+        self.scripted_logs: dict[str, list[list[str | None]]] = {}
         self.proxy: Proxy | None = None
         self.watch_generation = 0
-        self._controllers: Controllers | None = None
+        self.controllers: Controllers | None = None
         handler = type("OwnHandler", (Handler,), {"api": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -62,9 +64,9 @@ class KubernetesApi(Objects, Faults):
 
     def run_controllers(self, *, second: float = 0.01, ready_rounds: int = 1) -> Controllers:
         """Have Deployments, Jobs, Services and routes looked after from now on. `second`: real seconds of one in a spec; `ready_rounds`: how soon a Pod is ready."""
-        self._controllers = Controllers(self, second=second, ready_rounds=ready_rounds)
-        self._controllers.start()
-        return self._controllers
+        self.controllers = Controllers(self, second=second, ready_rounds=ready_rounds)
+        self.controllers.start()
+        return self.controllers
 
     def cut_watches(self) -> None:
         """Break every watch that stands, in the middle."""
@@ -106,8 +108,8 @@ class KubernetesApi(Objects, Faults):
 
     def close(self) -> None:
         """End the controllers, the server and every watch."""
-        if self._controllers is not None:
-            self._controllers.stop()
+        if self.controllers is not None:
+            self.controllers.stop()
         self.thaw()
         self.cut_watches()
         self._server.shutdown()

@@ -182,6 +182,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _log(self, target: Target, query: dict[str, str]) -> None:
         """A Pod's text; with follow, its lines as they come, until the Pod has ended."""
+        if scripted := self.api.scripted_logs.get(target.name):
+            return self._scripted_log(scripted.pop(0) if len(scripted) > 1 else scripted[0])
         text, ended = self.api.log_of(target.namespace, target.name)
         if query.get("follow") != "true":
             last = text.splitlines(keepends=True)[-int(query["tailLines"]) :] if "tailLines" in query else [text]
@@ -197,6 +199,19 @@ class Handler(BaseHTTPRequestHandler):
             with self.api.changed:
                 self.api.changed.wait(0.1)
             text, ended = self.api.log_of(target.namespace, target.name, gone=(text, True))
+
+    def _scripted_log(self, lines: list[str | None]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for line in lines:
+            if line is None:
+                self.close_connection = True
+                return
+            text = f"{line}\n".encode()
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(text), text))
+        self.wfile.write(b"0\r\n\r\n")
 
     def _begin_stream(self, kind: str) -> None:
         self.send_response(200)

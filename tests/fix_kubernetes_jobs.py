@@ -15,8 +15,18 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 BATCH = "batch/v1"
+
+
+@dataclass(frozen=True)
+class JobDone:
+    """How a Job's work ended, with the termination message that its first container leaves."""
+
+    good: bool
+    said: str = ""
+
+
 # Given the Job and a function that logs a line, do the Job's work; return whether it succeeded. It runs in a thread of its own; a killed Job's result is not looked at.
-Work = Callable[[Document, Callable[[str], None]], bool]
+Work = Callable[[Document, Callable[[str], None]], bool | JobDone]
 
 
 @dataclass
@@ -108,9 +118,16 @@ class Jobs:
 
         tell("Running", {"running": {"startedAt": now()}})
         self._held.wait()
-        good = work(job, log) if work else True
+        done = work(job, log) if work else True
+        good, said = (done.good, done.said) if isinstance(done, JobDone) else (done, "")
         reason = "Completed" if good else "Error"
-        tell("Succeeded" if good else "Failed", {"terminated": {"exitCode": 0 if good else 1, "reason": reason, "finishedAt": now()}})  # fmt: skip
+        ended = {
+            "exitCode": 0 if good else 1,
+            "reason": reason,
+            "finishedAt": now(),
+            **({"message": said} if said else {}),
+        }
+        tell("Succeeded" if good else "Failed", {"terminated": ended})
 
     def _end(self, pods: list[Document]) -> None:
         for pod in pods:

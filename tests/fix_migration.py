@@ -1,9 +1,11 @@
 """What migrations are tested with: settings, states and ends as records, and a Pod's two scripts run by sh on this machine."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +103,11 @@ class ShellPod:
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def end(self) -> None:
-        """Kill what still runs."""
+        """Kill what still runs, with all that it started, as the end of a container does."""
         for process in self.processes:
-            process.kill()
-            process.communicate()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate(timeout=10)
 
     def _start(self, name: str, script: str, arguments: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
         script = script.replace(SIGNALS, str(self.signals)).replace(
@@ -116,6 +119,7 @@ class ShellPod:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self.processes.append(process)
         return process

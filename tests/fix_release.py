@@ -30,6 +30,7 @@ from tasks.release_lease import Lease
 from tasks.release_run import release_of
 from tasks.secrets import signing_keys
 from tests.fix_kubernetes import KubernetesApi
+from tests.fix_kubernetes_controllers import Controllers
 from tests.fix_object_store import S3Server
 from tests.waiting import wait_until
 
@@ -49,6 +50,8 @@ class Stage:
     control: str
     image: Callable[[str], str]
     objects: dict[str, Document] = field(default_factory=dict)
+    # Of the small API.
+    controllers: Controllers | None = None
 
     def digest(self, image: str) -> str:
         """An image's digest."""
@@ -96,9 +99,13 @@ class Stage:
         image: str = self.deployment(name)["spec"]["template"]["spec"]["containers"][0]["image"]
         return image
 
+    def lease(self) -> Document | None:
+        """The lease as it is."""
+        return Lease(self.client, release_of(self.environment), "stage").read()
+
     def lease_holder(self) -> str:
         """Who holds the lease; "" when nobody does."""
-        lease = Lease(self.client, release_of(self.environment), "stage").read()
+        lease = self.lease()
         return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "")
 
     def journals(self) -> list[Journal]:
@@ -116,6 +123,18 @@ class Stage:
         store, keys = ObjectStore.open(environment), signing_keys(environment)
         numbers = sorted(int(Path(one.key).stem) for one in store.list(f"{environment.prefix}/evidence/"))
         return [read_report(store, environment, keys, number)[1] for number in numbers]
+
+
+def serving(stage: Stage) -> str:
+    """The image of the Pods that the Service's selector takes."""
+    selector = stage.selector()
+    pods = [
+        one
+        for one in stage.client.list(f"/api/v1/namespaces/{stage.namespace}/pods")
+        if selector.items() <= one["metadata"]["labels"].items()
+    ]
+    (image,) = {one["spec"]["containers"][0]["image"] for one in pods if not one["metadata"].get("deletionTimestamp")}
+    return str(image)
 
 
 def release_settings(bucket: str, endpoint: str, namespace: str, control: str, repository: str) -> dict[str, Any]:
@@ -223,7 +242,7 @@ def stage(  # noqa: PLR0917 - fixtures
         found = Stage(stage_folder, settings, client, *names, _image)
         for document in hello_documents(_image("v1")):
             client.create(find_kind(client, document["kind"]).path("shop"), document)
-        controllers = kubernetes.run_controllers()
+        controllers = found.controllers = kubernetes.run_controllers()
         controllers.mark(b"bad".hex(), "crash")
         wait_until(lambda: found.deployment("worker").get("status", {}).get("availableReplicas") == 2, "worker")
         wait_until(lambda: found.deployment().get("status", {}).get("availableReplicas") == 2, "hello")

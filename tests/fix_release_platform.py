@@ -54,18 +54,28 @@ class ReleasePlatform:
             "requested_by": "a webhook",
             **more,
         }
-        found = self.rest.get(f"/deployments/name/release/{environment}").raise_for_status().json()
-        answer = self.rest.post(
-            f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters, "idempotency_key": key}
-        )
-        document: dict[str, Any] = answer.raise_for_status().json()
-        return document
+        return self._post("release", environment, {"parameters": parameters, "idempotency_key": key})
+
+    def shell(self, folder: Path) -> dict[str, str]:
+        """The variables of a person's shell who has this server, and may do what the worker may."""
+        server = {"PREFECT_API_URL": self.prefect.api_url, "PREFECT_API_AUTH_STRING": self.prefect.auth_string}
+        return {**self.variables, **server, "PREFECT_HOME": str(folder), "NIGHTSHIFT_DATA": str(folder)}
 
     def post_recovery(self) -> dict[str, Any]:
         """Start a recovery as the sweep does."""
-        found = self.rest.get(f"/deployments/name/{RECOVERY}/stage").raise_for_status().json()
-        answer = self.rest.post(f"/deployments/{found['id']}/create_flow_run", json={})
-        document: dict[str, Any] = answer.raise_for_status().json()
+        return self._post(RECOVERY, "stage", {"idempotency_key": secrets.token_hex(8)})
+
+    def _post(self, flow: str, environment: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Make a run. A server on SQLite answers 503 when two write at once: again, with the same key."""
+        found = self.rest.get(f"/deployments/name/{flow}/{environment}").raise_for_status().json()
+        answers: list[httpx.Response] = []
+
+        def made() -> bool:
+            answers.append(self.rest.post(f"/deployments/{found['id']}/create_flow_run", json=body))
+            return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+        wait_until(made, "the server takes the run")
+        document: dict[str, Any] = answers[-1].raise_for_status().json()
         return document
 
     def state(self, run_id: str) -> dict[str, Any]:
@@ -180,9 +190,6 @@ def release_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relea
     finally:
         worker.stop()
         prefect.service.stop()
-        import shutil
-
-        shutil.copytree(data.logs, "/tmp/ns/h8_logs", dirs_exist_ok=True)
         data.release()
 
 

@@ -25,7 +25,7 @@ class Sides:
     """Blue serves, green follows; each has two ready Pods and its Service. Users reach Service api-server, which selects blue."""
 
     def __init__(self, api: KubernetesApi, client: KubernetesClient) -> None:
-        self.api, self.client = api, client
+        self.api, self.client, self.namespace = api, client, NAMESPACE
         self.fence = Fence("staging", "release-1", 7)
         # How endpoints are told: the version of EndpointSlice, or "" for Endpoints.
         self.slices = "discovery.k8s.io/v1"

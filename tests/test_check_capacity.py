@@ -214,7 +214,7 @@ def put_autoscaler(api: KubernetesApi, current: int, target: str = "api") -> Non
 
 
 def capacity(client: KubernetesClient, strategy: str = "rolling", **checks: Any) -> ReleaseCheck:
-    traffic = {"kind": "service"} if strategy == "blue-green" else {}
+    traffic = {"kind": "service", "name": "api"} if strategy == "blue-green" else {}
     release = release_with(
         [{"name": "api"}, {"name": "worker", "role": "worker"}],
         strategy=strategy,

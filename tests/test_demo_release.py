@@ -109,7 +109,7 @@ def test_a_lab_that_runs_is_not_stopped_not_even_one_that_is_unwell(lab: Path, w
 def test_a_lab_that_cannot_be_started_is_told_with_its_own_words_and_cleared_away(lab: Path) -> None:
     (lab / "broken").touch()
     with (
-        pytest.raises(ConfigurationError, match="want root.*kind create cluster"),
+        pytest.raises(ConfigurationError, match=r"want root.*kind create cluster"),
         demo_cluster(print, variables={"KUBE_LAB_HOME": str(lab)}, lab=lab),
     ):
         pass

@@ -149,7 +149,7 @@ def test_lines_come_once_over_a_cut_stream_and_without_secrets(
     pod = job.make_pod(phase="Running", migrate=RUNNING, lock=RUNNING)
     stamp = "2026-01-01T00:00:0%d.%09dZ %s"
     first, second, third = (stamp % (1, 5, "one"), stamp % (1, 6, "two a password of the log"), stamp % (2, 0, "three"))
-    kubernetes.logs[pod] = [[first, None], [first, second, None], [second, third]]
+    kubernetes.scripted_logs[pod] = [[first, None], [first, second, None], [second, third]]
     waiter = Waiter(job.name)
     wait_until(lambda: len(waiter.lines) == 3, "all lines came")
     job.end("Complete", said="\nstarted=yes\ncode=0\nasked=\ncount=0")
@@ -171,7 +171,7 @@ def test_a_lock_timeout_in_the_log_and_what_is_pending_are_told(
 ) -> None:
     job = played(kubernetes, client)
     pod = job.make_pod(phase="Running", migrate=RUNNING, lock=RUNNING)
-    kubernetes.logs[pod] = [["2026-01-01T00:00:01Z ERROR:  canceling statement due to lock timeout"]]
+    kubernetes.scripted_logs[pod] = [["2026-01-01T00:00:01Z ERROR:  canceling statement due to lock timeout"]]
     waiter = Waiter(job.name)
     wait_until(lambda: waiter.lines, "the line came")
     job.end("Failed", code=1, said="\npending:a=b\npending:c\nstarted=yes\ncode=1\nasked=0\ncount=5")

@@ -16,6 +16,7 @@ from core.fence import Fence
 from core.release_journal import Event, Journal, journal_name, with_entry
 from core.release_plan import ReleasePlan
 from deployments.command import release as release_module
+from deployments.command import terminal
 from deployments.command.deploying import RECOVERY, ensure_releasing
 from deployments.command.follow import RunView
 from deployments.command.main import build_app
@@ -34,9 +35,15 @@ from tests.fix_release import Stage, release_settings
 SERVER = Server("https://prefect.example.com/api", "https://prefect.example.com")
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no cell of a table is broken, whoever made the console first."""
+    monkeypatch.setattr(terminal.console, "_width", 160)
+
+
 def run(*arguments: str) -> Result:
     """Run the command in this process."""
-    return CliRunner().invoke(build_app(arguments), list(arguments), env={"COLUMNS": "160"}, terminal_width=160)
+    return CliRunner().invoke(build_app(arguments), list(arguments), terminal_width=160)
 
 
 # What they start
@@ -281,3 +288,13 @@ def test_an_environment_that_releases_nothing_says_so() -> None:
     result = run("releases", "local")
     assert result.exit_code != 0
     assert "no table [release]" in str(result.exception)
+
+
+def test_a_dead_holder_of_a_release_that_ended_is_told_too(stage: Stage) -> None:
+    """Killed between closing its journal and giving the lease back: nobody else can begin until the sweep came by."""
+    done = journaled(stage, ("opened", ""), ("closed", "released"))
+    hold(stage, done.release_id, renewed=datetime.now(UTC) - timedelta(seconds=31))
+    code, document = listed()
+    assert (code, document["well"]) == (1, False)
+    assert not document["releases"][0]["left_in_the_middle"]
+    assert "its run seems dead" in run("releases", "stage").output

@@ -1,15 +1,22 @@
 """A release that is killed right after any of its writes is brought to one of two ends, and nothing is done twice.
 
-Right before a write the world is as right after the one before it: "after" is the whole matrix (tests/cluster runs both on a real node).
+Right before a write the world is as right after the one before it: "after" is the whole matrix (tests/cluster runs both on a real node). Release and recovery run
+in forked children without Prefect's engine; every eighth recovery is a flow of its own, which asks a real server what became of the run.
 """
+
+from collections import Counter
+from uuid import uuid4
 
 import pytest
 
+from tasks.release_left_open import find_left_open
 from tests.fix_kill_proxy import KillProxy
+from tests.fix_kubernetes import KubernetesApi
+from tests.fix_migrated import Migrated
 from tests.fix_release import Stage
-from tests.fix_release_child import kill_at_write
+from tests.fix_release_child import crashed_run, ended, kill_at_write, recovery_in_child
 
-pytestmark = [pytest.mark.xdist_group("release-kills"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 BLUE_GREEN = {
     "strategy": "blue-green",
@@ -17,6 +24,7 @@ BLUE_GREEN = {
     "traffic": {"kind": "service", "name": "hello", "soak_seconds": 0},
 }
 MOST_WRITES = 90
+BY_FLOW = 8
 
 
 def serving(stage: Stage) -> str:
@@ -31,31 +39,60 @@ def serving(stage: Stage) -> str:
     return str(image)
 
 
-@pytest.mark.parametrize("strategy", ["rolling", "blue-green"])
-def test_killed_after_any_write_it_ends_well(stage: Stage, kill_proxy: KillProxy, strategy: str) -> None:
+def others(stage: Stage) -> set[str]:
+    """The images of the worker and the CronJob, which must not be suspended any more."""
+    cron = stage.client.get(f"/apis/batch/v1/namespaces/{stage.namespace}/cronjobs/nightly")["spec"]
+    assert not cron["suspend"]
+    return {
+        stage.image_of("worker"),
+        cron["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"],
+    }
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [pytest.param(one, marks=pytest.mark.xdist_group(f"release-kills-{one}")) for one in ("rolling", "blue-green")],
+)
+def test_killed_after_any_write_it_ends_well(  # noqa: PLR0917 - fixtures
+    stage: Stage,
+    kubernetes: KubernetesApi,
+    kill_proxy: KillProxy,
+    migrated: Migrated,
+    monkeypatch: pytest.MonkeyPatch,
+    strategy: str,
+) -> None:
     stage.settings["release"] |= BLUE_GREEN if strategy == "blue-green" else {}
-    ends = []
+    # What is looked at before the first write changes nothing, and would be half of each round's time.
+    monkeypatch.setattr("tasks.release_checklist.ITEMS", ())
+    asked = {"adopt": True, "migrate": True, "skip_checks": {}}
+    begin, ends, written = kubernetes.snapshot(), [], []
     for number in range(1, MOST_WRITES):
-        _, killed = kill_at_write(stage, kill_proxy, number, "after", adopt=True)
+        by_flow = number % BY_FLOW == 0
+        run_id = crashed_run() if by_flow else str(uuid4())
+        _, killed = kill_at_write(stage, kill_proxy, number, "after", run_id=run_id, **asked)
         if not killed:
             break
-        at = f"killed after write {number}, {' '.join(kill_proxy.writes[-1])}"
-        state = stage.recover()
-        assert state.is_completed(), f"{at}: {state.message}"
+        written.append(" ".join(kill_proxy.writes[-1]))
+        at = f"killed after write {number}, {written[-1]}"
+        if by_flow:
+            state = stage.recover()
+            assert state.is_completed(), f"{at}: {state.message}"
+        else:
+            with monkeypatch.context() as patched:
+                patched.setattr("tasks.release_left_open.state_of_run", lambda _run_id: "CRASHED")
+                assert ended(recovery_in_child(stage)), at
         assert not stage.lease_holder(), at
-        assert all(not one.is_open for one in stage.journals()), at
+        (journal,) = stage.journals() or [None]
+        done = Counter(one.step for one in journal.entries if one.event == "done") if journal else Counter()
+        assert not journal or not journal.is_open, at
+        assert set(done.values()) <= {1}, f"{at}: done twice: {done}"
+        assert find_left_open(stage.client, stage.environment) == (), f"{at}: there is still something to do"
         ends.append(end := serving(stage))
-        cron = stage.client.get(f"/apis/batch/v1/namespaces/{stage.namespace}/cronjobs/nightly")
-        others = {
-            stage.image_of("worker"),
-            cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"],
-        }
-        assert others == {end}, at
-        assert not cron["spec"]["suspend"], at
-        assert "is open" in str(stage.recover().message), f"{at}: a second recovery found something to do"
-        if end == stage.image("v2"):
-            back = stage.run_rollback("for the next round")
-            assert back.is_completed(), f"{at}: {back.message}"
-        assert serving(stage) == stage.image("v1"), at
+        assert others(stage) == {end}, at
+        assert len(migrated.names) == len(stage.client.get("/apis/batch/v1/namespaces/shop/jobs")["items"]) <= 1, at
+        assert migrated.names or end == stage.image("v1"), f"{at}: the new version without its migration"
+        kubernetes.restore(begin)
+        migrated.clear()
     assert {stage.image("v1"), stage.image("v2")} == set(ends)
-    assert len(ends) > 15
+    assert any("/jobs" in one for one in written)
+    assert len(ends) > 20

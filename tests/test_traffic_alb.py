@@ -89,6 +89,16 @@ def _keys(document: Any) -> list[str]:
     return [key for value in document for key in _keys(value)] if isinstance(document, list) else []
 
 
+def test_a_third_service_of_weight_0_is_left_as_it_is() -> None:
+    document = ingress(forward(api_server=0, api_server_blue=100))
+    assert read(document) == ALL_BLUE
+    text = ingress_patch(document, ACTION, BLUE, GREEN, TEN, on="x")["metadata"]["annotations"][ANNOTATION]
+    groups = json.loads(text)["forwardConfig"]["targetGroups"]
+    assert [(one["serviceName"], one["weight"]) for one in groups] == [
+        ("api-server", 0), ("api-server-blue", 90), ("api-server-green", 10),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("action", "found"),
     [

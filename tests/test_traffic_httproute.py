@@ -109,10 +109,19 @@ def test_a_route_whose_split_is_not_one_is_refused_by_name(rules: list[dict[str,
     assert "route api-server" in str(raised.value)
 
 
+def test_a_third_service_of_weight_0_is_left_as_it_is() -> None:
+    plain = backend("api-server", 0, filters=[{"type": "ExtensionRef"}])
+    document = route({"backendRefs": [plain, backend(BLUE.service, 100)]})
+    assert route_split(document, BLUE, GREEN, on="x") == ALL_BLUE
+    refs = route_patch(document, BLUE, GREEN, TEN)["spec"]["rules"][0]["backendRefs"]
+    assert refs == [plain, backend(BLUE.service, 90), backend(GREEN.service, 10)]
+
+
 def test_a_shift_is_written_under_the_fence_and_told_once_the_gateway_took_it(sides: Sides) -> None:
     sides.route(OTHER, pair(100, 0))
     shift = sides.stamped(traffic(sides))
     assert shift.read() == ALL_BLUE
+    kept = sides.api.read(*ROUTES, "api-server")["spec"]["rules"][0]
     assert shift.write(sides.fence, ALL_BLUE, TEN)
     assert shift.effective(TEN).state == "pending"
     sides.accept()
@@ -123,7 +132,7 @@ def test_a_shift_is_written_under_the_fence_and_told_once_the_gateway_took_it(si
     )
     # Asked again, as after a lost answer or a killed process: nothing is written.
     assert not shift.write(sides.fence, ALL_BLUE, TEN)
-    assert sides.api.read(*ROUTES, "api-server")["spec"]["rules"][0] == OTHER
+    assert sides.api.read(*ROUTES, "api-server")["spec"]["rules"][0] == kept
 
 
 def test_a_write_whose_answer_was_lost_is_not_written_twice(sides: Sides) -> None:
@@ -159,10 +168,11 @@ def test_a_write_that_something_in_the_cluster_changes_is_not_taken_for_done(
 def test_somebody_elses_weights_stop_the_shift_and_stay(sides: Sides) -> None:
     sides.route(pair(60, 40))
     shift = sides.stamped(traffic(sides))
+    kept = sides.api.read(*ROUTES, "api-server")["spec"]
     with pytest.raises(PermanentError) as raised:
         shift.write(sides.fence, ALL_BLUE, TEN)
     assert "it is api-server-blue 60 %, api-server-green 40 %; expected was api-server-blue 100 %" in str(raised.value)
-    assert sides.api.read(*ROUTES, "api-server")["spec"]["rules"] == [pair(60, 40)]
+    assert sides.api.read(*ROUTES, "api-server")["spec"] == kept
 
 
 def test_a_holder_that_was_replaced_writes_nothing(sides: Sides) -> None:

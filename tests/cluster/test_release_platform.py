@@ -1,5 +1,6 @@
 """Releases as they are started in earnest: by REST as a webhook would, carried out by a worker, and killed, with the automations of prefect.yaml in force."""
 
+import json
 import logging
 import shutil
 import time
@@ -7,12 +8,14 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from deployments.command.automations import AUTOMATIONS, ensure_automations
-from tests.fix_release import Stage
+from tests.fix_platform import start_nightshift
+from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage
 from tests.fix_release_platform import ENDED, Hello, ReleasePlatform
 from tests.waiting import wait_until
 
@@ -31,6 +34,11 @@ def versions_that_answer(stage: Stage) -> set[str]:
     return {answer.raise_for_status().json()["version"] for answer in answers}
 
 
+def only_answers(stage: Stage, version: str) -> None:
+    """Hold that this version alone answers. A Pod that was told to end goes on answering for two seconds."""
+    wait_until(lambda: versions_that_answer(stage) == {version}, f"{version} alone answers", seconds=10)
+
+
 def is_rolling(stage: Stage) -> bool:
     """Whether a new version's first Pod is there and not ready yet."""
     status = stage.deployment().get("status", {})
@@ -44,17 +52,7 @@ def is_safe(stage: Stage) -> bool:
 
 def seconds_to_safety(platform: ReleasePlatform, stage: Stage, began: float, how: str) -> None:
     """Wait until nothing is left in the middle, and hold the recovery that did it to its objective. Print the figures."""
-    try:
-        wait_until(lambda: bool(stage.journals()) and is_safe(stage), "the safe state", seconds=240)
-    except AssertionError:
-        logger.error(
-            "recoveries: %s",
-            [
-                (r["created"], r["start_time"], r["auto_scheduled"], r["state"]["name"], r["state"]["message"])
-                for r in platform.runs_of("release-recovery")
-            ],
-        )
-        raise
+    wait_until(lambda: bool(stage.journals()) and is_safe(stage), "the safe state", seconds=240)
     safe = time.time()
     recoveries = [one for one in platform.runs_of("release-recovery") if one["start_time"]]
     starts = [datetime.fromisoformat(one["start_time"]).timestamp() for one in recoveries]
@@ -94,7 +92,7 @@ def test_a_release_that_a_webhook_asks_for_twice_is_one_run_and_is_rolled_out(
     assert state["type"] == "COMPLETED", state
     assert platform_stage.image_of() == platform_stage.image("2")
     assert [one.outcome for one in platform_stage.journals()] == ["released"]
-    assert versions_that_answer(platform_stage) == {"platform-2"}
+    only_answers(platform_stage, "platform-2")
 
 
 def test_an_environment_without_a_release_table_says_so(
@@ -132,7 +130,7 @@ def test_a_release_that_is_killed_in_its_rollout_is_brought_back_by_itself(
     assert release_platform.wait_for_end(run["id"])["type"] == "CRASHED"
     assert platform_stage.image_of() == platform_stage.image("1")
     assert [one.outcome for one in platform_stage.journals()] == ["rolled back"]
-    assert versions_that_answer(platform_stage) == {"platform-1"}
+    only_answers(platform_stage, "platform-1")
 
 
 def test_a_release_that_is_cancelled_in_its_rollout_is_brought_back_by_itself(
@@ -146,7 +144,7 @@ def test_a_release_that_is_cancelled_in_its_rollout_is_brought_back_by_itself(
     ).raise_for_status()
     seconds_to_safety(release_platform, platform_stage, cancelled, "cancelled")
     assert platform_stage.image_of() == platform_stage.image("1")
-    assert versions_that_answer(platform_stage) == {"platform-1"}
+    only_answers(platform_stage, "platform-1")
 
 
 def test_a_release_that_is_killed_together_with_its_worker_is_brought_back_by_the_sweep(
@@ -159,7 +157,7 @@ def test_a_release_that_is_killed_together_with_its_worker_is_brought_back_by_th
     release_platform.worker.start()
     seconds_to_safety(release_platform, platform_stage, killed, "process and worker killed")
     assert platform_stage.image_of() == platform_stage.image("1")
-    assert versions_that_answer(platform_stage) == {"platform-1"}
+    only_answers(platform_stage, "platform-1")
 
 
 def test_a_release_goes_on_to_its_end_while_the_prefect_server_is_away(
@@ -198,7 +196,7 @@ def test_a_release_without_heartbeats_is_marked_crashed_and_that_starts_its_reco
     logger.info("marked %s %.0f s after the kill", state["name"], time.time() - killed)
     assert (state["type"], "no heartbeat" in state["message"]) == ("CRASHED", True)
     seconds_to_safety(release_platform, platform_stage, killed, "marked as a zombie")
-    assert versions_that_answer(platform_stage) == {"platform-1"}
+    only_answers(platform_stage, "platform-1")
 
 
 def test_a_standstill_of_the_sweep_stands_in_the_event_feed(
@@ -234,3 +232,30 @@ def test_the_late_sweeps_of_a_night_without_a_worker_do_not_all_begin_at_once(
     assert 1 <= names["Completed"] <= 10
     # None of them started another one.
     assert len(release_platform.runs_of("release-recovery")) == before + len(runs)
+
+
+def test_the_command_shows_a_dry_runs_plan_releases_and_lists_what_it_did(
+    release_platform: ReleasePlatform, platform_stage: Stage, tmp_path: Path
+) -> None:
+    def told(*arguments: str) -> dict[str, Any]:
+        process = start_nightshift(*arguments, "--json", **release_platform.shell(tmp_path))
+        out, err = process.communicate(timeout=150)
+        assert process.returncode == 0, out + err
+        document: dict[str, Any] = json.loads(out)
+        return document
+
+    waived = [f"--skip={item}={reason}" for item, reason in SKIPPED.items()]
+    release = ("release", "stage", platform_stage.digest("2"), "--commit", NEXT_COMMIT, "--no-migrate", *waived)
+    planned = told(*release, "--dry-run")
+    assert "nothing was changed" in planned["message"]
+    assert platform_stage.digest("2") in planned["plan"]
+    assert platform_stage.image_of() == platform_stage.image("1")
+
+    done = told(*release, "--requested-by", "ada")
+    assert done["completed"], done
+    listed = told("releases", "stage")
+    (one,) = listed["releases"]
+    assert (one["outcome"], one["requested_by"], listed["holder"]) == ("released", "ada", None)
+    assert told("rollback", "stage", "--reason", "INC-7")["completed"]
+    assert platform_stage.image_of() == platform_stage.image("1")
+    assert [one["kind"] for one in told("releases", "stage")["releases"]] == ["rollback", "release"]

@@ -1,0 +1,65 @@
+"""What a release would do to each object beside its workloads: read, and tried as a dry run. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from core.colour_surroundings import autoscaler_of
+from core.environment_release import Release
+from core.merge_patch import apply_merge_patch
+from core.release_plan import ReleasePlan
+from core.release_plan_text import PlannedObject
+from core.replica_sizes import live_size, pin_change
+from core.traffic import split_between
+from tasks.colours import planned_changes
+from tasks.config_copies import read_config_copies
+from tasks.kubernetes_client import Document, KubernetesClient, MissingError
+from tasks.kubernetes_kinds import find_kind
+from tasks.open_traffic import open_traffic
+from tasks.release_sides import planned_documents
+
+# What the API server keeps for itself, and changes by itself.
+_NOT_SHOWN = frozenset({"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"})
+
+
+def planned_objects(client: KubernetesClient, release: Release, plan: ReleasePlan) -> list[PlannedObject]:
+    """Given a plan, return each object that would be made or changed beside the workloads, in order: configuration copies; for two sides the following one's
+    objects, the live one's autoscaler, and what shares the traffic, as it is once the new version has all of it.
+
+    Raise PermanentError for what the API server or an admission webhook refuses.
+    """
+    copies = read_config_copies(client, release.namespace, plan.environment, plan.config_copies).values()
+    documents = list(copies) if plan.sides is None else planned_documents(client, release, plan)[1]
+    found = [_changed(client, path, patch) for path, patch in planned_changes(client, documents).items()]
+    return [*found, *_of_live_side(client, release, plan)]
+
+
+def _of_live_side(client: KubernetesClient, release: Release, plan: ReleasePlan) -> Iterator[PlannedObject]:
+    sides = plan.sides
+    if sides is None:
+        return
+    kind = find_kind(client, "HorizontalPodAutoscaler")
+    if scaler := autoscaler_of(sides.live_name, client.list(kind.path(release.namespace))):
+        live = client.get(find_kind(client, "Deployment").path(release.namespace, sides.live_name))
+        if patch := pin_change(scaler, live_size(live, scaler)):
+            yield _planned(kind.path(release.namespace, scaler["metadata"]["name"]), scaler, patch)
+    traffic = open_traffic(client, release, plan.environment, sides.live, sides.following)
+    before, patch = traffic.planned(split_between(sides.live, sides.following, 100))
+    yield _planned(traffic.path, before, patch)
+
+
+def _changed(client: KubernetesClient, path: str, patch: Document) -> PlannedObject:
+    try:
+        return _planned(path, client.get(path), patch)
+    except MissingError:
+        return PlannedObject(_called(path), {}, patch)
+
+
+def _planned(path: str, before: Document, patch: Document) -> PlannedObject:
+    shown = {key: value for key, value in before.items() if key != "status"}
+    shown["metadata"] = {key: value for key, value in before["metadata"].items() if key not in _NOT_SHOWN}
+    return PlannedObject(_called(path), shown, apply_merge_patch(patch, shown))
+
+
+def _called(path: str) -> str:
+    return "/".join(path.split("/")[-2:])

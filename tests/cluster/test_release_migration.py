@@ -1,0 +1,218 @@
+"""Releases with a migration on the real node, with a real PostgreSQL that their Pods reach."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from prefect.client.schemas.objects import State
+
+from core.migration_scripts import LOCK_CLASS, LOCK_OBJECT
+from tasks.release_recovery_steps import decide_after_failure, decide_on
+from tasks.release_run import journaled
+from tests.fix_pod_postgres import PodPostgres
+from tests.fix_release import Stage
+from tests.fix_release_child import crashed_run, release_in_child, request_of
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+# As node-postgres: libpq's variables are read, and no name of its own is sent.
+CLIENT = """\
+import os, sys, psycopg2
+connection = psycopg2.connect(os.environ["DATABASE_URL"])
+connection.autocommit = True
+with connection.cursor() as cursor:
+    for statement in sys.argv[1:]:
+        print(statement, flush=True)
+        cursor.execute(statement)
+"""
+TABLES = (
+    "CREATE TABLE migrations (id serial PRIMARY KEY, name text)",
+    "CREATE TABLE busy AS SELECT n AS a FROM generate_series(1, 100) AS n",
+)
+ADD_COLUMN, APPLIED = "ALTER TABLE busy ADD COLUMN b int", "INSERT INTO migrations (name) VALUES ('a_001')"
+
+
+class Lab:
+    """`stage` on the node, and its database."""
+
+    def __init__(self, stage: Stage, postgres: PodPostgres) -> None:
+        self.stage, self.postgres, self.database = stage, postgres, postgres.new_database(*TABLES)
+        postgres.put_secret(stage.client, stage.namespace, self.database)
+        login = postgres.server.database(self.database).model_dump(exclude_defaults=True)
+        stage.settings["databases"] = {"app": login}
+        stage.settings["release"] |= {"settle_seconds": 1}
+        stage.settings["release"]["migration"] = {
+            "database": "app",
+            "secret": "database",
+            "lock_image": "localhost/python:3",
+            "table": "migrations",
+            "lock_table": "",
+        }
+        self.migrates(ADD_COLUMN, APPLIED)
+
+    def migrates(self, *statements: str, **settings: Any) -> None:
+        """What the migration does, each statement a transaction, and further settings of it."""
+        self.stage.settings["release"]["migration"] |= {"command": ["python3", "-c", CLIENT, *statements], **settings}
+
+    def release(self, image: str = "v2", **parameters: Any) -> State[Any]:
+        return self.stage.release(image, **{"migrate": True, **parameters})
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return list(self.stage.client.list(f"/apis/batch/v1/namespaces/{self.stage.namespace}/jobs"))
+
+    def serves_old(self) -> bool:
+        stage = self.stage
+        closed = all(not one.is_open for one in stage.journals())
+        return stage.image_of() == stage.image("v1") and not stage.lease_holder() and closed
+
+
+@pytest.fixture
+def lab(lab_stage: Stage, pod_postgres: PodPostgres, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    for step in (journaled, decide_on, decide_after_failure):
+        monkeypatch.setattr(step, "retry_delay_seconds", [0.5, 0.5, 0.5])
+    monkeypatch.setattr("core.migration_attempts.FIRST_PAUSE_MS", 200)
+    monkeypatch.setattr("tasks.release_left_open.RENEW_SECONDS", 0.2)
+    return Lab(lab_stage, pod_postgres)
+
+
+def test_backed_up_migrated_and_rolled_out_without_its_password_anywhere(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    echo = "DO $$ BEGIN RAISE NOTICE 'x'; END $$"
+    lab.migrates(echo, ADD_COLUMN, APPLIED)
+    command = lab.stage.settings["release"]["migration"]["command"]
+    command[2] = command[2].replace("connection =", 'print(os.environ["DATABASE_URL"], flush=True)\nconnection =', 1)
+    state = lab.release(schema_compatibility="breaking")
+    assert state.is_completed(), state.message
+    (journal,) = lab.stage.journals()
+    assert journal.facts_of("migrate the database") == {"applied": 1, "migrations": "a_001", "attempts": 1}
+    report = lab.stage.reports()[-1]
+    (judged,) = [one for one in report.steps if one.name == "judge the migration, attempt 1"]
+    passed = {one["check"] for one in judged.facts["checks"] if one["state"] == "passed"}
+    assert passed == {"lock_timeout", "advisory lock"}
+    backup_id = str(journal.facts_of("back up app")["backup"])
+    assert "migration: postgresql://" in caplog.text
+    for text in (caplog.text, str(state.message), journal.model_dump_json(), report.model_dump_json()):
+        assert lab.postgres.server.password not in text
+    refused = lab.stage.run_rollback("it is bad")
+    assert refused.is_failed()
+    assert "a_001 were applied and the release was called breaking. Best is a fix forward" in str(refused.message)
+    assert f"restore backup {backup_id} of app" in str(refused.message)
+    assert lab.stage.image_of() == lab.stage.image("v2")
+
+
+def test_half_way_is_partial_and_the_old_version_serves_on(lab: Lab) -> None:
+    lab.stage.settings["release"]["backup"] = False
+    lab.migrates(ADD_COLUMN, "SELECT 1/0", APPLIED)
+    state = lab.release()
+    assert state.name == "RolledBack", state.message
+    assert "partial: the migration failed (exit code 1), and the schema is another one" in str(state.message)
+    assert lab.serves_old()
+    assert len(lab.jobs()) == 1
+
+
+@contextmanager
+def traffic(lab: Lab) -> Iterator[list[float]]:
+    """Read a table again and again, as the old version does; the list holds what each query took, in seconds."""
+    took: list[float] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        with lab.postgres.server.connect(lab.database) as connection:
+            while not stop.is_set():
+                begun = time.monotonic()
+                connection.execute("SELECT count(*) FROM busy")
+                took.append(time.monotonic() - begun)
+                time.sleep(0.01)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield took
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_session_that_holds_the_tables_lock_is_tried_against_longer_at_the_end_and_traffic_waits_only_so_long(
+    lab: Lab,
+) -> None:
+    lab.stage.settings["release"]["backup"] = False
+    lab.migrates(ADD_COLUMN, APPLIED, lock_timeout_ms=300, last_lock_timeout_ms=900, lock_attempts=2)
+    with lab.postgres.server.connect(lab.database, autocommit=False) as reader, traffic(lab) as took:
+        reader.execute("SELECT count(*) FROM busy")
+        state = lab.release()
+        reader.rollback()
+    assert state.name == "RolledBack", state.message
+    assert "clean: the migration failed, since it did not get a lock within lock_timeout" in str(state.message)
+    assert "it was tried as often as release.migration.lock_attempts allows" in str(state.message)
+    assert len(lab.jobs()) == 2
+    # Queued behind ALTER TABLE for as long as lock_timeout, and no longer; a generous limit.
+    assert 0.5 < max(took) < 3
+    assert sum(one > 0.2 for one in took) <= 3
+    assert lab.serves_old()
+
+
+def test_a_second_migrator_is_locked_out_and_the_first_is_named(lab: Lab) -> None:
+    lab.stage.settings["release"]["backup"] = False
+    lab.migrates(ADD_COLUMN, APPLIED, lock_wait_seconds=2)
+    with lab.postgres.server.connect(lab.database) as other:
+        other.execute("SET application_name = 'the other one'")
+        other.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, LOCK_OBJECT))
+        state = lab.release()
+    assert state.name == "RolledBack", state.message
+    assert "another migrator holds its lock" in str(state.message)
+    assert "application 'the other one'" in str(state.message)
+    assert lab.serves_old()
+
+
+@pytest.mark.parametrize(("compatibility", "image"), [("backward", "v1"), ("breaking", "v2")])
+def test_killed_while_its_job_runs_the_job_is_waited_for_and_not_made_again(
+    lab: Lab, compatibility: str, image: str
+) -> None:
+    stage = lab.stage
+    stage.settings["release"]["backup"] = False
+    lab.migrates("SELECT pg_sleep(8)", ADD_COLUMN, APPLIED)
+    request = request_of(stage, crashed_run(), "v2", migrate=True, schema_compatibility=compatibility)
+    child = release_in_child(stage, request, kubeconfig=os.environ["KUBECONFIG"])
+    wait_until(lambda: any((one.get("status") or {}).get("active") for one in lab.jobs()), "the Job runs", seconds=60)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    state = stage.recover()
+    assert state.is_completed()
+    assert f"{request.release_id}: its migration still runs" in str(state.message)
+    assert stage.lease_holder() == request.release_id
+    assert "holds it" in str(lab.release("v2").message)
+    (job,) = lab.jobs()
+    wait_until(lambda: lab.jobs()[0]["status"].get("conditions"), "the Job has ended", seconds=60)
+    ended = stage.recover()
+    assert ended.is_completed(), ended.message
+    assert stage.image_of() == stage.image(image)
+    assert [one["metadata"]["uid"] for one in lab.jobs()] == [job["metadata"]["uid"]]
+    assert not stage.lease_holder()
+    assert all(not one.is_open for one in stage.journals())
+
+
+def test_a_new_version_that_crashes_after_a_breaking_migration_is_held_until_a_person_decides(lab: Lab) -> None:
+    lab.stage.settings["release"]["backup"] = False
+    state = lab.release("crashing", schema_compatibility="breaking")
+    assert (state.is_failed(), state.name) == (True, "Failed"), state.message
+    assert "HELD" in str(state.message)
+    assert "crash" in str(state.message).lower()
+    stage = lab.stage
+    (journal,) = stage.journals()
+    assert (journal.is_held, stage.lease_holder()) == (True, "")
+    assert stage.image_of() == stage.image("crashing")
+    reports = len(stage.reports())
+    sweep = stage.recover()
+    assert sweep.is_completed()
+    assert "HELD" in str(sweep.message)
+    assert len(stage.reports()) == reports
+    back = stage.recover(release_id=journal.release_id, decision="back", reason="incident 7")
+    assert back.is_completed(), back.message
+    assert lab.serves_old()

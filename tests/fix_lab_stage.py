@@ -1,0 +1,67 @@
+"""The environment `stage` on the real node, with the lab's own application."""
+
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tasks.kubernetes_client import KubernetesClient
+from tests.fix_cluster import LAB
+from tests.fix_object_store import S3Server
+from tests.fix_release import COMMIT, Stage, release_settings
+from tests.waiting import wait_until
+
+
+def build_hello(version: str, *options: str) -> str:
+    """Make an image of the lab's application and return its name by digest."""
+    made = subprocess.run(
+        [LAB / "apps/hello/build.sh", version, *options], capture_output=True, text=True, check=True, timeout=60
+    )
+    return next(line for line in made.stdout.split() if "@sha256:" in line)
+
+
+@pytest.fixture(scope="session")
+def lab_images() -> dict[str, str]:
+    """Image names by digest: good ones, and one for each way of being bad."""
+    if not (LAB / "apps/hello/build.sh").exists():
+        pytest.skip("no lab beside the checkout")
+    return {
+        "v1": build_hello("rel-1"),
+        "v2": build_hello("rel-2"),
+        "crashing": build_hello("rel-crash", "CRASH_AFTER=0.2"),
+        "unready": build_hello("rel-unready", "READY_DELAY=never"),
+        "gone": "localhost/hello@sha256:" + "0" * 64,
+    }
+
+
+@pytest.fixture
+def lab_stage(  # noqa: PLR0917 - fixtures
+    cluster: KubernetesClient,
+    lab_images: dict[str, str],
+    stage_folder: Path,
+    prefect_server: str,
+    s3_server: S3Server,
+    bucket: str,
+) -> Iterator[Stage]:
+    """`hello` at its first version, rolled out, in namespaces of the test's own."""
+    mark = secrets.token_hex(4)
+    names = [f"nightshift-test-{mark}", f"nightshift-test-control-{mark}"]
+    made = [
+        cluster.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        for name in names
+    ]
+    settings = release_settings(bucket, s3_server.endpoint, *names, "localhost/hello")
+    found = Stage(stage_folder, settings, cluster, *names, lab_images.__getitem__)
+    for document in yaml.safe_load_all((LAB / "apps/hello/hello.yaml").read_text()):
+        if document["kind"] == "Deployment":
+            document["spec"]["template"]["spec"]["containers"][0]["image"] = lab_images["v1"]
+            document["metadata"]["annotations"] = {"nightshift.dev/commit": COMMIT}
+        root = "/apis/apps/v1" if document["kind"] == "Deployment" else "/api/v1"
+        cluster.create(f"{root}/namespaces/{names[0]}/{document['kind'].lower()}s", document)
+    wait_until(lambda: found.deployment().get("status", {}).get("availableReplicas") == 2, "hello is there", seconds=60)
+    yield found
+    for one in made:
+        cluster.delete(f"/api/v1/namespaces/{one['metadata']['name']}", uid=one["metadata"]["uid"])
