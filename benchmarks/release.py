@@ -3,10 +3,11 @@
     KUBECONFIG=… .venv/bin/python -m benchmarks.release --pairs 5
 
 A pair: a release, run as a worker runs it (a process of its own, a Prefect server on this machine), and the same change by kubectl. Rolling: `kubectl apply` of the
-same Deployment with another image, and `kubectl rollout status`. Blue-green: the same for the other colour's Deployment, and `kubectl patch`
-of the Service's selector; kubectl has an application of its own for that, since nobody else may write to what a release manages. The first pair is a warm-up and
-not counted. A rolling release settles for 5 s, as it does by default; the one share of the blue-green one soaks for 10 s (by default 120), and nothing drains. The
-application is ready as soon as it answers: nothing real is, and so none has as many requests a second. There is no backup.
+same Deployment with another image, and `kubectl rollout status`. Blue-green: the same for the other colour's Deployment, and `kubectl patch` of the Service's
+selector; kubectl has an application of its own for that, since nobody else may write to what a release manages. The first pair is a warm-up and not counted.
+
+A rolling release settles for 5 s, as it does by default; the one share of the blue-green one soaks for 15 s (by default 120), one reading of its gates, and nothing
+drains. The application is ready as soon as it answers: nothing real is, and so none has as many requests a second. There is no backup.
 
 Own time: from the first task's start to the last one's end, as the Prefect server tells, less all waits (release_child.py). Beyond kubectl: the same with the waits for
 the cluster in it, less kubectl's time for the same change; whatever our waits cost beyond waiting is in that one.
@@ -46,7 +47,7 @@ STRATEGIES: tuple[Strategy, ...] = ("rolling", "blue-green")
 # Ready as soon as they answer: nothing but the cluster's own time is in a wait.
 VERSIONS = {"first": (), "second": (), "bad": ("CRASH_AFTER=0.2",)}
 # Seconds that a release waits on purpose.
-PAUSES: dict[Strategy, int] = {"rolling": 5, "blue-green": 10}
+PAUSES: dict[Strategy, int] = {"rolling": 5, "blue-green": 15}
 MOST_SECONDS, MOST_REQUESTS = 5.0, 10.0
 
 

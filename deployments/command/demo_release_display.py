@@ -67,6 +67,8 @@ def show_report(report: Report, run_url: str) -> None:
         table.add_row(Text(mark, style), step.name, human_duration(step.duration_ms))
     console.print(table)
     for step in report.steps:
+        if "decision" in step.facts:
+            console.print(f"{step.name}: {step.facts['decision']}, since {step.facts['why']}", soft_wrap=True)
         for finding in step.findings:
             if finding.severity != "note":
                 console.print(redact(f"{step.name}: {finding.text}"), soft_wrap=True)
@@ -76,8 +78,8 @@ def show_report(report: Report, run_url: str) -> None:
 def show_ends(ends: Sequence[Ended]) -> None:
     """Print what was to come of each release, and what did."""
     console.rule("what came of them", align="left")
-    table = Table("", "release", "should be", "took", "what happened", box=None, pad_edge=False)
     for end in ends:
-        mark = Text("✘", "red") if end.wrong else Text("✔", "green")
-        table.add_row(mark, end.title, end.wanted, human_duration(int(end.seconds * 1000)), redact(end.came))
-    console.print(table)
+        mark = ("✘", "red") if end.wrong else ("✔", "green")
+        head = f" {end.title} · to be {end.wanted} · {human_duration(int(end.seconds * 1000))}"
+        console.print(Text.assemble(mark, (head, "bold")), soft_wrap=True)
+        console.print(f"  {redact(end.came)}", soft_wrap=True)

@@ -92,11 +92,11 @@ class Demonstration:
         wrong = self._not_as_it_should_be("rolled back", self.images.second, report.run_id)
         if view.state_name != "RolledBack":
             wrong.append(f"the run is {view.state_name}: {view.message}")
-        return End("a bad version", "rolled back, with its cause", view.message, view.seconds, tuple(wrong))
+        return End("a bad version", "rolled back, and its cause told", view.message, view.seconds, tuple(wrong))
 
     def killed(self) -> End:
         """A release whose process is killed before its Pods are ready; its recovery is started by the server."""
-        title, wanted = "a killed release", "recovered by itself: the old version serves"
+        title, wanted = "a killed release", "recovered without anybody's help"
         run_id = start(self.server, "release", self._parameters(self.images.first, "4" * 40))
         killing = _Killing(run_id)
         view = follow(self.platform, self.server, run_id, at_each_view=killing, every_seconds=_LOOK_SECONDS)

@@ -149,7 +149,7 @@ def _lab_images(tell: Tell, lab: Path, versions: Mapping[str, tuple[str, ...]]) 
     mark, made = secrets.token_hex(3), dict[str, str]()
     tags = {name: f"nightshift-demo-{mark}-{name}" for name in versions}
     try:
-        tell("making three images of kube-lab's application")
+        tell(f"making images of kube-lab's application: {', '.join(tags.values())}")
         for name, options in versions.items():
             made[name] = _built(lab, tags[name], options)
         yield DemoImages(**made)
