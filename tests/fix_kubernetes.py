@@ -63,12 +63,6 @@ class KubernetesApi(Objects, Faults):
         self.controllers.start()
         return self.controllers
 
-    @property
-    def controllers(self) -> Controllers:
-        """Those that run."""
-        assert self._controllers is not None
-        return self._controllers
-
     def cut_watches(self) -> None:
         """Break every watch that stands, in the middle."""
         with self.changed:

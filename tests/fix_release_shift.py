@@ -10,7 +10,9 @@ import pytest
 
 from tasks.kubernetes_kinds import find_kind
 from tasks.traffic import Traffic
+from tests.fix_alb import ACTION, Alb, Ground, forward
 from tests.fix_kubernetes import KubernetesApi
+from tests.fix_kubernetes_controllers import Controllers
 from tests.fix_object_store import REGION, S3Server
 from tests.fix_release import Stage
 
@@ -21,6 +23,12 @@ def blue_green(stage: Stage, **traffic: Any) -> None:
     """Have the environment release by two colours; `traffic`: its table, by the Service's selector unless it says otherwise."""
     settings = {"kind": "service", "name": "hello", "soak_seconds": 0, "effective_seconds": 5, **traffic}
     stage.settings["release"] |= {"strategy": "blue-green", "drain_seconds": 0, "traffic": settings}
+
+
+def steer(api: KubernetesApi) -> Controllers:
+    """The controllers that `stage` runs."""
+    assert api.controllers is not None
+    return api.controllers
 
 
 class Route:
