@@ -8,7 +8,7 @@ import pytest
 from tests.fix_alb import Alb
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import COMMIT, Stage
-from tests.fix_release_shift import Route, add_autoscaler, blue_green, least, ready, scale
+from tests.fix_release_shift import Route, add_autoscaler, blue_green, least, ready, scale, steer
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(120)]
@@ -196,8 +196,8 @@ def test_a_least_number_that_somebody_sets_during_the_shift_is_what_stays(
 def test_a_gateway_that_says_nothing_stops_the_release_and_it_goes_back_in_time(
     stage: Stage, route: Route, kubernetes: KubernetesApi, quick_balancer: None
 ) -> None:
-    route.when("hello-blue", 10, lambda: kubernetes.controllers.answer_routes(accepts=None))
-    route.when("hello-blue", 0, lambda: kubernetes.controllers.answer_routes(accepts=True))
+    route.when("hello-blue", 10, lambda: steer(kubernetes).answer_routes(accepts=None))
+    route.when("hello-blue", 0, lambda: steer(kubernetes).answer_routes(accepts=True))
     state = stage.release("v2", adopt=True)
     assert state.name == "RolledBack", state.message
     assert "gateway web has seen generation" in str(state.message), state.message
@@ -207,13 +207,13 @@ def test_a_gateway_that_says_nothing_stops_the_release_and_it_goes_back_in_time(
 def test_a_gateway_that_stays_silent_leaves_the_release_open_until_it_is_seen_to_be_back(
     stage: Stage, route: Route, kubernetes: KubernetesApi, quick_balancer: None
 ) -> None:
-    route.when("hello-blue", 10, lambda: kubernetes.controllers.answer_routes(accepts=None))
+    route.when("hello-blue", 10, lambda: steer(kubernetes).answer_routes(accepts=None))
     state = stage.release("v2", adopt=True)
     assert (state.name, state.is_failed()) == ("Failed", True), state.message
     assert "not within 5 s" in str(state.message)
     assert route.weights() == {"hello": 100, "hello-blue": 0}
     assert [one.is_open for one in stage.journals()] == [True]
-    kubernetes.controllers.answer_routes(accepts=True)
+    steer(kubernetes).answer_routes(accepts=True)
     swept = stage.recover()
     assert swept.is_completed(), swept.message
     assert stage.journals()[-1].outcome == "rolled back"
@@ -223,8 +223,8 @@ def test_a_gateway_that_stays_silent_leaves_the_release_open_until_it_is_seen_to
 def test_a_route_that_its_gateway_refuses_is_not_waited_for(
     stage: Stage, route: Route, kubernetes: KubernetesApi
 ) -> None:
-    route.when("hello-blue", 10, lambda: kubernetes.controllers.answer_routes(accepts=False))
-    route.when("hello-blue", 0, lambda: kubernetes.controllers.answer_routes(accepts=True))
+    route.when("hello-blue", 10, lambda: steer(kubernetes).answer_routes(accepts=False))
+    route.when("hello-blue", 0, lambda: steer(kubernetes).answer_routes(accepts=True))
     state = stage.release("v2", adopt=True)
     assert state.name == "RolledBack", state.message
     assert "NoMatchingParent" in str(state.message)
