@@ -73,6 +73,7 @@ class Alb:
         self._made = 0
         self.groups: dict[str, str] = {}
         self.rules: dict[str, str] = {}
+        self._attached: set[str] = set()
         # What a test scripts: whether the controller works at all, and the health of targets by their address: state and reason.
         self.idle = False
         self.health: dict[str, tuple[str, str]] = {}
@@ -109,9 +110,14 @@ class Alb:
     def write_rule(self, path: str, tuples: list[Document], **forward_config: Any) -> None:
         """Make or change a rule of the listener."""
         actions = [{"Type": "forward", "ForwardConfig": {"TargetGroups": tuples, **forward_config}}]
-        if path in self.rules:
+        arns = {one["TargetGroupArn"] for one in tuples}
+        if path in self.rules and arns <= self._attached:
             self.client.modify_rule(RuleArn=self.rules[path], Actions=actions)
             return
+        if path in self.rules:
+            # moto attaches a group to the load balancer when a rule is made, not when one is changed.
+            self.client.delete_rule(RuleArn=self.rules.pop(path))
+        self._attached |= arns
         condition = {"Field": "path-pattern", "Values": [path]}
         made = self.client.create_rule(
             ListenerArn=self.listener, Priority=len(self.rules) + 1, Conditions=[condition], Actions=actions
