@@ -43,7 +43,7 @@ def migrate(run: ReleaseRun, accepted: str = "") -> None:
     settings, _database, _namespace = migration_settings(run.environment)
     attempt: AttemptPlan | None = first_attempt(settings)
     while attempt is not None:
-        perform(run, made_step(attempt.attempt), make_job(attempt))
+        perform(run, made_step(attempt.attempt), make_job(attempt, accepted))
         perform(run, judged_step(attempt.attempt), await_job(attempt, accepted))
         facts = run.journal.journal.facts_of(judged_step(attempt.attempt))
         again = Judgement.model_validate(
@@ -53,7 +53,7 @@ def migrate(run: ReleaseRun, accepted: str = "") -> None:
     perform(run, MIGRATE, _sum_up)
 
 
-def make_job(attempt: AttemptPlan) -> Action:
+def make_job(attempt: AttemptPlan, accepted: str = "") -> Action:
     """Keep the state before, then make the attempt's Job, when it still fits into the window."""
 
     def action(run: ReleaseRun, notes: Notes) -> Facts:
@@ -66,13 +66,20 @@ def make_job(attempt: AttemptPlan) -> Action:
         with run.client() as client:
             look = look_at_job(client, run.release.namespace, run.plan.release_id, attempt.attempt)
             if look.state == "never created":
+                if run.journal.journal.intents(made_step(attempt.attempt)) > 1:
+                    try:
+                        require_unchanged(run, attempt.attempt)
+                    except MigrationFailedError as error:
+                        if not accepted:
+                            raise
+                        # It is not made a second time; the next step takes the database as it is.
+                        notes.findings.append(Finding(severity="warning", text=error.found))
+                        return {"job": "not made again"}
                 answer = may_start(settings, run.environment.zone, utc_now())
                 if not answer.may_start:
                     raise PermanentError(
                         "migrate", run.plan.migration.database, answer.sentence, "Release again when the window is open"
                     )
-                if run.journal.journal.intents(made_step(attempt.attempt)) > 1:
-                    require_unchanged(run, attempt.attempt)
                 keep_before(run.environment, run.plan.release_id, attempt.attempt)
             run.still_ours()
             anchor = anchor_path(client, run.release, run.plan)

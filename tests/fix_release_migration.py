@@ -71,10 +71,10 @@ class Migrating:
             for one in self.stage.client.list(f"/apis/batch/v1/namespaces/{self.stage.namespace}/jobs")
         )
 
-    def remove_job(self) -> None:
-        """Remove the newest Job, as somebody may by mistake."""
+    def remove_job(self, release_id: str = "") -> None:
+        """Remove the last Job by name (of a release), as somebody may by mistake."""
         client, namespace = self.stage.client, self.stage.namespace
-        path = f"/apis/batch/v1/namespaces/{namespace}/jobs/{self.jobs()[-1]}"
+        path = f"/apis/batch/v1/namespaces/{namespace}/jobs/{[one for one in self.jobs() if release_id in one][-1]}"
         client.delete(path, uid=client.get(path)["metadata"]["uid"])
 
     def cron_is_suspended(self) -> bool:

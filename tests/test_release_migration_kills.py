@@ -176,6 +176,21 @@ def test_killed_between_making_the_job_and_noting_it_the_job_is_found_and_not_ma
     assert migrating.stage.image_of() == migrating.stage.image("v2")
 
 
+def test_a_job_that_ran_and_was_removed_before_it_was_noted_is_not_made_again_even_by_a_persons_word(
+    migrating: Migrating, kill_proxy: KillProxy
+) -> None:
+    stage, number = migrating.stage, _write_that_makes_the_job(migrating, kill_proxy)
+    kill_at_write(stage, kill_proxy, number, "after", migrate=True, schema_compatibility="breaking")
+    wait_until(lambda: len(migrating.ran) == 2 and not migrating.running, "the Job is run")
+    migrating.remove_job(stage.journals()[-1].release_id)
+    assert "HELD" in str(stage.recover().message)
+    release_id = stage.journals()[-1].release_id
+    state = stage.recover(release_id=release_id, decision="forward", reason="looked at: all of it is there")
+    assert state.is_completed(), state.message
+    assert stage.image_of() == stage.image("v2")
+    assert len(migrating.ran) == 2
+
+
 def test_killed_right_before_making_the_job_nothing_was_migrated_and_all_goes_back(
     migrating: Migrating, kill_proxy: KillProxy
 ) -> None:
