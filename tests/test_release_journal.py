@@ -59,7 +59,6 @@ def test_what_was_written_is_believed_and_read_back_the_same(written: list[tuple
     for step in ("one", "two"):
         last = [event for event, its in written if its == step]
         assert journal.is_done(step) == (last[-1:] == ["done"])
-        assert journal.was_begun(step) == ("intent" in last)
 
 
 @given(written=events.filter(bool), data=st.data())

@@ -51,7 +51,10 @@ def others(stage: Stage) -> set[str]:
 
 @pytest.mark.parametrize(
     "strategy",
-    [pytest.param(one, marks=pytest.mark.xdist_group(f"release-kills-{one}")) for one in ("rolling", "blue-green")],
+    [
+        pytest.param("rolling", marks=pytest.mark.xdist_group("release-kills-rolling")),
+        pytest.param("blue-green", marks=[pytest.mark.xdist_group("release-kills-blue-green"), pytest.mark.services]),
+    ],
 )
 def test_killed_after_any_write_it_ends_well(  # noqa: PLR0917 - fixtures
     stage: Stage,

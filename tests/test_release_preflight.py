@@ -33,7 +33,7 @@ def test_without_any_settings_nothing_passes_but_what_was_seen(
 
 def test_a_migration_that_nobody_rehearsed_is_said_so_and_never_passed() -> None:
     assert check_rehearsal(preflight_for()).state == "not-configured"
-    migrating = release_with(migration={"database": "app", "command": ["migrate"]})
+    migrating = release_with(migration={"database": "app", "command": ["migrate"], "secret": "database"})
     check = check_rehearsal(preflight_for(migrating, environment=environment_for("none", "http://127.0.0.1:9")))
     assert (check.state, "not rehearsed" in check.found) == ("not-configured", True)
 
