@@ -80,6 +80,19 @@ def quota_problems(quota: Document, surges: Sequence[Surge]) -> list[str]:
     return found
 
 
+def quota_room(template: Document, quotas: Iterable[Document]) -> int | None:
+    """Given a Pod template and the namespace's quotas, return how many more such Pods they allow; None when they limit none."""
+    one = Surge("", 1, template["spec"])
+    rooms = []
+    for quota in quotas:
+        used = (quota.get("status") or {}).get("used") or {}
+        for resource, limit in ((quota.get("spec") or {}).get("hard") or {}).items():
+            each = _per_pod(resource, one)
+            if each > 0 and _counts(quota, one):
+                rooms.append(int(max(Fraction(0), quantity(limit) - quantity(used.get(resource, "0"))) // each))
+    return min(rooms, default=None)
+
+
 def autoscaler_problem(autoscaler: Document) -> str:
     """Given a HorizontalPodAutoscaler, return what is wrong when it is at its maximum: traffic that grows during the release finds no Pods; else ""."""
     spec, status = autoscaler.get("spec") or {}, autoscaler.get("status") or {}

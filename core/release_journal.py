@@ -12,12 +12,13 @@ from typing import Any, Literal, get_args
 from pydantic import AwareDatetime, Field
 
 from core.errors import IntegrityError
+from core.fence import RELEASE
 from core.manifest import Record, Sha256
 from core.signature import SigningKey
 
 Event = Literal["opened", "intent", "done", "failed", "compensate", "held", "decided", "closed"]
 Outcome = Literal["released", "rolled back", "unchanged", "held"]
-JOURNAL_LABEL, RELEASE_LABEL = "nightshift.dev/journal", "nightshift.dev/release"
+JOURNAL_LABEL, RELEASE_LABEL = "nightshift.dev/journal", RELEASE
 LARGEST_BYTES = 256 * 1024
 
 
@@ -67,11 +68,6 @@ class Journal(Record):
         """Whether it waits for a person's decision: nobody goes forward or back by himself any more."""
         last = next((one for one in reversed(self.entries) if one.event in {"held", "decided"}), None)
         return last is not None and last.event == "held" and self.is_open and not self.goes_back
-
-    @property
-    def changed_anything(self) -> bool:
-        """Whether a step was about to be done: then something may have been changed."""
-        return any(one.event == "intent" for one in self.entries)
 
     def intents(self, step: str) -> int:
         """How often a step was about to be done."""

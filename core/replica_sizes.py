@@ -5,9 +5,7 @@ size, and what they were is kept on them. An autoscaler leaves a Deployment of 0
 disabled for this resource"): a side is made, and retired, beside its own.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 Document = dict[str, Any]
@@ -53,11 +51,6 @@ def following_size(wanted: int, current: int, autoscaler: Document | None, room:
     return Size(allowed, wanted, limited_by)
 
 
-def weight_allowed(ready: int, wanted: int) -> int:
-    """Given a side's ready Pods and the live size, return the greatest share of the traffic (percent) that it can carry."""
-    return 100 if wanted <= 0 and ready > 0 else min(100, 100 * ready // max(1, wanted))
-
-
 def pin_change(autoscaler: Document, size: int) -> Document | None:
     """Given an autoscaler and the live size, return the merge patch that keeps it from going below; None when it is pinned so already.
 
@@ -97,62 +90,6 @@ def minimum(autoscaler: Document) -> int:
     """An autoscaler's minReplicas; 1 when it does not say."""
     value = autoscaler["spec"].get("minReplicas")
     return 1 if value is None else int(value)
-
-
-def quota_room(template: Document, quotas: Iterable[Document]) -> int | None:
-    """Given a Pod template and the namespace's quotas, return how many more such Pods they allow; None when they limit none.
-
-    Counted are pods, count/pods, and the containers' requests and limits of cpu and memory; quotas with scopes are not looked at (ResourceQuota, Kubernetes
-    documentation). Init containers count only where one alone asks for more than all containers together.
-    """
-    rooms = []
-    for quota in quotas:
-        spec = quota.get("spec") or {}
-        if spec.get("scopes") or spec.get("scopeSelector"):
-            continue
-        used = (quota.get("status") or {}).get("used") or {}
-        for name, hard in (spec.get("hard") or {}).items():
-            each = _asked(template, name)
-            if each > 0:
-                rooms.append(int(max(Decimal(0), quantity(hard) - quantity(used.get(name, "0"))) // each))
-    return min(rooms, default=None)
-
-
-def quantity(text: str) -> Decimal:
-    """Given a Kubernetes quantity (250m, 1.5, 64Mi, 1e3), return its value (apimachinery, pkg/api/resource/quantity.go)."""
-    text = str(text)
-    for suffix, factor in _SUFFIXES.items():
-        if text.endswith(suffix):
-            return Decimal(text.removesuffix(suffix)) * factor
-    return Decimal(text)
-
-
-_SUFFIXES = {
-    **{f"{letter}i": Decimal(1024) ** (power + 1) for power, letter in enumerate("KMGTPE")},
-    **{letter: Decimal(1000) ** (power + 1) for power, letter in enumerate("kMGTPE")},
-    "m": Decimal("0.001"),
-    "u": Decimal("0.000001"),
-    "n": Decimal("0.000000001"),
-}
-
-
-def _asked(template: Document, name: str) -> Decimal:
-    if name in {"pods", "count/pods"}:
-        return Decimal(1)
-    # "cpu" is short for "requests.cpu".
-    part, _, resource = name.rpartition(".")
-    if resource not in {"cpu", "memory"} or part not in {"", "requests", "limits"}:
-        return Decimal(0)
-
-    def of(container: Document) -> Decimal:
-        resources = container.get("resources") or {}
-        # The API server takes limits for requests that are not said.
-        asked = (resources.get(part or "requests") or {}).get(resource)
-        return quantity(asked or (resources.get("limits") or {}).get(resource, "0"))
-
-    spec = template["spec"]
-    together = sum((of(one) for one in spec.get("containers") or ()), Decimal(0))
-    return max([together, *(of(one) for one in spec.get("initContainers") or ())])
 
 
 def _maximum(autoscaler: Document | None, otherwise: int) -> int:

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
+from core.capacity import quota_room
 from core.colour_surroundings import autoscaler_of
 from core.errors import PermanentError, TemporaryError
 from core.fence import Document, Fence, check_stamp
-from core.replica_sizes import Size, following_size, live_size, pin_change, quota_room, unpin_change
+from core.replica_sizes import Size, following_size, live_size, pin_change, unpin_change
 from tasks.fenced import fenced_change
 from tasks.kubernetes_client import ExistsError, KubernetesClient
 from tasks.kubernetes_kinds import find_kind

@@ -186,12 +186,6 @@ def managed_paths(client: KubernetesClient, sides: Sides) -> list[str]:
     return [kinds[kind].path(one["metadata"]["namespace"], name) for (kind, name), one in found.items()]
 
 
-def existing_sides(sides: Sides) -> list[str]:
-    """The names of the sides that exist, sorted."""
-    names = sides_of(sides.pair.workload)
-    return sorted(one["metadata"]["name"] for one in sides.around.deployments if one["metadata"]["name"] in names)
-
-
 _LOOK = "Look at the namespace, the workload's name and release.traffic in the environment's file"
 
 

@@ -31,7 +31,6 @@ _KINDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "HTTPRoute": ("gateway.networking.k8s.io", "httproutes", ("v1", "v1beta1")),
     "ExternalSecret": ("external-secrets.io", "externalsecrets", ("v1", "v1beta1")),
 }
-CLUSTER_WIDE = frozenset({"Node", "Namespace"})
 # What a cluster serves changes when it is upgraded, or a kind is installed: found once, it is not asked for again for so long. A release would else ask some
 # forty times, every other time for a version that is not there. What was not found is asked for each time.
 KEPT_SECONDS = 60.0

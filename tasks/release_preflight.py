@@ -5,7 +5,7 @@ No item changes anything. An item that could not be asked is failed; one that no
 
 from dataclasses import dataclass
 
-from core.release_checks import NEVER_WAIVED, ReleaseCheck, not_configured
+from core.release_checks import ReleaseCheck, not_configured
 from tasks.check_capacity import check_capacity, check_nodes
 from tasks.check_ci import check_ci, check_scan
 from tasks.check_documentation import check_documentation
@@ -26,11 +26,6 @@ class Item:
     name: str
     title: str
     look: Look
-
-    @property
-    def waivable(self) -> bool:
-        """Whether a person may skip it."""
-        return self.name not in NEVER_WAIVED
 
 
 @asked("rehearsal")

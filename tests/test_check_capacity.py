@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.capacity import Surge, node_problem, pod_amounts, quota_problems, rolling_pods
+from core.capacity import Surge, node_problem, pod_amounts, quota_problems, quota_room, rolling_pods
 from core.quantity import quantity, shown
 from core.release_checks import ReleaseCheck
 from tasks.check_capacity import check_capacity, check_nodes
@@ -25,6 +25,8 @@ SPEC: Document = {"containers": [{"name": "main", "resources": {"requests": {"cp
         ("0", 0),
         ("250m", Fraction(1, 4)),
         ("1.5Gi", 3 * 2**29),
+        ("64Mi", 67108864),
+        ("1k", 1000),
         ("2e3", 2000),
         ("1E", 10**18),
         ("1Ei", 2**60),
@@ -86,6 +88,24 @@ def test_a_pod_counts_for_its_containers_or_its_greatest_init_container() -> Non
 
 def quota(hard: Document, used: Document, **spec: Any) -> Document:
     return {"metadata": {"name": "team"}, "spec": {"hard": hard, **spec}, "status": {"hard": hard, "used": used}}
+
+
+def test_the_narrowest_quota_tells_how_many_pods_fit() -> None:
+    asked = {"requests": {"cpu": "250m"}, "limits": {"cpu": "500m", "memory": "64Mi"}}
+    template = {"spec": {"containers": [{"resources": asked}, {"resources": asked}], "initContainers": [{}]}}
+    assert quota_room(template, []) is None
+    assert quota_room(template, [quota({"pods": "10"}, {"pods": "7"})]) == 3
+    narrow = quota({"requests.cpu": "2", "limits.cpu": "100", "services": "0"}, {"requests.cpu": "1"})
+    assert quota_room(template, [quota({"pods": "10"}, {"pods": "7"}), narrow]) == 2
+    # Requests that are not said are the limits.
+    assert quota_room(template, [quota({"requests.memory": "256Mi"}, {})]) == 2
+    assert quota_room(template, [quota({"pods": "10"}, {"pods": "12"})]) == 0
+    assert quota_room(template, [quota({"pods": "1"}, {}, scopes=["BestEffort"])]) is None
+    # One with a scope counts the Pods that it is for, and one that nobody can tell.
+    assert quota_room(template, [quota({"pods": "1"}, {}, scopes=["NotBestEffort"])]) == 1
+    sidecar = {"restartPolicy": "Always", "resources": asked}
+    beside = {"spec": {**template["spec"], "initContainers": [sidecar]}}
+    assert quota_room(beside, [quota({"requests.cpu": "2"}, {})]) == 2
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_items_have_names_of_their_own_and_a_title() -> None:
     names = [item.name for item in ITEMS]
     assert len(set(names)) == len(names)
     assert not set(names) & NEVER_WAIVED
-    assert all(item.waivable and item.title for item in ITEMS)
+    assert all(item.title for item in ITEMS)
 
 
 def test_without_any_settings_nothing_passes_but_what_was_seen(

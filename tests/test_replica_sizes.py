@@ -1,9 +1,7 @@
 """Sizes of two sides while traffic is shifted between them, and the pins of their autoscalers."""
 
-from decimal import Decimal
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,10 +14,7 @@ from core.replica_sizes import (
     minimum,
     original_minimum,
     pin_change,
-    quantity,
-    quota_room,
     unpin_change,
-    weight_allowed,
 )
 from tests.fix_colours import live_autoscaler, live_deployment
 
@@ -63,11 +58,6 @@ def test_a_live_side_without_pods_is_nothing_to_match() -> None:
     assert (size.is_enough, size.limited_by) == (False, "the live side, which has no Pods")
 
 
-def test_a_side_carries_no_more_of_the_traffic_than_its_ready_pods_can() -> None:
-    assert [weight_allowed(ready, 30) for ready in (0, 1, 3, 29, 30, 40)] == [0, 3, 10, 96, 100, 100]
-    assert weight_allowed(0, 0) == 0
-
-
 def test_a_pin_keeps_the_original_and_grows_with_the_live_side() -> None:
     pinned = patched(live_autoscaler(minimum=3), pin_change(live_autoscaler(minimum=3), 8))
     assert (minimum(pinned), original_minimum(pinned)) == (8, 3)
@@ -101,37 +91,3 @@ def test_however_often_it_is_pinned_the_original_comes_back(original: int, spare
         assert pin_change(autoscaler, size) is None
         assert min(size, original + spare) <= minimum(autoscaler) <= original + spare
     assert minimum(patched(autoscaler, unpin_change(autoscaler))) == original
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("250m", "0.25"),
-        ("2", "2"),
-        ("1.5", "1.5"),
-        ("64Mi", "67108864"),
-        ("1k", "1000"),
-        ("1e3", "1000"),
-        ("1E", "1e18"),
-        ("0", "0"),
-    ],
-)
-def test_quantities_are_read_as_the_api_server_does(text: str, value: str) -> None:
-    assert quantity(text) == Decimal(value)
-
-
-def quota(used: dict[str, str], **spec: Any) -> Document:
-    return {"spec": spec, "status": {"used": used}}
-
-
-def test_the_narrowest_quota_tells_how_many_pods_fit() -> None:
-    asked = {"requests": {"cpu": "250m"}, "limits": {"cpu": "500m", "memory": "64Mi"}}
-    template = {"spec": {"containers": [{"resources": asked}, {"resources": asked}], "initContainers": [{}]}}
-    assert quota_room(template, []) is None
-    assert quota_room(template, [quota({"pods": "7"}, hard={"pods": "10"})]) == 3
-    narrow = quota({"requests.cpu": "1"}, hard={"requests.cpu": "2", "limits.cpu": "100", "services": "0"})
-    assert quota_room(template, [quota({"pods": "7"}, hard={"pods": "10"}), narrow]) == 2
-    # Requests that are not said are the limits.
-    assert quota_room(template, [quota({}, hard={"requests.memory": "256Mi"})]) == 2
-    assert quota_room(template, [quota({"pods": "12"}, hard={"pods": "10"})]) == 0
-    assert quota_room(template, [quota({}, hard={"pods": "1"}, scopes=["BestEffort"])]) is None

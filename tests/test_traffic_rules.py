@@ -75,7 +75,8 @@ def test_a_side_gets_no_more_than_its_ready_pods_can_take(ready: int, full: int,
 
 
 @pytest.mark.parametrize(
-    ("ready", "full", "allowed"), [(0, 3, 0), (1, 3, 33), (2, 3, 66), (3, 3, 100), (9, 3, 100), (0, 0, 0), (3, 0, 0)]
+    ("ready", "full", "allowed"),
+    [(0, 3, 0), (1, 3, 33), (2, 3, 66), (3, 3, 100), (9, 3, 100), (0, 0, 0), (3, 0, 0), (1, 30, 3), (29, 30, 96)],
 )
 def test_ready_pods_are_counted_in_whole_percents_rounded_down(ready: int, full: int, allowed: int) -> None:
     assert allowed_weight(ready, full, 100) == allowed

@@ -11,6 +11,7 @@ from core.environment import Environment
 from core.errors import PermanentError, TemporaryError
 from core.release_journal import Journal
 from core.release_lease import Holder, holder_of
+from core.release_plan import COMMIT
 from deployments.local.supervisor import Tell, signals_wait
 from tasks.kubernetes_client import Document, KubernetesClient, MissingError
 from tasks.kubernetes_kinds import find_kind
@@ -93,7 +94,7 @@ def documents(image: str) -> list[Document]:
     deployment: dict[str, Any] = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": NAME, "labels": labels, "annotations": {"nightshift.dev/commit": FIRST_COMMIT}},
+        "metadata": {"name": NAME, "labels": labels, "annotations": {COMMIT: FIRST_COMMIT}},
         "spec": {
             "replicas": REPLICAS,
             "selector": {"matchLabels": labels},
