@@ -80,11 +80,6 @@ def split_of_weights(weights: Mapping[str, int], *, on: str) -> Split:
     return Split(percent={service: 100 * weight // total for service, weight in weights.items()})
 
 
-def steps_ahead(steps: tuple[int, ...], share: int) -> tuple[int, ...]:
-    """Given the steps of a shift and the share that the new side has, return those that still lie ahead: a shift never takes traffic from it."""
-    return tuple(step for step in steps if step > share)
-
-
 def lowered(found: Split, live: Side, following: Side, percent: int) -> Split:
     """The split of a compensation: the following side gets at most so many percent, and never more than it has."""
     return split_between(live, following, min(percent, found.of(following.service)))

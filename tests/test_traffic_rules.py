@@ -19,7 +19,6 @@ from core.traffic import (
     service_split,
     split_between,
     split_of_weights,
-    steps_ahead,
     worst,
 )
 from core.traffic_endpoints import Endpoint, judge_endpoints, listed_endpoints, slice_endpoints
@@ -27,7 +26,6 @@ from tests.fix_kubernetes_objects import merged
 from tests.fix_sides import BLUE, GREEN
 
 PERCENTS = st.integers(0, 100)
-STEPS = st.sets(st.integers(1, 99)).map(lambda steps: (*sorted(steps), 100))
 ALL_BLUE, ALL_GREEN = split_between(BLUE, GREEN, 0), split_between(BLUE, GREEN, 100)
 
 
@@ -47,14 +45,6 @@ def test_two_splits_are_equal_when_they_do_the_same(percent: int) -> None:
 def test_shares_that_do_not_add_up_are_no_split() -> None:
     with pytest.raises(ValidationError, match="add up to 100"):
         Split(percent={"a": 50, "b": 49})
-
-
-@given(STEPS, PERCENTS)
-def test_a_shift_only_ever_gives_the_new_side_more_and_ends_with_all(steps: tuple[int, ...], share: int) -> None:
-    ahead = steps_ahead(steps, share)
-    assert all(step > share for step in ahead)
-    assert list(ahead) == sorted(set(ahead))
-    assert (ahead[-1] == 100) if share < 100 else not ahead
 
 
 @given(PERCENTS, PERCENTS)
