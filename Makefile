@@ -44,7 +44,12 @@ test-services: .venv/installed  ## tests against servers from Debian's packages 
 # A cluster that nothing else of value lives in: the tests make and remove a namespace of their own, and Pods that a node can pull the image of.
 test-cluster: .venv/installed  ## tests against a disposable Kubernetes cluster (KUBECONFIG)
 	@[ -n "$$KUBECONFIG" ] || { echo "make: set KUBECONFIG to a disposable cluster's"; exit 1; }
-	@$(BIN)/python -m pytest -q -m cluster tests/cluster
+	@$(BIN)/python -m pytest -q -m "cluster and not platform" tests/cluster
+
+# A release's run is killed, cancelled and left alone, again and again, and each is waited for until it is brought to its end: a quarter of an hour.
+test-platform: .venv/installed  ## releases through a real Prefect server and worker against such a cluster (KUBECONFIG)
+	@[ -n "$$KUBECONFIG" ] || { echo "make: set KUBECONFIG to a disposable cluster's"; exit 1; }
+	@$(BIN)/python -m pytest -q -m "cluster and platform" tests/cluster
 
 lint: .venv/installed  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
@@ -59,4 +64,4 @@ lock:  ## compile requirements.lock anew (needs uv)
 clean:  ## remove what the targets above made
 	rm -rf .venv .nightshift .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage *.egg-info
 
-.PHONY: help install demo demo-release up test test-services test-cluster lint lock clean
+.PHONY: help install demo demo-release up test test-services test-cluster test-platform lint lock clean

@@ -20,7 +20,12 @@ from tests.fix_release_platform import ENDED, Hello, ReleasePlatform
 from tests.waiting import wait_until
 
 logger = logging.getLogger(__name__)
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420), pytest.mark.xdist_group("release-platform")]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.platform,
+    pytest.mark.timeout(420),
+    pytest.mark.xdist_group("release-platform"),
+]
 # From a recovery's start to: one healthy version has all of the traffic, the lease is free, the journal closed.
 SAFE_SECONDS = 60
 SLOW = "READY_DELAY=10"
