@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import psutil
@@ -64,13 +65,21 @@ def test_the_server_plans_the_runs_of_a_schedule(platform: Platform, platform_cl
 
 def test_everything_listens_on_this_machine_only(platform: Platform) -> None:
     listening = {
-        (process.name(), connection.laddr.ip)
+        (name, connection.laddr.ip)
         for process in below(os.getpid())
-        for connection in process.net_connections("tcp")
+        for name, connection in tcp_of(process)
         if connection.status == psutil.CONN_LISTEN
     }
     assert len(listening) >= 2
     assert {address for _, address in listening} == {HOST}
+
+
+def tcp_of(process: psutil.Process) -> list[tuple[str, Any]]:
+    """A process's name with each of its TCP sockets; none when it has just ended, as PostgreSQL's workers do."""
+    try:
+        return [(process.name(), connection) for connection in process.net_connections("tcp")]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def test_no_secret_stands_in_a_log_or_in_a_process_list(platform: Platform) -> None:
