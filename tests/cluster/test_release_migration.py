@@ -83,7 +83,8 @@ def lab(lab_stage: Stage, pod_postgres: PodPostgres, monkeypatch: pytest.MonkeyP
 def test_backed_up_migrated_and_rolled_out_without_its_password_anywhere(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
-    echo = "DO $$ BEGIN RAISE NOTICE 'x'; END $$"
+    # Long enough for its session to be seen on a busy machine.
+    echo = "DO $$ BEGIN PERFORM pg_catalog.pg_sleep(2); RAISE NOTICE 'x'; END $$"
     lab.migrates(echo, ADD_COLUMN, APPLIED)
     command = lab.stage.settings["release"]["migration"]["command"]
     command[2] = command[2].replace("connection =", 'print(os.environ["DATABASE_URL"], flush=True)\nconnection =', 1)
