@@ -8,6 +8,7 @@ from collections.abc import Callable
 from prefect import get_run_logger
 
 from core.errors import PermanentError
+from core.evidence import Finding
 from core.metric_gate import Verdict, hold
 from tasks.recording import Notes, utc_now
 from tasks.release_run import Facts, ReleaseRun
@@ -36,7 +37,11 @@ def decided(run: ReleaseRun, notes: Notes, look: Callable[[], Verdict], *, soak:
         if decision.action == "go-back":
             raise GateFailedError("pass the gates", run.plan.image, decision.reason, _NEXT)
         if decision.action == "go-on" and soaked:
-            notes.add(facts={"gates": verdict.state, "found": decision.reason})
+            # Beside a pass they would go unsaid: what nobody looked at is no part of it.
+            unseen = [
+                Finding(severity="note", text=one.found) for one in verdict.findings if one.state == "not configured"
+            ]
+            notes.add(facts={"gates": verdict.state, "found": decision.reason}, findings=unseen)
             return {"gates": verdict.state}
         if soaked:
             pause(run, GATE_SECONDS)

@@ -5,6 +5,7 @@ from typing import Any
 
 from prefect import get_run_logger
 
+from core.evidence import Finding
 from core.fence import Document
 from core.release_plan import Target, images_of
 from core.rollout_change import ForeignChangeError, suspend_change, template_change
@@ -60,6 +61,8 @@ def ask_pods(target: Target) -> Action:
             look = functools.partial(
                 check_pods, client, run.release.gates, namespace=run.release.namespace, selector=selector
             )
+            told = "metrics were not looked at: a rolling release has no old version beside the new one"
+            notes.findings.append(Finding(severity="note", text=told))
             return decided(run, notes, look)
 
     return action
