@@ -218,6 +218,8 @@ def running_sleeps(marker: str) -> list[int]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if process.cmdline()[:1] and Path(process.cmdline()[0]).name == "sleep" and marker in process.cmdline():
+            # Read once: of a process that ends between two reads the second is empty.
+            words = process.cmdline()
+            if words and Path(words[0]).name == "sleep" and marker in words:
                 found.append(process.pid)
     return found
