@@ -127,7 +127,7 @@ def go_through(run: RunRecord, request: ReleaseRequest, record: Record, inputs: 
 
 def require_same_plan(request: ReleaseRequest, images: Images, record: Record, plan: ReleasePlan) -> None:
     """Under the lease, before anything is changed: look again. Raise PlanChangedError when the world is not as it was approved, ChecklistError when it is not well."""
-    again = plan_and_check(request, images, record, "under the lease")
+    again = plan_and_check(request, images, record, "under the lease", shown=plan.sha256)
     if again.sha256 != plan.sha256:
         raise PlanChangedError(
             "carry out the plan",
@@ -137,10 +137,12 @@ def require_same_plan(request: ReleaseRequest, images: Images, record: Record, p
         )
 
 
-def plan_and_check(request: ReleaseRequest, images: Images, record: Record, when: str) -> ReleasePlan:
+def plan_and_check(
+    request: ReleaseRequest, images: Images, record: Record, when: str, *, shown: str = ""
+) -> ReleasePlan:
     """The plan as the world now is, and the checklist. Raise ChecklistError naming every item that stops."""
     with record.step(f"plan {when}") as notes:
-        plan = make_plan(request, images)
+        plan = make_plan(request, images, shown)
         notes.add(facts={"plan": plan.sha256, **dict(plan_rows(plan))})
     if not plan.is_live_already:
         with record.step(f"checklist {when}") as notes:

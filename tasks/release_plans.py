@@ -90,8 +90,9 @@ def resolve_images(request: ReleaseRequest) -> Images:
 
 
 @step("plan {request.release_id}")
-def make_plan(request: ReleaseRequest, images: Images) -> ReleasePlan:
-    """Read the live state and return what would be changed; show it as an artifact. Nothing is written to the cluster.
+def make_plan(request: ReleaseRequest, images: Images, shown: str = "") -> ReleasePlan:
+    """Read the live state and return what would be changed; show it as an artifact, unless it has the hash of the one that was `shown` before. Nothing is written
+    to the cluster.
 
     Raise ConfigurationError when workloads are not as the environment's file says, PermanentError when traffic is split or a side is missing.
     """
@@ -137,6 +138,8 @@ def make_plan(request: ReleaseRequest, images: Images) -> ReleasePlan:
         secrets=secrets,
         waived=request.skip_checks,
     )
+    if plan.sha256 == shown:
+        return plan
     create_markdown_artifact(
         plan_text(plan, _objects(environment, plan)),
         key=f"release-plan-{plan.release_id}",

@@ -61,6 +61,11 @@ class ReleasePlatform:
         server = {"PREFECT_API_URL": self.prefect.api_url, "PREFECT_API_AUTH_STRING": self.prefect.auth_string}
         return {**self.variables, **server, "PREFECT_HOME": str(folder), "NIGHTSHIFT_DATA": str(folder)}
 
+    def post_rollback(self, reason: str) -> dict[str, Any]:
+        """Ask for the newest release to be taken back, as a person does from the form."""
+        body = {"parameters": {"reason": reason, "requested_by": "ada"}, "idempotency_key": secrets.token_hex(8)}
+        return self._post("rollback", "stage", body)
+
     def post_recovery(self) -> dict[str, Any]:
         """Start a recovery as the sweep does."""
         return self._post(RECOVERY, "stage", {"idempotency_key": secrets.token_hex(8)})

@@ -165,6 +165,23 @@ def test_a_release_that_is_killed_together_with_its_worker_is_brought_back_by_th
     only_answers(platform_stage, "platform-1")
 
 
+def test_a_rollback_that_is_killed_in_its_rollout_is_brought_to_its_end_by_itself(
+    release_platform: ReleasePlatform, platform_stage: Stage, hello: Hello
+) -> None:
+    old, new = hello("slow", SLOW), platform_stage.image("2")
+    for key, image in (("delivery-old", old), ("delivery-new", new)):
+        run = release_platform.post_release(image, key)
+        assert release_platform.wait_for_end(run["id"])["type"] == "COMPLETED"
+    wait_until(lambda: versions_that_answer(platform_stage) == {"platform-2"}, "the new version alone answers")
+    run = release_platform.post_rollback("INC-8")
+    wait_until(lambda: is_rolling(platform_stage), "the rollback's rollout", seconds=60)
+    killed = release_platform.kill(run["id"])
+    seconds_to_safety(release_platform, platform_stage, killed, "rollback killed")
+    assert release_platform.wait_for_end(run["id"])["type"] == "CRASHED"
+    assert platform_stage.image_of() == old
+    only_answers(platform_stage, "platform-slow")
+
+
 def test_a_release_goes_on_to_its_end_while_the_prefect_server_is_away(
     release_platform: ReleasePlatform, platform_stage: Stage, hello: Hello
 ) -> None:
