@@ -18,6 +18,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 # A name of 64 hexadecimal digits is an image's id (normalize.go, "anchoredIdentifierRegexp").
 _IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 LONGEST_PATH = 255
+_SHOWN_DIGITS = len("sha256:") + 12
 DOCKER_HUB, DOCKER_HUB_HOST = "docker.io", "registry-1.docker.io"
 _LEGACY_HUB, _OFFICIAL = "index.docker.io", "library/"
 
@@ -130,3 +131,8 @@ def _split_domain(name: str) -> tuple[str, str]:
     else:
         domain, path = (DOCKER_HUB if first == _LEGACY_HUB else first), rest
     return domain, f"{_OFFICIAL}{path}" if domain == DOCKER_HUB and "/" not in path else path
+
+
+def shortened(text: str) -> str:
+    """Given a text for people, return it with each digest in it cut to twelve digits: enough to tell one from another, and it fits a line."""
+    return _DIGEST.sub(lambda digest: f"{digest[0][:_SHOWN_DIGITS]}…", text)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from core.image_reference import shortened
 from core.redaction import redact
 from core.release_plan import ReleasePlan, Target
 from core.report_text import escape_markdown
@@ -35,9 +36,9 @@ def plan_text(plan: ReleasePlan, objects: Iterable[PlannedObject] = ()) -> str:
 
 
 def approval_text(plan: ReleasePlan, checks: Iterable[Mapping[str, str]]) -> str:
-    """Given a plan and the checklist's rows, return what a person reads who is asked to approve it."""
+    """Given a plan and the checklist's rows, return what a person reads who is asked to approve it, in a narrow window: digests are cut, the artifact has them whole."""
     rows = [f"| {one['check']} | {one['state']} | {escape_markdown(one['found'])} |" for one in checks]
-    return "\n".join(
+    text = "\n".join(
         [
             f"Approve the plan **{plan.sha256[:8]}**: {escape_markdown(plan.image)} to {escape_markdown(plan.environment)}.",
             "",
@@ -50,6 +51,7 @@ def approval_text(plan: ReleasePlan, checks: Iterable[Mapping[str, str]]) -> str
             "The whole difference is among the run's artifacts.",
         ]
     )
+    return shortened(text)
 
 
 def plan_rows(plan: ReleasePlan) -> list[tuple[str, str]]:

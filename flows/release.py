@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from core.errors import NightshiftError, PermanentError
+from core.image_reference import shortened
 from core.release_plan import Compatibility, ReleasePlan
 from core.release_plan_text import approval_text, plan_rows
 from flows.approval import ATTEMPTS, ReleaseApproval, ask_until, remember, what_is_wrong_with_plan
@@ -35,7 +36,13 @@ class PlanChangedError(PermanentError):
     """The world is not as it was when the plan was made: it is planned, and asked for, anew."""
 
 
-@flow(name="release", flow_run_name="release {image} to {environment}", persist_result=False)
+def _run_name() -> str:
+    """What and where: release production 3f2a91c → sha256:8b95cd0d44de…"""
+    given = flow_run.parameters
+    return shortened(f"release {given['environment']} {given['commit'][:7]} → {given['image']}")
+
+
+@flow(name="release", flow_run_name=_run_name, persist_result=False)
 def release(  # noqa: PLR0917 - a form has as many fields as it has
     environment: EnvironmentName,
     image: ImageName,

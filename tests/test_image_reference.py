@@ -10,6 +10,7 @@ from core.image_reference import (
     is_tag,
     manifest_digest,
     parse_reference,
+    shortened,
     split_tag_or_digest,
 )
 
@@ -137,3 +138,12 @@ def test_any_text_is_a_name_or_refused(text: str) -> None:
     assert parse_reference(str(read)) == read
     assert read.tag is None or is_tag(read.tag)
     assert read.digest is None or is_digest(read.digest)
+
+
+def test_a_digest_is_cut_for_people_and_the_text_around_it_is_left() -> None:
+    digest = "sha256:" + "0123456789abcdef" * 4
+    assert (
+        shortened(f"release x → a/b@{digest} and {digest}.")
+        == "release x → a/b@sha256:0123456789ab… and sha256:0123456789ab…."
+    )
+    assert shortened("sha256:0123 v1.2") == "sha256:0123 v1.2"

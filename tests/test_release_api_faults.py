@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
 
 from core.fence import Fence
 from tasks.fenced import fenced_change
@@ -57,6 +58,9 @@ def test_a_dry_run_shows_what_would_change_and_writes_nothing(stage: Stage, kube
     state = stage.release("v2", dry_run=True)
     assert state.is_completed(), state.message
     assert "could be carried out; nothing was changed" in str(state.message)
+    with get_client(sync_client=True) as prefect:
+        run = prefect.read_flow_run(state.state_details.flow_run_id)
+    assert run.name == f"release stage {NEXT_COMMIT[:7]} → {stage.digest('v2')[:19]}…"
     assert own_writes(kubernetes, begin) == []
     assert kubernetes.snapshot() == before
 
