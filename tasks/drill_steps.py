@@ -31,9 +31,10 @@ from tasks.negative_controls import database_controls, stream_controls
 from tasks.object_store import ObjectStore
 from tasks.progress import Progress, shown_progress
 from tasks.recording import utc_now
-from tasks.restore_backup import RestoredCopy, RestoreOrder, drop_copy, restore_backup
+from tasks.restore_backup import restore_backup
 from tasks.restore_steps import with_phase
 from tasks.restore_target import sweep_drills
+from tasks.restored_copy import RestoredCopy, RestoreOrder, drop_copy
 from tasks.retrying import step
 from tasks.scratch import Scratch, open_scratch, sweep_scratch
 from tasks.sealed import sealed_bytes

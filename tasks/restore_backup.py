@@ -6,19 +6,13 @@ Whatever fails before that, the database is dropped. A process that is killed le
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import psycopg
 
 from core.database_statements import marker_of, temporary_name
-from core.environment import Database, Environment
-from core.errors import ConfigurationError, NightshiftError, PermanentError
+from core.errors import ConfigurationError
 from core.keys import backup_folder
 from core.manifest import Manifest
 from core.partial_listing import choose_tables
@@ -26,74 +20,16 @@ from core.restore_listing import Choice, Listed, choose_all
 from core.restore_record import Phase, PhaseName, Restored
 from tasks.compressed_stream import Meter, OnBytes
 from tasks.fetch_archive import Fetched, fetch_archive, fetch_globals
-from tasks.object_store import ObjectStore
-from tasks.postgres import Connection, connect, describe, translated
+from tasks.postgres import Connection
 from tasks.recording import Clock, utc_now
-from tasks.restore_database import Created, complete_database, finish_database, make_database
+from tasks.restore_database import Created, complete_database, make_database
 from tasks.restore_locks import hold_locks
 from tasks.restore_preparation import Prepared, prepare
-from tasks.restore_roles import MadeRoles, make_roles, read_globals, remove_roles
-from tasks.restore_target import drop_database
+from tasks.restore_roles import MadeRoles, make_roles, read_globals
+from tasks.restored_copy import RestoredCopy, RestoreOrder, drop_or_tell
 from tasks.run_pg_restore import Restoring, analyze, restore_fetched, restore_streamed
 from tasks.spool import free_bytes, spool_folder
 from tasks.stored_stream import Source
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RestoreOrder:
-    """What is to be restored, and where.
-
-    Args:
-        login: the maintenance database of the target server.
-        server_name: what messages and reports call that server: "primary", "the embedded scratch server".
-        restore_id: eight hexadecimal digits; the same again for a repeated attempt, which drops what the earlier one left.
-        purpose: whose rules hold for roles and leftovers.
-        target: the name that the database is to get in the end; None for drills.
-        jobs: pg_restore's.
-        tables: `schema.table` or `schema.*`; empty: all.
-        spool_parent: where the fetched dump lies meanwhile; None: the temporary folder.
-        spool_reserve_bytes: so much of its disk is left free.
-        allow_missing_extensions: skip, and name, extensions that the server lacks and all that needs them, rather than refuse.
-        analyze: collect the planner's statistics; not before a masking, since they hold values of the rows.
-    """
-
-    store: ObjectStore
-    environment: Environment
-    manifest: Manifest
-    login: Database
-    server_name: str
-    restore_id: str
-    purpose: Literal["restore", "drill"]
-    target: str | None = None
-    jobs: int = 2
-    tables: tuple[str, ...] = ()
-    spool_parent: str | None = None
-    spool_reserve_bytes: int = 1 << 30
-    allow_missing_extensions: bool = False
-    analyze: bool = True
-
-
-class RestoredCopy:
-    """The new database, as long as its restore's locks are held. `database` is the login to it; `restored` says what was done.
-
-    Not a dataclass on purpose: a drill's steps get it, and Prefect would look at each value of the order's manifest every time.
-    """
-
-    def __init__(self, order: RestoreOrder, database: Database, restored: Restored, session: Connection) -> None:
-        self.order, self.database, self.restored, self.session = order, database, restored, session
-        self.finished = self.dropped = False
-
-    def finish(self, name: str) -> None:
-        """Give the database its name and the source's comment; from then on nothing drops it.
-
-        Raise PermanentError when the name is taken by now or cannot be had, TemporaryError when sessions are connected or the server is lost.
-        """
-        finish_database(self.session, self.order.login, self.database.name, name, self.order.manifest.properties)
-        self.finished = True
-        self.database = self.database.model_copy(update={"name": name})
-        self.restored = self.restored.model_copy(update={"name": name})
 
 
 def choose_entries(
@@ -111,19 +47,6 @@ def choose_entries(
         raise ConfigurationError(
             "choose the tables", where, str(error), "`tables` takes schema.table and schema.*"
         ) from error
-
-
-def drop_copy(copy: RestoredCopy) -> None:
-    """Drop a copy that is not finished, with whoever is connected, and the roles that were made for it and that nothing else depends on.
-
-    Raise TemporaryError or PermanentError; once dropped, calling it again does nothing.
-    """
-    if copy.finished:
-        found = "it is finished and has its name"
-        raise PermanentError("drop the copy", describe(copy.database), found, "Drop it by hand if it is not wanted")
-    if not copy.dropped:
-        _drop(copy.session, copy.order.login, copy.database.name, copy.restored.roles_created)
-        copy.dropped = True
 
 
 class _Phases:
@@ -175,7 +98,7 @@ def restore_backup(
             yield copy
         except BaseException:
             if not copy.finished and not copy.dropped:
-                _drop_or_tell(session, order.login, copy.database.name, copy.restored.roles_created)
+                drop_or_tell(session, order.login, copy.database.name, copy.restored.roles_created)
             raise
 
 
@@ -231,7 +154,7 @@ class _Restore:
             try:
                 created, notes = self._fill(folder, fetched, now)
             except BaseException:
-                _drop_or_tell(self._session, order.login, self._database.name, roles.names)
+                drop_or_tell(self._session, order.login, self._database.name, roles.names)
                 raise
         restored = self._restored(created, fetched, roles, notes)
         return RestoredCopy(order, self._database, restored, self._session)
@@ -300,33 +223,3 @@ class _Restore:
             partial=bool(self._order.tables),
             notes=(*prepared.notes, *how, *choice.notes, *roles.notes, *created.notes, *notes),
         )
-
-
-def _drop(session: Connection, login: Database, name: str, roles: Sequence[str]) -> None:
-    with translated("drop the new database", f"{name} on {login.host}:{login.port}"):
-        if not session.closed and not session.broken:
-            _drop_by(session, login, name, roles)
-            return
-        with connect(login, application_name="nightshift restore") as another:
-            _drop_by(another, login, name, roles)
-
-
-def _drop_by(session: Connection, login: Database, name: str, roles: Sequence[str]) -> None:
-    drop_database(session, login, name)
-    if stay := remove_roles(session, roles):
-        logger.warning(
-            "roles made for %s stay on %s:%s, since something else may need them: %s",
-            name,
-            login.host,
-            login.port,
-            ", ".join(stay),
-        )
-
-
-def _drop_or_tell(session: Connection, login: Database, name: str, roles: Sequence[str]) -> None:
-    """While another error goes on its way: drop the database; where that cannot be done, say in the log what is left."""
-    try:
-        _drop(session, login, name, roles)
-    except (NightshiftError, psycopg.Error) as error:
-        where = f"{login.host}:{login.port}"
-        logger.warning("%s is left on %s (%s); remove it: DROP DATABASE %s WITH (FORCE);", name, where, error, name)

@@ -24,10 +24,11 @@ from tasks.environments import load_environment
 from tasks.masking import mask_copy
 from tasks.object_store import ObjectStore
 from tasks.progress import Progress, shown_progress
-from tasks.restore_backup import RestoreOrder, restore_backup
+from tasks.restore_backup import restore_backup
 from tasks.restore_records import keep_record, own_finished_copy
 from tasks.restore_request import RestoreRequest
 from tasks.restore_target import login_of
+from tasks.restored_copy import RestoreOrder
 from tasks.retrying import step
 from tasks.secrets import signing_keys
 from tasks.verify_restored import verify_restored

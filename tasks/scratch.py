@@ -45,7 +45,7 @@ def sweep_scratch(
     """Remove what killed drills of this environment left, never another's and never a living one's, and return what was removed, a sentence each.
 
     Folders are looked for in `work_parent` (None: the system's temporary folder), Pods when `drill.scratch` is `pod`. Raise TemporaryError when the cluster
-    does not answer. Databases left on a server are the restore's business (tasks.restore_backup.sweep_drills).
+    does not answer. Databases left on a server are the restore's business (tasks.restore_target.sweep_drills).
     """
     removed = sweep_folders(work_parent, environment.name)
     if environment.drill.scratch == "pod":

@@ -13,7 +13,7 @@ from core.environment import Environment
 from core.manifest import Manifest
 from tasks.object_store import ObjectStore
 from tasks.progress import Progress
-from tasks.restore_backup import RestoreOrder
+from tasks.restored_copy import RestoreOrder
 from tasks.take_backup import take_backup
 from tests.fix_object_store import S3Server, environment_for
 from tests.fix_postgres import PostgresServer

@@ -7,7 +7,7 @@ import pytest
 from prefect.utilities.collections import visit_collection
 
 from tasks.drill_steps import Drill
-from tasks.restore_backup import RestoredCopy
+from tasks.restored_copy import RestoredCopy
 from tests.fix_nightly import Night, server_settings
 from tests.fix_postgres import PostgresServer, end_server, make_server
 

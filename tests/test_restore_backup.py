@@ -17,7 +17,8 @@ from tasks.database_properties import read_properties
 from tasks.digests import digest_table
 from tasks.object_store import ObjectStore
 from tasks.postgres import connect, pin_session
-from tasks.restore_backup import RestoredCopy, drop_copy, restore_backup
+from tasks.restore_backup import restore_backup
+from tasks.restored_copy import RestoredCopy, drop_copy
 from tests.fix_object_store import FaultProxy
 from tests.fix_postgres import PostgresServer
 from tests.fix_restore import GROUP, OWNER, READER, Taken, databases, roles_of

@@ -16,8 +16,9 @@ import pytest
 from core.errors import IntegrityError, PermanentError, TemporaryError
 from core.manifest import Manifest
 from tasks.object_store import ObjectStore
-from tasks.restore_backup import drop_copy, restore_backup
+from tasks.restore_backup import restore_backup
 from tasks.restore_target import require_no_alias
+from tasks.restored_copy import drop_copy
 from tests.fix_object_store import FaultProxy, S3Server
 from tests.fix_postgres import PostgresServer
 from tests.fix_restore import OWNER, Taken, databases, take

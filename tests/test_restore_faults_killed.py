@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.restore_backup import drop_copy, restore_backup
+from tasks.restore_backup import restore_backup
+from tasks.restored_copy import drop_copy
 from tests.fix_postgres import PostgresServer
 from tests.fix_restore import Taken, databases
 
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.services
 _KILLED = """
 import os, sys, signal, pickle
 import tests.conftest
-from tasks.restore_backup import restore_backup, RestoreOrder
+from tasks.restore_backup import restore_backup
+from tasks.restored_copy import RestoreOrder
 from tasks.object_store import ObjectStore
 from core.environment import Database, Environment
 from core.manifest import Manifest

@@ -11,7 +11,8 @@ from core.digest_sql import PINNED_SETTINGS
 from deployments.local.sample_database import BACKUP_ROLE, load_sample
 from tasks.digests import digest_large_objects, digest_table
 from tasks.postgres import connect, pin_session
-from tasks.restore_backup import drop_copy, restore_backup
+from tasks.restore_backup import restore_backup
+from tasks.restored_copy import drop_copy
 from tests.fix_object_store import S3Server
 from tests.fix_restore import databases, take
 

@@ -7,7 +7,8 @@ import pytest
 
 from core.restore_listing import choose_all, parse_contents
 from core.restore_passes import in_passes, postponed_indexes
-from tasks.restore_backup import drop_copy, restore_backup
+from tasks.restore_backup import restore_backup
+from tasks.restored_copy import drop_copy
 from tests.fix_object_store import S3Server
 from tests.fix_postgres import PostgresServer
 from tests.fix_restore import Taken, take

@@ -7,9 +7,10 @@ import psycopg
 import pytest
 
 from core.errors import PermanentError
-from tasks.restore_backup import drop_copy, restore_backup
+from tasks.restore_backup import restore_backup
 from tasks.restore_locks import hold_locks
 from tasks.restore_target import sweep_drills
+from tasks.restored_copy import drop_copy
 from tests.fix_postgres import PostgresServer
 from tests.fix_restore import OWNER, READER, Taken, databases, roles_of
 
@@ -113,7 +114,7 @@ def test_a_sweep_takes_the_roles_of_killed_drills_of_its_environment_and_no_othe
 ) -> None:
     login, restore_id = server.database("postgres"), secrets.token_hex(4)
     # As a process that is killed: nothing is removed.
-    monkeypatch.setattr("tasks.restore_backup._drop", lambda *_arguments: None)
+    monkeypatch.setattr("tasks.restored_copy.drop_new", lambda *_arguments: None)
     fail_without_a_trace(taken, server, purpose="drill", restore_id=restore_id)
     assert roles_of(server) == BOTH
     server.execute("postgres", f"DROP DATABASE nightshift_{restore_id}")
