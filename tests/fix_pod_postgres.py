@@ -7,7 +7,10 @@ are seen with their own addresses. The session's server ends with it; so do the 
 import os
 import secrets
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -16,6 +19,16 @@ from tasks.kubernetes_client import KubernetesClient
 from tests.fix_postgres import MAJORS, PostgresServer, end_server, make_server
 from tests.waiting import wait_until
 
+# A client in a Pod that runs each argument. As node-postgres: libpq's variables are read, and no name of its own is sent.
+SQL_CLIENT = """\
+import os, sys, psycopg2
+connection = psycopg2.connect(os.environ["DATABASE_URL"])
+connection.autocommit = True
+with connection.cursor() as cursor:
+    for statement in sys.argv[1:]:
+        print(statement, flush=True)
+        cursor.execute(statement)
+"""
 HOST_VARIABLE = "NIGHTSHIFT_TEST_POD_HOST"
 LAB_HOST, POD_NETWORK = "10.99.0.1", "10.244.0.0/16"
 
@@ -33,6 +46,28 @@ class PodPostgres:
         self.server.execute("postgres", f"CREATE DATABASE {name} TEMPLATE template0")
         self.server.execute(name, *statements)
         return name
+
+    @contextmanager
+    def traffic(self, database: str) -> Iterator[list[float]]:
+        """Read the table busy again and again, as the old version does; the list holds what each query took, in seconds."""
+        took: list[float] = []
+        stop = threading.Event()
+
+        def read() -> None:
+            with self.server.connect(database) as connection:
+                while not stop.is_set():
+                    begun = time.monotonic()
+                    connection.execute("SELECT count(*) FROM busy")
+                    took.append(time.monotonic() - begun)
+                    time.sleep(0.01)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        try:
+            yield took
+        finally:
+            stop.set()
+            thread.join()
 
     def address(self, database: str) -> str:
         """The address of a database as Pods use it, with the superuser's password."""

@@ -3,10 +3,7 @@
 import hashlib
 import secrets
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,20 +19,10 @@ from tasks.kubernetes_client import KubernetesClient
 from tasks.migration_job import end_job, look_at_job, pods_of, start_job
 from tasks.migration_steps import migrate_once, migration_document, state_before, wait_and_judge
 from tests.fix_cluster import LAB
-from tests.fix_pod_postgres import PodPostgres
+from tests.fix_pod_postgres import SQL_CLIENT, PodPostgres
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
-# As node-postgres: libpq's variables are read, and no name of its own is sent.
-CLIENT = """\
-import os, sys, psycopg2
-connection = psycopg2.connect(os.environ["DATABASE_URL"])
-connection.autocommit = True
-with connection.cursor() as cursor:
-    for statement in sys.argv[1:]:
-        print(statement, flush=True)
-        cursor.execute(statement)
-"""
 PYTHON = "localhost/python:3"
 TABLE = "CREATE TABLE migrations (id serial PRIMARY KEY, name text)"
 
@@ -85,7 +72,7 @@ class Lab:
         attempt: int = 1,
         lock_timeout_ms: int = 500,
     ) -> dict[str, Any]:
-        command = ("python3", "-c", CLIENT, *statements) if statements else ()
+        command = ("python3", "-c", SQL_CLIENT, *statements) if statements else ()
         return migration_document(
             environment, self.release, AttemptPlan(attempt=attempt, lock_timeout_ms=lock_timeout_ms), image, command
         )
@@ -217,32 +204,12 @@ def test_a_second_migrator_is_locked_out_and_the_holder_is_named(lab: Lab) -> No
         assert after.names == ()
 
 
-@contextmanager
-def traffic(lab: Lab) -> Iterator[list[float]]:
-    """Read a table again and again, as the old version does; the list holds what each query took, in seconds."""
-    took: list[float] = []
-    stop = threading.Event()
-
-    def read() -> None:
-        with lab.postgres.server.connect(lab.database) as connection:
-            while not stop.is_set():
-                begun = time.monotonic()
-                connection.execute("SELECT count(*) FROM busy")
-                took.append(time.monotonic() - begun)
-                time.sleep(0.01)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        yield took
-    finally:
-        stop.set()
-        thread.join()
-
-
 def test_a_lock_that_is_not_to_be_had_is_given_up_so_that_traffic_waits_only_so_long(lab: Lab) -> None:
     lab.execute(TABLE, "CREATE TABLE busy AS SELECT 1 AS a")
-    with lab.postgres.server.connect(lab.database, autocommit=False) as reader, traffic(lab) as took:
+    with (
+        lab.postgres.server.connect(lab.database, autocommit=False) as reader,
+        lab.postgres.traffic(lab.database) as took,
+    ):
         reader.execute("SELECT count(*) FROM busy")
         judgement = lab.run("ALTER TABLE busy ADD COLUMN b int")
         reader.rollback()

@@ -2,10 +2,6 @@
 
 import os
 import signal
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,22 +10,12 @@ from prefect.client.schemas.objects import State
 from core.migration_scripts import LOCK_CLASS, LOCK_OBJECT
 from tasks.release_recovery_steps import decide_after_failure, decide_on
 from tasks.release_run import journaled
-from tests.fix_pod_postgres import PodPostgres
+from tests.fix_pod_postgres import SQL_CLIENT, PodPostgres
 from tests.fix_release import Stage
 from tests.fix_release_child import crashed_run, release_in_child, request_of
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
-# As node-postgres: libpq's variables are read, and no name of its own is sent.
-CLIENT = """\
-import os, sys, psycopg2
-connection = psycopg2.connect(os.environ["DATABASE_URL"])
-connection.autocommit = True
-with connection.cursor() as cursor:
-    for statement in sys.argv[1:]:
-        print(statement, flush=True)
-        cursor.execute(statement)
-"""
 TABLES = (
     "CREATE TABLE migrations (id serial PRIMARY KEY, name text)",
     "CREATE TABLE busy AS SELECT n AS a FROM generate_series(1, 100) AS n",
@@ -57,7 +43,10 @@ class Lab:
 
     def migrates(self, *statements: str, **settings: Any) -> None:
         """What the migration does, each statement a transaction, and further settings of it."""
-        self.stage.settings["release"]["migration"] |= {"command": ["python3", "-c", CLIENT, *statements], **settings}
+        self.stage.settings["release"]["migration"] |= {
+            "command": ["python3", "-c", SQL_CLIENT, *statements],
+            **settings,
+        }
 
     def release(self, image: str = "v2", **parameters: Any) -> State[Any]:
         return self.stage.release(image, **{"migrate": True, **parameters})
@@ -117,35 +106,15 @@ def test_half_way_is_partial_and_the_old_version_serves_on(lab: Lab) -> None:
     assert len(lab.jobs()) == 1
 
 
-@contextmanager
-def traffic(lab: Lab) -> Iterator[list[float]]:
-    """Read a table again and again, as the old version does; the list holds what each query took, in seconds."""
-    took: list[float] = []
-    stop = threading.Event()
-
-    def read() -> None:
-        with lab.postgres.server.connect(lab.database) as connection:
-            while not stop.is_set():
-                begun = time.monotonic()
-                connection.execute("SELECT count(*) FROM busy")
-                took.append(time.monotonic() - begun)
-                time.sleep(0.01)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        yield took
-    finally:
-        stop.set()
-        thread.join()
-
-
 def test_a_session_that_holds_the_tables_lock_is_tried_against_longer_at_the_end_and_traffic_waits_only_so_long(
     lab: Lab,
 ) -> None:
     lab.stage.settings["release"]["backup"] = False
     lab.migrates(ADD_COLUMN, APPLIED, lock_timeout_ms=300, last_lock_timeout_ms=900, lock_attempts=2)
-    with lab.postgres.server.connect(lab.database, autocommit=False) as reader, traffic(lab) as took:
+    with (
+        lab.postgres.server.connect(lab.database, autocommit=False) as reader,
+        lab.postgres.traffic(lab.database) as took,
+    ):
         reader.execute("SELECT count(*) FROM busy")
         state = lab.release()
         reader.rollback()

@@ -57,7 +57,7 @@ def is_safe(stage: Stage) -> bool:
 
 def seconds_to_safety(platform: ReleasePlatform, stage: Stage, began: float, how: str) -> None:
     """Wait until nothing is left in the middle, and hold the recovery that did it to its objective. Print the figures."""
-    wait_until(lambda: bool(stage.journals()) and is_safe(stage), "the safe state", seconds=240)
+    wait_until(lambda: bool(stage.journals()) and is_safe(stage), "the safe state", seconds=330)
     safe = time.time()
     recoveries = [one for one in platform.runs_of("release-recovery") if one["start_time"]]
     starts = [datetime.fromisoformat(one["start_time"]).timestamp() for one in recoveries]
