@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.colour_pair import COLOUR, WORKLOAD, Labels, Pair
-from core.label_selectors import is_empty, selects
+from core.label_selectors import is_empty, selects, sends_to
 
 Document = dict[str, Any]
 
@@ -40,10 +40,7 @@ def overlaps(
     found = [
         Overlap("Service", _name(one), True, f"its selector {_told(one['spec']['selector'])} would send them requests")
         for one in _others(pair, services)
-        # An empty map, other than none, selects every Pod (pkg/controller/endpoint).
-        if one["spec"].get("selector") is not None
-        and one["spec"].get("type") != "ExternalName"
-        and one["spec"]["selector"].items() <= new.items()
+        if sends_to(one, new)
     ]
     found += [
         Overlap("PodDisruptionBudget", _name(one), True, "it would count them together with the live Pods")

@@ -33,6 +33,12 @@ def selected_keys(selector: Selector | None) -> frozenset[str]:
     }
 
 
+def sends_to(service: dict[str, Any], labels: Labels) -> bool:
+    """Given a Service, return whether it sends requests to Pods of these labels. An empty map, other than none, selects every Pod (pkg/controller/endpoint)."""
+    selector = service["spec"].get("selector")
+    return selector is not None and service["spec"].get("type") != "ExternalName" and selector.items() <= labels.items()
+
+
 def rewritten(selector: Selector, old: Labels, new: Labels) -> Selector:
     """Given a selector and a Pod's labels before and after, return the selector that means the Pods with the new labels where it meant those with the old.
 

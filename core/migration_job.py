@@ -9,7 +9,7 @@ a lock_timeout: a statement that waits for a table's lock lets every later query
 import copy
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from core.canonical import canonical_bytes, sha256_hex
 from core.environment_migration import Migration
 from core.errors import ConfigurationError
 from core.fence import ENVIRONMENT, RELEASE
+from core.label_selectors import sends_to
 from core.migration_scripts import HOLD, MIGRATE, SIGNALS
 
 Document = dict[str, Any]
@@ -95,6 +96,15 @@ def job_document(order: MigrationOrder) -> Document:
     }
     document["metadata"]["annotations"][DIGEST] = document_digest(document)
     return document
+
+
+def receiving(document: Document, services: Iterable[Document]) -> tuple[str, ...]:
+    """Given a Job's document and the Services of its namespace, return those that would send requests to its Pod, by name.
+
+    The Pod runs for as long as the migration and is ready by then, having no probe: requests would go where nobody answers.
+    """
+    labels = document["spec"]["template"]["metadata"]["labels"]
+    return tuple(sorted(one["metadata"]["name"] for one in services if sends_to(one, labels)))
 
 
 def document_digest(document: Document) -> str:

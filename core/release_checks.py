@@ -12,6 +12,9 @@ CheckState = Literal["passed", "failed", "waived", "not-configured"]
 # Without these a release cannot know what it does, or may not do it: which image, the only right to write, the rights in the cluster.
 NEVER_WAIVED = frozenset({"image", "lease", "rights"})
 
+# Looked at again right before Pods are made: their names are what a waiver is given for.
+MIGRATION_ITEM, SIDES_ITEM = "migration", "sides"
+
 
 class ReleaseCheck(Record):
     """One item of the checklist. `by` and `why` are of a waiver; `evidence` are the facts that were seen, for the report; never a secret.

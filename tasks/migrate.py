@@ -14,9 +14,10 @@ from core.migration_attempts import AttemptPlan, first_attempt, next_attempt
 from core.migration_end import JobEnd
 from core.migration_outcome import Judgement, MigrationState
 from core.migration_window import may_start
+from core.release_checks import MIGRATION_ITEM
 from core.release_recovery import MIGRATE, judged_step, made_step
 from tasks.migration_before import keep_before, read_before
-from tasks.migration_job import look_at_job, start_job
+from tasks.migration_job import look_at_job, require_no_traffic, start_job
 from tasks.migration_state import release_stuck_lock
 from tasks.migration_steps import judge_end, migration_document, migration_settings, wait_and_judge
 from tasks.object_store import ObjectMissingError
@@ -80,6 +81,8 @@ def make_job(attempt: AttemptPlan, accepted: str = "") -> Action:
                     raise PermanentError(
                         "migrate", run.plan.migration.database, answer.sentence, "Release again when the window is open"
                     )
+                if MIGRATION_ITEM not in run.plan.waived:
+                    require_no_traffic(client, run.release.namespace, document)
                 keep_before(run.environment, run.plan.release_id, attempt.attempt)
             run.still_ours()
             anchor = anchor_path(client, run.release, run.plan)

@@ -8,7 +8,7 @@ import yaml
 from core.errors import ConfigurationError, PermanentError, TemporaryError
 from core.fence import RELEASE
 from core.migration_end import JobEnd, JobLook, finished, hopeless, job_end, waiting_for
-from core.migration_job import DIGEST, document_digest, job_name
+from core.migration_job import DIGEST, document_digest, job_name, receiving
 from tasks.environments import environments_folder
 from tasks.kubernetes_client import ExistsError, KubernetesClient, MissingError
 from tasks.kubernetes_kinds import find_kind
@@ -31,6 +31,17 @@ def read_template(path: str | None) -> Document | None:
         raise ConfigurationError(attempted, on, f"it holds {len(documents)} documents", "One Job is needed")
     template: Document = documents[0]
     return template
+
+
+def require_no_traffic(client: KubernetesClient, namespace: str, document: Document) -> None:
+    """Given a Job's document, raise PermanentError naming every Service that would send requests to its Pod."""
+    if found := receiving(document, client.list(find_kind(client, "Service").path(namespace))):
+        raise PermanentError(
+            "run the migration beside the application",
+            document["metadata"]["name"],
+            f"its Pod would get requests, by the selector of Service {', '.join(found)}",
+            "Give the Pod of release.migration.template other labels",
+        )
 
 
 def start_job(client: KubernetesClient, namespace: str, document: Document) -> Document:

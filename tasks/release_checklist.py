@@ -13,13 +13,26 @@ from core.environment import Environment
 from core.environment_release import Release
 from core.errors import NightshiftError, PermanentError
 from core.evidence import Finding
+from core.migration_attempts import first_attempt
 from core.migration_window import may_start
-from core.release_checks import ReleaseCheck, check_skips, failed, not_configured, passed, stops, waive
+from core.release_checks import (
+    MIGRATION_ITEM,
+    SIDES_ITEM,
+    ReleaseCheck,
+    check_skips,
+    failed,
+    not_configured,
+    passed,
+    stops,
+    waive,
+)
 from core.release_lease import holder_of
 from core.release_plan import ReleasePlan, images_of
 from core.rollout_status import standing_trouble
 from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
+from tasks.migration_job import require_no_traffic
+from tasks.migration_steps import migration_document, migration_settings
 from tasks.preflight_item import Preflight
 from tasks.recording import Notes, utc_now
 from tasks.release_journal import Journals
@@ -33,7 +46,7 @@ from tasks.release_world import read_workload
 from tasks.retrying import step
 from tasks.secrets import signing_keys
 
-OWN_ITEMS = ("image", "rights", "lease", "workloads", "sides", "tracked", "window")
+OWN_ITEMS = ("image", "rights", "lease", "workloads", SIDES_ITEM, "tracked", "window", MIGRATION_ITEM)
 # Those that stop are all named by the error that is raised: it is what the run's message tells.
 _SEVERITIES = {"waived": "warning", "not-configured": "note"}
 
@@ -91,6 +104,7 @@ def own_items(request: ReleaseRequest, plan: ReleasePlan) -> list[ReleaseCheck]:
             _asked("sides", lambda: _sides(client, release, plan)),
             _asked("tracked", lambda: _tracked(client, release, plan)),
             _asked("window", lambda: _window(environment, plan)),
+            _asked(MIGRATION_ITEM, lambda: _migration(client, environment, plan)),
         ]
     for one in found:
         get_run_logger().log(40 if one.state == "failed" else 20, "%s: %s: %s", one.item, one.state, one.found)
@@ -204,6 +218,17 @@ def _tracked(client: KubernetesClient, release: Release, plan: ReleasePlan) -> R
         )
         documents.append((f"{target.kind.lower()}/{name}", read_workload(client, release, target.kind, name)))
     return _of_check("tracked", tracking_check(documents, release.tracked_by_allowed))
+
+
+def _migration(client: KubernetesClient, environment: Environment, plan: ReleasePlan) -> ReleaseCheck:
+    """The Job can be made of its template, and no Service takes its Pod for one of the application's."""
+    if plan.migration is None:
+        return not_configured(MIGRATION_ITEM, "nothing is migrated")
+    settings, _database, namespace = migration_settings(environment)
+    order = plan.migration
+    document = migration_document(environment, plan.release_id, first_attempt(settings), order.image, order.command)
+    require_no_traffic(client, namespace, document)
+    return passed(MIGRATION_ITEM, "no Service would send requests to its Pod")
 
 
 def _window(environment: Environment, plan: ReleasePlan) -> ReleaseCheck:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.colour_overlaps import overlaps
 from core.colour_pair import Labels, live_of, pod_labels, selector_of, sides_of
 from core.environment_release import Release, Workload
 from core.errors import PermanentError
@@ -99,3 +100,31 @@ def planned_documents(client: KubernetesClient, release: Release, plan: ReleaseP
             "Find out who changed it, then start the release again",
         )
     return sides, documents
+
+
+def require_unselected(client: KubernetesClient, release: Release, plan: ReleasePlan) -> None:
+    """Right before the following side gets its Pods: raise ForeignChangeError when a selector would match them that was made since the checklist looked.
+
+    Backup and migration lie in between: hours.
+    """
+    if plan.sides is None:
+        return
+    sides = read_live_sides(client, release, plan.environment, plan.sides.workload, plan.sides.live_name)
+    around, new = sides.around, plan.deployments("api")[0].after["metadata"]["labels"]
+    found = overlaps(
+        sides.pair,
+        pod_labels(sides.live),
+        new,
+        services=around.services,
+        budgets=around.budgets,
+        policies=around.policies,
+        deployments=around.deployments,
+        autoscalers=around.autoscalers,
+    )
+    if refused := [f"{one.kind} {one.name}: {one.found}" for one in found if one.refused]:
+        raise ForeignChangeError(
+            "fill the side",
+            f"deployment/{sides.pair.following_name}",
+            f"a selector matches its Pods that did not when the checklist looked: {'; '.join(refused)}",
+            "Find out who made it, and let it select by a label that the Deployment or its Service selects by too; then start the release again",
+        )

@@ -13,6 +13,7 @@ from core.evidence import Finding
 from core.fence import Document, FencedError
 from core.merge_patch import without_nulls
 from core.metric_gate import Verdict, together
+from core.release_checks import SIDES_ITEM
 from core.release_plan import SidesPlan, images_of, template_of
 from core.replica_sizes import Size
 from core.rollout_change import ForeignChangeError
@@ -28,7 +29,7 @@ from tasks.pod_health import check_pods, find_side
 from tasks.recording import Notes, utc_now
 from tasks.release_gates import decided, pause
 from tasks.release_run import Action, Facts, ReleaseRun
-from tasks.release_sides import planned_documents
+from tasks.release_sides import planned_documents, require_unselected
 from tasks.rollout import wait_for_rollout
 from tasks.traffic import Traffic
 
@@ -70,6 +71,8 @@ def fill_side(run: ReleaseRun, notes: Notes) -> Facts:
     """As many Pods as the live side has, all ready; both autoscalers are kept from going below. Raise with the cause when they do not come."""
     sides = _sides(run)
     with run.client() as client:
+        if SIDES_ITEM not in run.plan.waived:
+            require_unselected(client, run.release, run.plan)
         replicas = _fill(run, client, serving=sides.live_name, other=sides.following_name)
     notes.add(facts={"replicas": replicas})
     return {"replicas": replicas}
