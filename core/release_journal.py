@@ -110,6 +110,22 @@ def with_entry(
     return journal.model_copy(update={"entries": (*journal.entries, entry.model_copy(update={"signature": signature}))})
 
 
+def without_repeats(journal: Journal) -> Journal:
+    """Given a journal, return it without its last steps where they failed as the same steps before them did, word by word.
+
+    Whatever keeps a release open, each sweep tries again: every two minutes two entries and more, and a ConfigMap would be full within hours. What is kept is
+    that it was tried and failed before, and what is written next; so nothing that was ever seen is lost, but how often.
+    """
+    entries = journal.entries
+    for length in range(2, len(entries) // 2 + 1):
+        last, before = entries[-length:], entries[-2 * length : -length]
+        if last[-1].event != "failed" or not {one.event for one in last} <= {"intent", "failed"}:
+            return journal
+        if [(one.event, one.step, one.facts) for one in last] == [(one.event, one.step, one.facts) for one in before]:
+            return journal.model_copy(update={"entries": entries[:-length]})
+    return journal
+
+
 def check_signatures(journal: Journal, keys: Sequence[SigningKey], *, on: str) -> None:
     """Raise IntegrityError, naming the entry, when one was not written by a holder of a key, or was changed, moved or taken out in the middle."""
     before = ""

@@ -3,6 +3,7 @@
 It reads journal and world, decides once (core.release_recovery), takes the dead holder's lease under a higher number, and goes by the same runbook as the release.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -18,14 +19,14 @@ from core.evidence import Finding
 from core.release_recovery import Decision
 from flows.nightly_backup import EnvironmentName
 from flows.release_runbook import End, forward_or_back, go_back, held_sentence, hold
-from tasks.recording import Record
+from tasks.recording import Record, RunRecord
 from tasks.release_lease import HeldError
 from tasks.release_left_open import LeftOpen
 from tasks.release_recovery_steps import decide_on, end_closed, left_open, plan_of
 from tasks.release_run import ReleaseRun
 from tasks.release_start import begun, first_journal
 from tasks.release_upkeep import let_go
-from tasks.report_steps import begin_run, end_run
+from tasks.report_steps import begin_run, end_run, told_before
 
 ReleaseId = Annotated[str, Field(pattern=r"^([rb]-[0-9a-f]{12})?$")]
 Choice = Literal["", "forward", "back"]
@@ -71,10 +72,20 @@ def release_recovery(
             records.append(record)
     if records:
         inputs = {"release_id": release_id, "decision": decision, "reason": reason}
-        return end_run(run, records, inputs, made="".join(made))
+        return reported(run, records, told, "".join(made), inputs)
     # Nothing was done, and a sweep comes each two minutes: no report.
     message = "; ".join(told)
     return Failed(message=message) if failed else Completed(message=message)
+
+
+def reported(
+    run: RunRecord, records: list[Record], told: list[str], made: str, inputs: Mapping[str, object]
+) -> State[None]:
+    """End with a report; without one where a sweep found what the last one told: what keeps a release open may stay for a night, and a sweep comes each two minutes."""
+    swept = not inputs["decision"] and all(record.failed for record in records)
+    if swept and (number := told_before(run, records)):
+        return Failed(message=f"{'; '.join(told)} (as told in report {number}; nothing else was found)")
+    return end_run(run, records, inputs, made=made)
 
 
 def nothing_open(environment: str, release_id: str, run_id: str) -> str:

@@ -13,6 +13,7 @@ from core.evidence import Head, Report
 from core.evidence_chain import ChainResult, ChainWalk, sequence_of
 from core.keys import evidence_folder, evidence_head_key, evidence_key
 from core.signature import SigningKey
+from core.told_before import is_about
 from tasks.object_store import ObjectExistsError, ObjectMissingError, ObjectStore
 from tasks.sealed import open_sealed, read_record, sealed_bytes
 
@@ -22,6 +23,8 @@ Build = Callable[[int, str | None], Report]
 
 # Each attempt is lost only to another run that wrote its report in between; there are never so many at once.
 _ATTEMPTS = 20
+# More runs than come between two sweeps that find the same.
+_LOOKED_BACK = 20
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,19 @@ def read_report(
             )
     key = evidence_key(environment.prefix, sequence)
     return key, _parse_report(store.get(key), keys, _address(store, key))
+
+
+def newest_about(
+    store: ObjectStore, environment: Environment, keys: Sequence[SigningKey], flow: str, subjects: Sequence[str]
+) -> Report | None:
+    """The newest report of a flow about these subjects and no others; None when there is none among the last. Raise IntegrityError when one is forged or changed."""
+    end = _find_end(store, environment, _read_head(store, environment, keys)).sequence
+    for sequence in range(end, max(0, end - _LOOKED_BACK), -1):
+        key = evidence_key(environment.prefix, sequence)
+        report = _parse_report(store.get(key), keys, _address(store, key))
+        if is_about(report, flow, subjects):
+            return report
+    return None
 
 
 def _append_once(

@@ -24,6 +24,7 @@ from core.release_journal import (
     check_signatures,
     journal_name,
     with_entry,
+    without_repeats,
 )
 from core.signature import SigningKey
 from tasks.kubernetes_client import ExistsError, KubernetesClient, MissingError
@@ -200,7 +201,7 @@ class KeptJournal:
     ) -> None:
         """Add an entry and write it. Raise FencedError when a later holder wrote, TemporaryError when the API server stays away."""
         wanted = with_entry(
-            self.journal,
+            without_repeats(self.journal) if event == "intent" else self.journal,
             self._keys[0],
             at=self._clock(),
             fence=self.fence.number,

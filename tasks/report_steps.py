@@ -13,8 +13,9 @@ from prefect.states import Completed, Failed
 from core.errors import NightshiftError
 from core.evidence import Report, verdict_of
 from core.report_text import render_report
+from core.told_before import tells_news
 from tasks.environments import load_environment
-from tasks.evidence import append_report
+from tasks.evidence import append_report, newest_about
 from tasks.log_redaction import install_log_redaction
 from tasks.object_store import ObjectStore
 from tasks.recording import Record, RunRecord, outcome_sentence
@@ -64,6 +65,24 @@ def write_report(run: RunRecord, records: Iterable[Record], inputs: Mapping[str,
     )
     get_run_logger().info("report %s: %s", location, verdict)
     return key
+
+
+@step("look whether this was told before")
+def told_before(run: RunRecord, records: Sequence[Record]) -> int:
+    """The number of the last report about the same when it tells all that these records do; 0 when there is news, or nobody can say."""
+    try:
+        last = newest_about(
+            ObjectStore.open(run.environment),
+            run.environment,
+            signing_keys(run.environment),
+            run.flow,
+            [record.name for record in records],
+        )
+    except NightshiftError as error:
+        get_run_logger().warning("the last report cannot be read, so this is told anew: %s", error)
+        return 0
+    steps = [one for record in records for one in record.steps]
+    return 0 if last is None or tells_news(steps, last) else last.sequence
 
 
 def end_run(
