@@ -60,11 +60,12 @@ class JobEnd(Record):
 
 
 class JobLook(Record):
-    """How a Job stands: running with what it waits for, ended, or never created."""
+    """How a Job stands: running with what it waits for, ended, or never created. `barred`: a Job that never runs has its name."""
 
     state: Literal["running", "ended", "never created"]
     waiting: str = ""
     end: JobEnd | None = None
+    barred: bool = False
 
 
 def is_lock_timeout(line: str) -> bool:

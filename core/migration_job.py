@@ -24,6 +24,8 @@ Document = dict[str, Any]
 
 ATTEMPT = "nightshift.dev/attempt"
 DIGEST = "nightshift.dev/document-sha256"
+# On a Job that only takes a name: its release went back.
+BARRIER = "nightshift.dev/barrier"
 MIGRATES, HOLDS = "migrate", "nightshift-lock"
 _VOLUME = "nightshift"
 # `nobody` in most images; the lock's container needs no rights at all.
@@ -96,6 +98,21 @@ def job_document(order: MigrationOrder) -> Document:
     }
     document["metadata"]["annotations"][DIGEST] = document_digest(document)
     return document
+
+
+def barrier(document: Document) -> Document:
+    """Given a Job's document, return that of one of the same name that never has a Pod: nobody can make the first any more.
+
+    Without parallelism a Job starts nothing, and its deadline ends it after a second, so that nobody can let it go on (Kubernetes documentation, "Jobs").
+    """
+    metadata = {**document["metadata"], "annotations": {**document["metadata"]["annotations"], BARRIER: "yes"}}
+    made = {
+        **document,
+        "metadata": metadata,
+        "spec": {**document["spec"], "parallelism": 0, "activeDeadlineSeconds": 1},
+    }
+    made["metadata"]["annotations"][DIGEST] = document_digest(made)
+    return made
 
 
 def receiving(document: Document, services: Iterable[Document]) -> tuple[str, ...]:

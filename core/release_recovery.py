@@ -15,6 +15,8 @@ What = Literal["nothing", "wait", "finish", "go back", "hold"]
 Applied = Literal["", "yes", "no", "partly", "unknown"]
 MIGRATE = "migrate the database"
 BACK = " (back)"
+# On the way back: no Job of it that was asked for may come about any more.
+BAR = "keep the migration from starting"
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from core.evidence import Finding
 from core.fence import FencedError
 from core.release_journal import Outcome
 from core.release_plan import SidesPlan, Target
-from core.release_recovery import BACK, ask_for_decision, shift_step
+from core.release_recovery import BACK, BAR, MIGRATE, ask_for_decision, shift_step
 from core.rollout_change import ForeignChangeError
 from flows.nightly_backup import back_up_database
 from tasks.children import children_of_this_run
 from tasks.migrate import migrate
+from tasks.migration_barrier import bar_migration
 from tasks.recording import Notes, Record
 from tasks.release_records import keep_closed
 from tasks.release_recovery_steps import decide_after_failure
@@ -99,6 +100,11 @@ def go_back(run: ReleaseRun, why: str) -> End:
 
     What somebody else changed meanwhile is left as it is; all else goes back, and then that is raised: the release stays open until a person has put it right.
     """
+    journal = run.journal.journal
+    if not journal.goes_back and not journal.is_done(MIGRATE) and run.plan.migration is not None:
+        # Before it is written that it goes back: where its Job comes about after all, it is decided anew.
+        perform(run, BAR, bar_migration)
+
     if not run.journal.journal.goes_back:
         run.note("compensate", facts={"why": why[:1000]})
 

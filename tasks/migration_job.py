@@ -8,7 +8,7 @@ import yaml
 from core.errors import ConfigurationError, PermanentError, TemporaryError
 from core.fence import RELEASE
 from core.migration_end import JobEnd, JobLook, finished, hopeless, job_end, waiting_for
-from core.migration_job import DIGEST, document_digest, job_name, receiving
+from core.migration_job import BARRIER, DIGEST, document_digest, job_name, receiving
 from tasks.environments import environments_folder
 from tasks.kubernetes_client import ExistsError, KubernetesClient, MissingError
 from tasks.kubernetes_kinds import find_kind
@@ -86,6 +86,8 @@ def look_at_job(client: KubernetesClient, namespace: str, release: str, attempt:
         return JobLook(state="never created")
     if job["metadata"].get("annotations", {}).get(RELEASE) != release:
         raise _anothers(job, name)
+    if BARRIER in job["metadata"]["annotations"]:
+        return JobLook(state="never created", barred=True)
     if finished(job):
         return JobLook(state="ended", end=job_end(job, pods))
     return JobLook(state="running", waiting=hopeless(pods) or waiting_for(pods, ()))

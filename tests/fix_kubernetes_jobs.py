@@ -84,7 +84,11 @@ class Jobs:
             ended = {"conditions": [_condition("Failed", "DeadlineExceeded", message)]}
             self._end(pods)
             failed, active = failed + active, 0
-        elif active + succeeded < spec["completions"] and not over_quota(self._api, namespace, job["metadata"]["name"]):
+        elif (
+            spec.get("parallelism", 1)
+            and active + succeeded < spec["completions"]
+            and not over_quota(self._api, namespace, job["metadata"]["name"])
+        ):
             active += self._start(job)
         numbers = {"active": active or None, "failed": failed or None, "succeeded": succeeded or None}
         start = status.get("startTime") or now()
