@@ -102,7 +102,7 @@ class Forwarder:
                 await pod.close()
         except asyncio.CancelledError:
             logger.debug("a connection to the Pod was ended from here")
-        except Exception as error:  # noqa: BLE001 - whatever the client library raises, the client must see its connection end
+        except (NightshiftError, OSError, WebSocketException) as error:
             self.last_error = str(error) if isinstance(error, NightshiftError) else f"{type(error).__name__}: {error}"
             logger.warning("could not reach the Pod: %s", self.last_error)
         finally:

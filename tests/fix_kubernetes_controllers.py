@@ -73,5 +73,5 @@ class Controllers:
                     self._traffic.step()
                 if moving:
                     seen = -1
-        except Exception as error:  # noqa: BLE001 - told by `stop`
+        except Exception as error:  # noqa: BLE001 - of a thread nobody sees an error: `stop` raises it, whatever it is
             self.error = error

@@ -124,7 +124,7 @@ def forked(work: Callable[[], None]) -> int:
             module.create_markdown_artifact = lambda *_a, **_n: UUID(int=0)  # type: ignore[attr-defined]
         work()
         status = 0
-    except BaseException:  # noqa: BLE001 - the child ends here, whatever it was
+    except BaseException:  # noqa: BLE001 - past this a forked child would go on as pytest: it ends here, whatever it was, an exit too
         traceback.print_exc()
     finally:
         sys.stderr.flush()

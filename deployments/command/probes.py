@@ -122,7 +122,7 @@ def _checks_of(probe: Probe) -> list[Check]:
         return list(probe.look())
     except NightshiftError as error:
         return [Check(name=probe.name, state="failed", found=f"{error.on}: {error.found}", next_step=error.next_step)]
-    except Exception as error:  # noqa: BLE001 - told as a failed check, so that the others are seen as well
+    except Exception as error:  # noqa: BLE001 - in a thread: uncaught it would leave its check unanswered for ever; told as a failed one
         place = traceback.extract_tb(error.__traceback__)[-1]
         found = redact(f"{type(error).__name__}: {' '.join(str(error).split())} ({place.filename}:{place.lineno})")
         return [Check(name=probe.name, state="failed", found=found, next_step="Nobody foresaw this: please report it")]
