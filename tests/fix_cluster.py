@@ -10,18 +10,20 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasks.kubernetes_client import KubernetesClient
+from tasks.kubernetes_client import KubernetesClient, MissingError
 from tasks.postgres_binaries import installed_servers, wheel_libraries
 from tests.fix_platform import CHECKOUT
 from tests.waiting import wait_until
 
 IMAGE_VARIABLE = "NIGHTSHIFT_TEST_SCRATCH_IMAGE"
 IMAGE = "nightshift-test-postgres:1"
+NAMESPACES = "/api/v1/namespaces"
 LAB = CHECKOUT.parent / "shared" / "kube-lab"
 
 
@@ -34,21 +36,49 @@ def cluster() -> Iterator[KubernetesClient]:
         yield client
 
 
+def lab_program(part: str) -> Path:
+    """A program of the lab beside the checkout, by its path there. Without a lab the test is skipped; where there is one, what it lacks fails the test."""
+    if not LAB.is_dir():
+        pytest.skip(f"no {LAB}")
+    assert (LAB / part).exists(), f"the lab has no {part}"
+    return LAB / part
+
+
+class Removals(ExitStack):
+    """Removes at its end what was made by it, the last first, however far the test came; what is gone by then is gone."""
+
+    def __init__(self, client: KubernetesClient) -> None:
+        super().__init__()
+        self.client = client
+
+    def create(self, collection: str, document: dict[str, Any]) -> dict[str, Any]:
+        """Create an object, and return it."""
+        made = self.client.create(collection, document)
+        self.callback(self._remove, f"{collection}/{made['metadata']['name']}", made["metadata"]["uid"])
+        return made
+
+    def namespace(self, name: str = "") -> str:
+        """Create a namespace, and return its name."""
+        name = name or f"nightshift-test-{secrets.token_hex(4)}"
+        self.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        return name
+
+    def _remove(self, path: str, uid: str) -> None:
+        with suppress(MissingError):
+            self.client.delete(path, uid=uid)
+
+
 @pytest.fixture
 def drill_namespace(cluster: KubernetesClient) -> Iterator[str]:
     """A namespace of the test's own."""
-    name = f"nightshift-test-{secrets.token_hex(4)}"
-    made = cluster.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield name
-    cluster.delete(f"/api/v1/namespaces/{name}", uid=made["metadata"]["uid"])
+    with Removals(cluster) as removals:
+        yield removals.namespace()
 
 
 @pytest.fixture
 def lab_controllers(cluster: KubernetesClient, tmp_path: Path) -> Iterator[None]:
     """The lab's own controllers, which write the states of Velero's kinds, routes and external secrets. Ends the process itself."""
-    program = LAB / "controllers.py"
-    if not program.exists():
-        pytest.skip(f"no {program}")
+    program = lab_program("controllers.py")
     log = tmp_path / "controllers.log"
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, program], stdout=out, stderr=subprocess.STDOUT)
@@ -66,8 +96,7 @@ def postgres_image() -> str:
     configured = os.environ.get(IMAGE_VARIABLE)
     if configured:
         return configured
-    if not (LAB / "image.sh").exists():
-        pytest.skip(f"no image: set {IMAGE_VARIABLE}")
+    image_maker = lab_program("image.sh")
     # Debian's programs have what the wheel's lack, contrib above all.
     programs = installed_servers()[0]
     tree = programs.folder.parent
@@ -83,7 +112,7 @@ def postgres_image() -> str:
     options = [item for one in added for item in ("--add", one)]
     path = f"{programs.folder}:/usr/local/bin:/usr/bin:/bin"
     made = subprocess.run(
-        [LAB / "image.sh", IMAGE, "--from", "python", *options, "--env", f"PATH={path}"],
+        [image_maker, IMAGE, "--from", "python", *options, "--env", f"PATH={path}"],
         capture_output=True,
         text=True,
         check=False,

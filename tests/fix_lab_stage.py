@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tasks.kubernetes_client import KubernetesClient
-from tests.fix_cluster import LAB
+from tests.fix_cluster import LAB, Removals, lab_program
 from tests.fix_object_store import S3Server
 from tests.fix_release import COMMIT, Stage, release_settings
 from tests.waiting import wait_until
@@ -26,8 +26,7 @@ def build_hello(version: str, *options: str) -> str:
 @pytest.fixture(scope="session")
 def lab_images() -> dict[str, str]:
     """Image names by digest: good ones, and one for each way of being bad."""
-    if not (LAB / "apps/hello/build.sh").exists():
-        pytest.skip("no lab beside the checkout")
+    lab_program("apps/hello/build.sh")
     return {
         "v1": build_hello("rel-1"),
         "v2": build_hello("rel-2"),
@@ -48,20 +47,17 @@ def lab_stage(  # noqa: PLR0917 - fixtures
 ) -> Iterator[Stage]:
     """`hello` at its first version, rolled out, in namespaces of the test's own."""
     mark = secrets.token_hex(4)
-    names = [f"nightshift-test-{mark}", f"nightshift-test-control-{mark}"]
-    made = [
-        cluster.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        for name in names
-    ]
-    settings = release_settings(bucket, s3_server.endpoint, *names, "localhost/hello")
-    found = Stage(stage_folder, settings, cluster, *names, lab_images.__getitem__)
-    for document in yaml.safe_load_all((LAB / "apps/hello/hello.yaml").read_text()):
-        if document["kind"] == "Deployment":
-            document["spec"]["template"]["spec"]["containers"][0]["image"] = lab_images["v1"]
-            document["metadata"]["annotations"] = {"nightshift.dev/commit": COMMIT}
-        root = "/apis/apps/v1" if document["kind"] == "Deployment" else "/api/v1"
-        cluster.create(f"{root}/namespaces/{names[0]}/{document['kind'].lower()}s", document)
-    wait_until(lambda: found.deployment().get("status", {}).get("availableReplicas") == 2, "hello is there", seconds=60)
-    yield found
-    for one in made:
-        cluster.delete(f"/api/v1/namespaces/{one['metadata']['name']}", uid=one["metadata"]["uid"])
+    with Removals(cluster) as removals:
+        names = [removals.namespace(f"nightshift-test-{part}{mark}") for part in ("", "control-")]
+        settings = release_settings(bucket, s3_server.endpoint, *names, "localhost/hello")
+        found = Stage(stage_folder, settings, cluster, *names, lab_images.__getitem__)
+        for document in yaml.safe_load_all((LAB / "apps/hello/hello.yaml").read_text()):
+            if document["kind"] == "Deployment":
+                document["spec"]["template"]["spec"]["containers"][0]["image"] = lab_images["v1"]
+                document["metadata"]["annotations"] = {"nightshift.dev/commit": COMMIT}
+            root = "/apis/apps/v1" if document["kind"] == "Deployment" else "/api/v1"
+            cluster.create(f"{root}/namespaces/{names[0]}/{document['kind'].lower()}s", document)
+        wait_until(
+            lambda: found.deployment().get("status", {}).get("availableReplicas") == 2, "hello is there", seconds=60
+        )
+        yield found

@@ -24,7 +24,7 @@ from deployments.local.data_folder import DataFolder
 from deployments.local.prefect_server import PrefectServer
 from deployments.local.service import Service
 from tasks.kubernetes_client import KubernetesClient
-from tests.fix_cluster import LAB
+from tests.fix_cluster import LAB, Removals
 from tests.fix_object_store import S3Server
 from tests.fix_platform import CHECKOUT
 from tests.fix_release import COMMIT, NEXT_COMMIT, SKIPPED, Stage, release_settings
@@ -231,22 +231,19 @@ def platform_stage(  # noqa: PLR0917 - fixtures
     monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENTS", str(release_platform.folder))
     monkeypatch.setenv("NIGHTSHIFT_TEST_SIGNING_KEY", release_platform.variables["NIGHTSHIFT_TEST_SIGNING_KEY"])
     mark = secrets.token_hex(4)
-    names = [f"nightshift-test-{mark}", f"nightshift-test-control-{mark}"]
-    made = [
-        cluster.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        for name in names
-    ]
-    settings = release_settings(bucket, s3_server.endpoint, *names, "localhost/hello")
-    stage = Stage(release_platform.folder, settings, cluster, *names, hello)
-    stage.write()
-    for document in yaml.safe_load_all((LAB / "apps/hello/hello.yaml").read_text()):
-        if document["kind"] == "Deployment":
-            document["spec"]["progressDeadlineSeconds"] = 120
-            document["spec"]["template"]["spec"]["containers"][0]["image"] = hello("1")
-            document["metadata"]["annotations"] = {"nightshift.dev/commit": COMMIT}
-        root = "/apis/apps/v1" if document["kind"] == "Deployment" else "/api/v1"
-        cluster.create(f"{root}/namespaces/{names[0]}/{document['kind'].lower()}s", document)
-    wait_until(lambda: stage.deployment().get("status", {}).get("availableReplicas") == 2, "hello is there", seconds=90)
-    yield stage
-    for one in made:
-        cluster.delete(f"/api/v1/namespaces/{one['metadata']['name']}", uid=one["metadata"]["uid"])
+    with Removals(cluster) as removals:
+        names = [removals.namespace(f"nightshift-test-{part}{mark}") for part in ("", "control-")]
+        settings = release_settings(bucket, s3_server.endpoint, *names, "localhost/hello")
+        stage = Stage(release_platform.folder, settings, cluster, *names, hello)
+        stage.write()
+        for document in yaml.safe_load_all((LAB / "apps/hello/hello.yaml").read_text()):
+            if document["kind"] == "Deployment":
+                document["spec"]["progressDeadlineSeconds"] = 120
+                document["spec"]["template"]["spec"]["containers"][0]["image"] = hello("1")
+                document["metadata"]["annotations"] = {"nightshift.dev/commit": COMMIT}
+            root = "/apis/apps/v1" if document["kind"] == "Deployment" else "/api/v1"
+            cluster.create(f"{root}/namespaces/{names[0]}/{document['kind'].lower()}s", document)
+        wait_until(
+            lambda: stage.deployment().get("status", {}).get("availableReplicas") == 2, "hello is there", seconds=90
+        )
+        yield stage

@@ -30,7 +30,7 @@ from tasks.fenced import stamp
 from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.kubernetes_watch import wait_for_object
-from tests.fix_cluster import LAB
+from tests.fix_cluster import LAB, lab_program
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -41,11 +41,11 @@ FENCE = Fence("lab", "release-1", 1)
 @pytest.fixture(scope="module")
 def images() -> tuple[str, str]:
     """The same application twice: by a tag, and by a digest."""
-    if not (LAB / "apps" / "hello").is_dir() or not shutil.which("kubectl"):
-        pytest.skip("needs the lab's application and kubectl")
+    program = lab_program("apps/hello/build.sh")
+    assert shutil.which("kubectl"), "kubectl is not in PATH: the lab's bin/ has it"
 
     def build(version: str) -> str:
-        command = [LAB / "apps" / "hello" / "build.sh", version]
+        command = [program, version]
         made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
         return made.stdout + made.stderr
 

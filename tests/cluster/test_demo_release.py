@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.kubernetes_client import KubernetesClient
-from tests.fix_cluster import LAB
+from tests.fix_cluster import LAB, lab_program
 from tests.fix_platform import start_nightshift
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
@@ -17,8 +17,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
 
 def demo(tmp_path: Path) -> "subprocess.Popen[str]":
     """Start it, with a platform of its own."""
-    if not (LAB / "apps/hello/build.sh").exists():
-        pytest.skip("no lab beside the checkout")
+    lab_program("apps/hello/build.sh")
     return start_nightshift("demo-release", NIGHTSHIFT_DATA=str(tmp_path))
 
 

@@ -18,7 +18,7 @@ from core.migration_scripts import LOCK_CLASS, LOCK_OBJECT
 from tasks.kubernetes_client import KubernetesClient
 from tasks.migration_job import end_job, look_at_job, pods_of, start_job
 from tasks.migration_steps import migrate_once, migration_document, state_before, wait_and_judge
-from tests.fix_cluster import LAB
+from tests.fix_cluster import lab_program
 from tests.fix_pod_postgres import SQL_CLIENT, PodPostgres
 from tests.waiting import wait_until
 
@@ -99,8 +99,7 @@ def lab(cluster: KubernetesClient, drill_namespace: str, pod_postgres: PodPostgr
 @pytest.fixture
 def migrate_image(tmp_path: Path) -> Iterator[Callable[..., str]]:
     """A factory: given the migrations by name, an image of the lab's that runs them with psql."""
-    if not (LAB / "apps" / "migrate" / "build.sh").exists():
-        pytest.skip(f"no {LAB}")
+    program = lab_program("apps/migrate/build.sh")
 
     def build(**files: str) -> str:
         folder = tmp_path / "migrations"
@@ -110,7 +109,7 @@ def migrate_image(tmp_path: Path) -> Iterator[Callable[..., str]]:
         # The same files make the same tag: runs leave no more images behind than there are.
         tag = f"nightshift-test-{hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:12]}"
         made = subprocess.run(
-            ["bash", LAB / "apps" / "migrate" / "build.sh", tag, folder],
+            ["bash", program, tag, folder],
             capture_output=True,
             text=True,
             check=False,

@@ -30,8 +30,7 @@ def test_a_backup_is_proven_on_a_pod_and_nothing_is_left_of_it(  # noqa: PLR0917
     drill_namespace: str,
     postgres_image: str,
 ) -> None:
-    if installed_servers()[0].major < 15:
-        pytest.skip("the image's PostgreSQL is older than the source")
+    assert installed_servers()[0].major >= 15, "the image's PostgreSQL is older than the source"
     name = fresh_database(postgres_15, TABLE)
     night.settings["databases"] = {"first": postgres_15.database(name).model_dump(exclude_defaults=True)}
     pod = {"namespace": drill_namespace, "image": postgres_image, "memory": "512Mi", "cpu": "2", "disk": "2Gi"}

@@ -16,6 +16,7 @@ from tasks.access_review import lacking_rights
 from tasks.kubeconfig import find_connection
 from tasks.kubernetes_client import ForbiddenError, KubernetesClient
 from tasks.release_rights import check_rights
+from tests.fix_cluster import Removals
 from tests.test_release_rights import EVERYTHING, RBAC
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
@@ -48,25 +49,20 @@ def _path(document: Document) -> str:
 @pytest.fixture
 def account(cluster: KubernetesClient, drill_namespace: str, tmp_path: Path) -> Iterator[Account]:
     """The file as it is, with namespaces of the test's own and a name of its own for what the whole cluster sees."""
-    control = f"{drill_namespace}-control"
-    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": control}}
-    removed = [("/api/v1/namespaces", cluster.create("/api/v1/namespaces", document))]
-    text = RBAC.read_text().replace("namespace: nightshift}", f"namespace: {control}}}")
-    text = text.replace("namespace: production}", f"namespace: {drill_namespace}}}")
-    text = text.replace("nightshift-release-nodes", f"nightshift-test-{secrets.token_hex(4)}")
-    for wanted in yaml.safe_load_all(text):
-        made = cluster.create(_path(wanted), wanted)
-        if wanted["kind"].startswith("Cluster"):
-            removed.append((_path(wanted), made))
-    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
-    path = f"/api/v1/namespaces/{control}/serviceaccounts/nightshift-release/token"
-    token = cluster.create(path, asked)["status"]["token"]
-    variables = {"KUBECONFIG": str(_token_only(token, tmp_path))}
-    settings = EVERYTHING.model_copy(update={"namespace": drill_namespace, "control_namespace": control})
-    with KubernetesClient(lambda: find_connection(None, variables)) as client:
-        yield Account(client, settings)
-    for path, made in reversed(removed):
-        cluster.delete(f"{path}/{made['metadata']['name']}", uid=made["metadata"]["uid"])
+    with Removals(cluster) as removals:
+        control = removals.namespace(f"{drill_namespace}-control")
+        text = RBAC.read_text().replace("namespace: nightshift}", f"namespace: {control}}}")
+        text = text.replace("namespace: production}", f"namespace: {drill_namespace}}}")
+        text = text.replace("nightshift-release-nodes", f"nightshift-test-{secrets.token_hex(4)}")
+        for wanted in yaml.safe_load_all(text):
+            removals.create(_path(wanted), wanted)
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+        path = f"/api/v1/namespaces/{control}/serviceaccounts/nightshift-release/token"
+        token = cluster.create(path, asked)["status"]["token"]
+        variables = {"KUBECONFIG": str(_token_only(token, tmp_path))}
+        settings = EVERYTHING.model_copy(update={"namespace": drill_namespace, "control_namespace": control})
+        with KubernetesClient(lambda: find_connection(None, variables)) as client:
+            yield Account(client, settings)
 
 
 def test_the_account_may_do_all_that_releases_need(account: Account) -> None:

@@ -4,7 +4,6 @@ All of them run at once, each with a Deployment of its own: what takes time is w
 """
 
 import os
-import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from tasks.kubernetes_client import Document, KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.rollout import RolloutFailedError, wait_for_rollout
 from tasks.rollout_stability import observe_stability
-from tests.fix_cluster import LAB
+from tests.fix_cluster import Removals, lab_program
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.xdist_group("rollout")]
@@ -84,12 +83,10 @@ class Lab:
 
     def __init__(self) -> None:
         self.client = KubernetesClient.open(None)
-        self.namespaces: list[Document] = []
+        self._removals = Removals(self.client)
 
     def namespace(self, *quotas: Callable[[str], Document]) -> str:
-        name = f"nightshift-test-{secrets.token_hex(4)}"
-        document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        self.namespaces.append(self.client.create("/api/v1/namespaces", document))
+        name = self._removals.namespace()
         account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
         wait_until(lambda: _there(self.client, account), "the namespace's account is there")
         for make in quotas:
@@ -130,8 +127,7 @@ class Lab:
 
     def close(self) -> None:
         """Remove the namespaces."""
-        for one in self.namespaces:
-            self.client.delete(f"/api/v1/namespaces/{one['metadata']['name']}", uid=one["metadata"]["uid"])
+        self._removals.close()
         self.client.__exit__()
 
 
@@ -146,13 +142,14 @@ def _there(client: KubernetesClient, path: str) -> bool:
 def lab() -> Iterator[Lab]:
     if not os.environ.get("KUBECONFIG"):
         pytest.skip("KUBECONFIG names no cluster")
-    if not (LAB / "apps" / "hello" / "build.sh").exists():
-        pytest.skip("no image of the lab's application")
+    build = lab_program("apps/hello/build.sh")
     for tag, knobs in IMAGES.items():
-        subprocess.run([LAB / "apps" / "hello" / "build.sh", tag, *knobs], check=True, capture_output=True, timeout=120)
+        subprocess.run([build, tag, *knobs], check=True, capture_output=True, timeout=120)
     there = Lab()
-    yield there
-    there.close()
+    try:
+        yield there
+    finally:
+        there.close()
 
 
 FAILING: dict[str, Document] = {

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import secrets
 import subprocess
 import threading
 import time
@@ -20,7 +19,7 @@ from tasks.kubernetes_kinds import find_kind
 from tasks.traffic import Traffic
 from tasks.traffic_httproute import RouteTraffic
 from tasks.traffic_service import ServiceTraffic
-from tests.fix_cluster import LAB
+from tests.fix_cluster import Removals, lab_program
 from tests.fix_traffic_proxy import SplittingProxy
 from tests.waiting import wait_until
 
@@ -42,11 +41,8 @@ def ours() -> None:
 class Lab:
     """A namespace with two sides of hello, two Pods each; Service hello leads to blue."""
 
-    def __init__(self, client: KubernetesClient) -> None:
-        self.client = client
-        self.namespace = f"nightshift-test-{secrets.token_hex(4)}"
-        made = self._put("Namespace", {"metadata": {"name": self.namespace}}, "")
-        self.uid = made["metadata"]["uid"]
+    def __init__(self, client: KubernetesClient, namespace: str) -> None:
+        self.client, self.namespace = client, namespace
         for side in (BLUE, GREEN):
             self._put("Deployment", _deployment(side))
             self._put("Service", _service(side.service, side))
@@ -68,9 +64,6 @@ class Lab:
         for path in traffic.managed_paths():
             stamp(self.client, path, FENCE)
         return traffic
-
-    def close(self) -> None:
-        self.client.delete(f"/api/v1/namespaces/{self.namespace}", uid=self.uid)
 
     def _put(self, kind: str, document: Document, namespace: str | None = None) -> Document:
         found = find_kind(self.client, kind)
@@ -135,16 +128,11 @@ class Hammer:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
+    build = lab_program("apps/hello/build.sh")
     for side in (BLUE, GREEN):
-        if not (LAB / "apps" / "hello" / "build.sh").exists():
-            pytest.skip(f"no {LAB}/apps/hello")
-        subprocess.run(
-            [LAB / "apps" / "hello" / "build.sh", f"traffic-{side.name}"], check=True, capture_output=True, timeout=120
-        )
-    with KubernetesClient.open(None) as client:
-        made = Lab(client)
-        yield made
-        made.close()
+        subprocess.run([build, f"traffic-{side.name}"], check=True, capture_output=True, timeout=120)
+    with KubernetesClient.open(None) as client, Removals(client) as removals:
+        yield Lab(client, removals.namespace())
 
 
 def test_a_services_switch_loses_no_request_and_all_go_to_the_new_side_once_it_is_effective(

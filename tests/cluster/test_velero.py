@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tasks.evidence import read_report
 from tasks.kubernetes_client import ExistsError, ForbiddenError, KubernetesClient, MissingError
 from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
+from tests.fix_cluster import NAMESPACES, Removals
 from tests.fix_object_store import S3Server
 from tests.fix_platform import CHECKOUT
 from tests.fix_velero import Velero, location
@@ -27,7 +29,6 @@ from tests.fix_velero import Velero, location
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 Document = dict[str, Any]
-NAMESPACES = "/api/v1/namespaces"
 
 
 class Lab:
@@ -108,40 +109,44 @@ def lab(  # noqa: PLR0917 - fixtures
     """Namespaces of the test's own on the cluster, removed after it."""
     monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENTS", str(tmp_path))
     monkeypatch.setenv("NIGHTSHIFT_TEST_SIGNING_KEY", "a signing key of more than thirty-two characters")
-    mark = secrets.token_hex(4)
-    shop, home, scratch = (f"nightshift-test-{mark}-{part}" for part in ("shop", "velero", "scratch"))
-    for name in (shop, home):
-        cluster.create(NAMESPACES, namespace(name))
-    for path, document in objects(shop):
-        cluster.create(path, document)
-    place = f"/apis/velero.io/v1/namespaces/{home}/backupstoragelocations"
-    cluster.create(place, location(namespace=home))
-    # Times are whole seconds: what was made in the second of the Backup may be in it or not.
-    time.sleep(1.5)
-    if cluster.get(f"{place}/default").get("status"):
-        pytest.fail("something else plays Velero on this cluster: start it without (kube-lab: `up.sh all`)")
-    cluster.merge(f"{place}/default/status", {"status": {"phase": "Available"}})
-    settings = {
-        "store": {
-            "bucket": bucket,
-            "endpoint_url": s3_server.endpoint,
-            "access_key_id": "env:NIGHTSHIFT_TEST_S3_KEY",
-            "secret_access_key": "env:NIGHTSHIFT_TEST_S3_SECRET",
-        },
-        "signing": {"key": "env:NIGHTSHIFT_TEST_SIGNING_KEY"},
-        "databases": {"app": {"host": "db.example.com", "name": "app", "user": "nobody"}},
-        "app_state": {"namespaces": [shop], "velero_namespace": home, "drill_namespace": scratch},
-    }
-    with KubernetesClient.open(None) as client:
-        velero = Velero(client, home)
-        velero.start()
-        yield Lab(tmp_path, cluster, settings, velero)
-        velero.stop()
-    for name in (shop, home, scratch):
-        try:
-            cluster.delete(f"{NAMESPACES}/{name}", uid=cluster.get(f"{NAMESPACES}/{name}")["metadata"]["uid"])
-        except MissingError:
-            continue
+    with Removals(cluster) as removals:
+        mark = secrets.token_hex(4)
+        shop, home, scratch = (f"nightshift-test-{mark}-{part}" for part in ("shop", "velero", "scratch"))
+        for name in (shop, home):
+            removals.create(NAMESPACES, namespace(name))
+        removals.callback(_remove_if_there, cluster, scratch)
+        for path, document in objects(shop):
+            cluster.create(path, document)
+        place = f"/apis/velero.io/v1/namespaces/{home}/backupstoragelocations"
+        cluster.create(place, location(namespace=home))
+        # Times are whole seconds: what was made in the second of the Backup may be in it or not.
+        time.sleep(1.5)
+        if cluster.get(f"{place}/default").get("status"):
+            pytest.fail("something else plays Velero on this cluster: start it without (kube-lab: `up.sh all`)")
+        cluster.merge(f"{place}/default/status", {"status": {"phase": "Available"}})
+        settings = {
+            "store": {
+                "bucket": bucket,
+                "endpoint_url": s3_server.endpoint,
+                "access_key_id": "env:NIGHTSHIFT_TEST_S3_KEY",
+                "secret_access_key": "env:NIGHTSHIFT_TEST_S3_SECRET",
+            },
+            "signing": {"key": "env:NIGHTSHIFT_TEST_SIGNING_KEY"},
+            "databases": {"app": {"host": "db.example.com", "name": "app", "user": "nobody"}},
+            "app_state": {"namespaces": [shop], "velero_namespace": home, "drill_namespace": scratch},
+        }
+        with KubernetesClient.open(None) as client:
+            velero = Velero(client, home)
+            velero.start()
+            try:
+                yield Lab(tmp_path, cluster, settings, velero)
+            finally:
+                velero.stop()
+
+
+def _remove_if_there(cluster: KubernetesClient, name: str) -> None:
+    with suppress(MissingError):
+        cluster.delete(f"{NAMESPACES}/{name}", uid=cluster.get(f"{NAMESPACES}/{name}")["metadata"]["uid"])
 
 
 def test_a_backup_is_rehearsed_beside_where_nothing_starts_and_nothing_is_left(lab: Lab) -> None:
