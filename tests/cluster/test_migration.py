@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from core.environment import Environment
+from core.errors import PermanentError
 from core.migration_attempts import AttemptPlan
-from core.migration_job import job_name
+from core.migration_end import finished
+from core.migration_job import barrier, job_name
 from core.migration_outcome import Judgement
 from core.migration_scripts import LOCK_CLASS, LOCK_OBJECT
 from tasks.kubernetes_client import KubernetesClient
+from tasks.kubernetes_kinds import find_kind
 from tasks.migration_job import end_job, look_at_job, pods_of, start_job
 from tasks.migration_steps import migrate_once, migration_document, state_before, wait_and_judge
 from tests.fix_cluster import lab_program
@@ -254,3 +257,20 @@ def test_what_a_killed_migration_left_running_in_the_server_is_waited_for(lab: L
     assert end.killed
     assert after.sessions == ()
     assert judgement.outcome == "partial", judgement
+
+
+def test_a_job_that_only_takes_a_name_never_has_a_pod_ends_and_keeps_the_migration_from_being_made(lab: Lab) -> None:
+    document = lab.document(lab.environment(), "localhost/never-made:1")
+    jobs = find_kind(lab.client, "Job").path(lab.namespace)
+    lab.client.create(jobs, barrier(document))
+    path = f"{jobs}/{document['metadata']['name']}"
+    wait_until(lambda: finished(lab.client.get(path)) == "Failed", "it has ended", seconds=60)
+    assert pods_of(lab.client, lab.namespace, document["metadata"]["name"]) == []
+    with pytest.raises(PermanentError, match="from another document"):
+        start_job(lab.client, lab.namespace, document)
+    look = look_at_job(lab.client, lab.namespace, lab.release, 1)
+    assert (look.state, look.barred) == ("never created", True)
+    # Nobody can let it go on either.
+    lab.client.merge(path, {"spec": {"parallelism": 1}})
+    lab.client.merge(path, {"metadata": {"labels": {"seen": "1"}}})
+    assert pods_of(lab.client, lab.namespace, document["metadata"]["name"]) == []

@@ -46,20 +46,24 @@ def _path(document: Document) -> str:
     return f"{root}/{version}{f'/namespaces/{namespace}' if namespace else ''}/{plural}"
 
 
+def make_account(removals: Removals, workloads: str, control: str, folder: Path) -> Path:
+    """Apply the file with these namespaces, and return a kubeconfig of its account."""
+    text = RBAC.read_text().replace("namespace: nightshift}", f"namespace: {control}}}")
+    text = text.replace("namespace: production}", f"namespace: {workloads}}}")
+    text = text.replace("nightshift-release-nodes", f"nightshift-test-{secrets.token_hex(4)}")
+    for wanted in yaml.safe_load_all(text):
+        removals.create(_path(wanted), wanted)
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+    path = f"/api/v1/namespaces/{control}/serviceaccounts/nightshift-release/token"
+    return _token_only(removals.client.create(path, asked)["status"]["token"], folder)
+
+
 @pytest.fixture
 def account(cluster: KubernetesClient, drill_namespace: str, tmp_path: Path) -> Iterator[Account]:
     """The file as it is, with namespaces of the test's own and a name of its own for what the whole cluster sees."""
     with Removals(cluster) as removals:
         control = removals.namespace(f"{drill_namespace}-control")
-        text = RBAC.read_text().replace("namespace: nightshift}", f"namespace: {control}}}")
-        text = text.replace("namespace: production}", f"namespace: {drill_namespace}}}")
-        text = text.replace("nightshift-release-nodes", f"nightshift-test-{secrets.token_hex(4)}")
-        for wanted in yaml.safe_load_all(text):
-            removals.create(_path(wanted), wanted)
-        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
-        path = f"/api/v1/namespaces/{control}/serviceaccounts/nightshift-release/token"
-        token = cluster.create(path, asked)["status"]["token"]
-        variables = {"KUBECONFIG": str(_token_only(token, tmp_path))}
+        variables = {"KUBECONFIG": str(make_account(removals, drill_namespace, control, tmp_path))}
         settings = EVERYTHING.model_copy(update={"namespace": drill_namespace, "control_namespace": control})
         with KubernetesClient(lambda: find_connection(None, variables)) as client:
             yield Account(client, settings)
