@@ -103,15 +103,20 @@ def job_document(order: MigrationOrder) -> Document:
 def barrier(document: Document) -> Document:
     """Given a Job's document, return that of one of the same name that never has a Pod: nobody can make the first any more.
 
-    Without parallelism a Job starts nothing, and its deadline ends it after a second, so that nobody can let it go on (Kubernetes documentation, "Jobs").
+    Without parallelism a Job starts nothing (Kubernetes documentation, "Jobs"). Its deadline ends it after a second where the controller notes when such a Job
+    began; that of 1.20 does not (pkg/controller/job, syncJob). Should somebody let it go on, its containers do nothing.
     """
-    metadata = {**document["metadata"], "annotations": {**document["metadata"]["annotations"], BARRIER: "yes"}}
-    made = {
-        **document,
-        "metadata": metadata,
-        "spec": {**document["spec"], "parallelism": 0, "activeDeadlineSeconds": 1},
+    template, metadata = document["spec"]["template"], document["metadata"]
+    idle = [{**one, "command": ["/bin/sh", "-c", "exit 1"], "args": []} for one in template["spec"]["containers"]]
+    spec = {
+        **document["spec"],
+        "parallelism": 0,
+        "activeDeadlineSeconds": 1,
+        "template": {**template, "spec": {**template["spec"], "containers": idle, "initContainers": []}},
     }
-    made["metadata"]["annotations"][DIGEST] = document_digest(made)
+    annotations = {**metadata["annotations"], BARRIER: "yes"}
+    made = {**document, "metadata": {**metadata, "annotations": annotations}, "spec": spec}
+    annotations[DIGEST] = document_digest(made)
     return made
 
 
