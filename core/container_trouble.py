@@ -72,14 +72,14 @@ def container_troubles(
     waiting = state.get("waiting") or {}
     reason, said = str(waiting.get("reason", "")), cut(waiting.get("message", ""))
     initial = any(one is each for each in (pod.get("status") or {}).get("initContainerStatuses") or ())
-    told = f"{reason}: {said}" if said else reason
+    told, image = f"{reason}: {said}" if said else reason, str(one.get("image", ""))
     if reason in _WRONG_NAME:
-        yield "image", f"its image {one.get('image', '')} cannot be used ({told})", 0.0
+        yield "image", f"its image {image} cannot be used ({told})", 0.0
     elif reason in _NO_IMAGE:
         # A back-off hides why; the Event of the last try tells.
-        words = last_words(events, "Failed", "pull") or said
+        words = last_words(events, "Failed", "pull", without=image) or cut(_without(waiting.get("message", ""), image))
         grace = graces.image_not_there if _NOT_THERE.search(words) else graces.image
-        yield "image", f"its image {one.get('image', '')} cannot be pulled ({reason}: {words})", grace
+        yield "image", f"its image {image} cannot be pulled ({reason}: {words})", grace
     elif reason in _NO_CONFIGURATION:
         yield "configuration", f"it cannot be configured ({told})", graces.configuration
     elif reason in _NO_START:
@@ -175,11 +175,16 @@ def cut(text: object, longest: int = _LONGEST) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
-def last_words(events: Sequence[Document], reason: str, part: str = "") -> str:
-    """The words of the last Event of a reason that hold a part; "" when there is none."""
+def last_words(events: Sequence[Document], reason: str, part: str = "", *, without: str = "") -> str:
+    """The words of the last Event of a reason that hold a part, with something left out; "" when there is none."""
     found = [one for one in events if one.get("reason") == reason and part in str(one.get("message", ""))]
     last = max(found, key=_event_time, default=None)
-    return cut(last.get("message", "")) if last else ""
+    return cut(_without(last.get("message", ""), without)) if last else ""
+
+
+def _without(text: object, name: str) -> str:
+    """Words without a long name: containerd repeats an image's four times, and what it says last is the cause, which would be cut off."""
+    return str(text).replace(name, "…") if name else str(text)
 
 
 def _event_time(event: Document) -> str:

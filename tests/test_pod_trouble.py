@@ -60,7 +60,15 @@ PULL = 'Failed to pull image "registry.example.com/api:2": rpc error: code = Unk
             (event("Failed", f"{PULL}manifest unknown"), event("Failed", "Error: ErrImagePull", "2026-01-01T02:00:09Z")),
             "image",
             GRACES.image_not_there,
-            f"its image {IMAGE} cannot be pulled (ImagePullBackOff: {PULL}manifest unknown)",
+            f"its image {IMAGE} cannot be pulled (ImagePullBackOff: {PULL.replace(IMAGE, '…')}manifest unknown)",
+        ),
+        (
+            # containerd's words; with a registry's whole name and a digest the cause would be cut off.
+            waiting("ErrImagePull", f'failed to unpack image "{IMAGE}": failed to resolve "{IMAGE}": {IMAGE}: not found'),
+            (),
+            "image",
+            GRACES.image_not_there,
+            f'its image {IMAGE} cannot be pulled (ErrImagePull: failed to unpack image "…": failed to resolve "…": …: not found)',
         ),
         (waiting("ErrImagePull", f"{IMAGE}: not found"), (), "image", GRACES.image_not_there, "cannot be pulled"),
         (
