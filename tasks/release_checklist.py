@@ -143,7 +143,8 @@ def _rights(client: KubernetesClient, release: Release, plan: ReleasePlan) -> Ch
     looked_at = [one.name for one in settings.named] if settings is not None and settings.read_secrets else []
     return check_rights(
         client,
-        release,
+        # The run's own, which may be another one than the environment's.
+        release.model_copy(update={"strategy": plan.strategy}),
         secrets=(*looked_at, *plan.secrets),
         external_secrets=settings is not None and bool(settings.external),
     )

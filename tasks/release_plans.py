@@ -8,6 +8,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
+from core.colour_pair import sides_of
 from core.config_copies import secret_names, with_config_copies
 from core.environment import Environment
 from core.environment_release import Release, Strategy, Workload
@@ -19,6 +20,7 @@ from core.release_plan_text import PlannedObject, plan_text
 from tasks.config_copies import read_config_copies
 from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
+from tasks.kubernetes_kinds import find_kind
 from tasks.planned_objects import planned_objects
 from tasks.registry import resolve_image
 from tasks.release_run import release_of
@@ -94,19 +96,17 @@ def make_plan(request: ReleaseRequest, images: Images, shown: str = "") -> Relea
     """Read the live state and return what would be changed; show it as an artifact, unless it has the hash of the one that was `shown` before. Nothing is written
     to the cluster.
 
-    Raise ConfigurationError when workloads are not as the environment's file says, PermanentError when traffic is split or a side is missing.
+    Raise ConfigurationError when workloads are not as the environment's file says, PermanentError when traffic is split, a side is missing, or a colour serves
+    that a rolling release would not change.
     """
     environment = load_environment(request.environment)
     release = release_of(environment)
     strategy = request.strategy or release.strategy
-    if strategy == "blue-green" and release.traffic.kind == "none":
-        raise ConfigurationError(
-            "plan the release",
-            "blue-green",
-            "the environment shifts no traffic",
-            "Configure [release.traffic], or release rolling",
-        )
+    if strategy == "blue-green":
+        _require_one_that_is_shifted(release)
     with KubernetesClient.open(release.context) as client:
+        if strategy == "rolling":
+            _require_traffic_in_place(client, release)
         sides, targets = None, []
         for workload in release.workloads:
             pinned = images.of(release, workload).pinned
@@ -146,6 +146,36 @@ def make_plan(request: ReleaseRequest, images: Images, shown: str = "") -> Relea
         description=f"Plan {plan.sha256[:12]}",
     )
     return plan
+
+
+def _require_one_that_is_shifted(release: Release) -> None:
+    """Raise ConfigurationError when the environment's file, which may say rolling, is not enough for blue-green."""
+    wrong, way_out = "", ""
+    if release.traffic.kind == "none":
+        wrong, way_out = "the environment shifts no traffic", "Configure [release.traffic]"
+    elif len(several := release.deployments("api")) != 1:
+        wrong = f'it shifts one Deployment, and {", ".join(one.name for one in several)} have role = "api"'
+        way_out = "Leave one of them in release.workloads"
+    if wrong:
+        raise ConfigurationError("plan the release", "blue-green", wrong, f"{way_out}, or release rolling")
+
+
+def _require_traffic_in_place(client: KubernetesClient, release: Release) -> None:
+    """Raise PermanentError where there are colours and one of them serves: what a rolling release changes gets no request, and would be called live all the same."""
+    deployments = release.deployments("api")
+    if release.traffic.kind == "none" or len(deployments) != 1:
+        return
+    (workload,) = deployments
+    there = client.list(find_kind(client, "Deployment").path(release.namespace), metadata_only=True)
+    if not {one["metadata"]["name"] for one in there} & {*sides_of(workload.name)} - {workload.name}:
+        return
+    if (serving := live_side(client, release, workload.name)) != workload.name:
+        raise PermanentError(
+            "plan the release",
+            "rolling",
+            f"{serving} has the traffic, and a rolling release changes {workload.name}",
+            "Release blue-green",
+        )
 
 
 def _objects(environment: Environment, plan: ReleasePlan) -> list[PlannedObject]:
