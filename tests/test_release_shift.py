@@ -1,10 +1,12 @@
 """Blue-green releases as a whole: traffic goes to the new version share by share, and back to the old one as soon as anything is not well."""
 
 import functools
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from tasks.recording import utc_now
 from tests.fix_alb import Alb
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import COMMIT, Stage
@@ -96,11 +98,19 @@ def test_when_the_live_side_grows_during_the_shift_the_new_one_follows_before_it
     assert stage.recover().message == "no release is open"
 
 
-def test_the_old_side_is_kept_full_for_as_long_as_the_environment_says(stage: Stage, route: Route) -> None:
+def test_the_old_side_is_kept_full_for_as_long_as_the_environment_says(
+    stage: Stage, route: Route, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.settings["release"]["keep_full_minutes"] = 30
     add_autoscaler(stage, least=1, most=9)
     assert stage.release("v2", adopt=True).is_completed()
-    assert stage.recover().message == "no release is open"
-    assert (least(stage, "hello"), least(stage, "hello-blue")) == (2, 2)
+    for minutes, told, kept in ((28, "no release is open", 2), (30, "have their own minReplicas again", 1)):
+        later = timedelta(minutes=minutes)
+        monkeypatch.setattr("tasks.release_upkeep.utc_now", lambda later=later: utc_now() + later)
+        assert told in str(stage.recover().message)
+        assert (least(stage, "hello"), least(stage, "hello-blue")) == (kept, kept)
+    # The old side has its Pods until the next release: its autoscaler says how many.
+    assert (ready(stage, "hello"), stage.lease_holder()) == (2, "")
 
 
 def test_a_rollback_makes_the_old_side_large_enough_before_it_gets_traffic(

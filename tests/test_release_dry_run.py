@@ -1,0 +1,55 @@
+"""A dry run of a release: every object that it would make or change, as a difference, and not one of them is touched."""
+
+import pytest
+from prefect.client.orchestration import get_client
+
+from tests.fix_kubernetes import KubernetesApi
+from tests.fix_release import Stage
+from tests.fix_release_shift import Route, add_autoscaler, blue_green
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
+
+
+def artifact(stage: Stage) -> str:
+    """The plan that the newest run showed."""
+    with get_client(sync_client=True) as prefect:
+        found = [one for one in prefect.read_artifacts() if str(one.key).startswith("release-plan-")]
+    return str(max(found, key=lambda one: str(one.updated)).data)
+
+
+def test_a_dry_run_shows_every_object_that_would_change_and_changes_none(
+    stage: Stage, route: Route, kubernetes: KubernetesApi
+) -> None:
+    before, begun = kubernetes.snapshot(), len(kubernetes.writes())
+    state = stage.release("v2", adopt=True, dry_run=True)
+    assert state.is_completed(), state.message
+    assert kubernetes.writes()[begun:] == []
+    assert kubernetes.snapshot() == before
+    text = artifact(stage)
+    for part in (
+        f"+      - image: {stage.image('v2')}",
+        "+++ deployments/hello-blue (after)",
+        "+++ services/hello-blue (after)",
+        "+++ httproutes/hello (after)",
+        "+      name: hello-blue",
+        "-      weight: 1",
+        "+      weight: 0",
+        "+      weight: 100",
+        "+++ deployment/worker (after)",
+        "+++ cronjob/nightly (after)",
+        f"-  - image: {stage.image('v1')}",
+    ):
+        assert part in text, part
+
+
+def test_a_dry_run_by_a_services_selector_shows_the_selectors_change_and_the_autoscalers(stage: Stage) -> None:
+
+    blue_green(stage)
+    add_autoscaler(stage, least=1, most=9)
+    assert stage.release("v2", adopt=True, dry_run=True).is_completed()
+    text = artifact(stage)
+    service = text.partition("+++ services/hello (after)")[2].partition("```")[0]
+    assert "+    nightshift.dev/colour: blue" in service
+    scaler = text.partition("+++ horizontalpodautoscalers/hello (after)")[2].partition("```")[0]
+    assert "+  minReplicas: 2" in scaler
+    assert "+++ horizontalpodautoscalers/hello-blue (after)" in text
