@@ -67,8 +67,8 @@ class Verdict(Record):
 
     @property
     def found(self) -> str:
-        """One sentence: what decided."""
-        return "; ".join(one.found for one in self.findings if one.state == self.state)
+        """One sentence: what decided. What several gates found alike is said once."""
+        return "; ".join(dict.fromkeys(one.found for one in self.findings if one.state == self.state))
 
 
 class Decision(Record):

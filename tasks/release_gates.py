@@ -15,15 +15,17 @@ from tasks.release_run import Facts, ReleaseRun
 
 # How often the gates are read while a share soaks: a version that fails plainly is not left in the traffic until the end of it.
 GATE_SECONDS = 15.0
-_NEXT = "The old version serves; look at the new one's Pods and logs"
+# Not a word of which version serves: a release that must not go back by itself stays where it is.
+_FAILED = "Look at the new version's Pods and logs"
+_UNDECIDED = "Find out why it could not be judged (Prometheus, what it scrapes, whether there are requests), then release it again"
 
 
 class GateFailedError(PermanentError):
     """The new version is worse than it may be, or nobody could tell for too long."""
 
 
-def decided(run: ReleaseRun, notes: Notes, look: Callable[[], Verdict], *, soak: float = 0.0) -> Facts:
-    """Read gates until they let the release go on, after the soak. Raise GateFailedError when one fails, or none could be judged for too long."""
+def decided(run: ReleaseRun, notes: Notes, look: Callable[[], Verdict], *, soak: float = 0.0, at: str = "") -> Facts:
+    """Read gates until they let the release go on, after the soak. Raise GateFailedError, saying where (`at`), when one fails, or none could be judged for too long."""
     logger, ends, history = get_run_logger(), time.monotonic() + soak, list[Verdict]()
     while True:
         left = ends - time.monotonic()
@@ -35,7 +37,8 @@ def decided(run: ReleaseRun, notes: Notes, look: Callable[[], Verdict], *, soak:
         decision = hold(history, utc_now(), run.release.gates.hold_minutes)
         logger.info("gates: %s: %s", decision.action, decision.reason)
         if decision.action == "go-back":
-            raise GateFailedError("pass the gates", run.plan.image, decision.reason, _NEXT)
+            next_step = _FAILED if verdict.state == "fail" else _UNDECIDED
+            raise GateFailedError(f"pass the gates{at}", run.plan.image, decision.reason, next_step)
         if decision.action == "go-on" and soaked:
             # Beside a pass they would go unsaid: what nobody looked at is no part of it.
             unseen = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime
 
 from prefect import get_run_logger
@@ -99,7 +100,8 @@ def shift_to(share: int, before: int) -> Action:
             logger.info("%s %%: %s", share, seen.found)
             notes.add(facts={"share": share, "balancer": seen.found})
             since = utc_now()
-            facts = decided(run, notes, lambda: _gates(run, client, sides, since), soak=settings.soak_seconds)
+            look, at = functools.partial(_gates, run, client, sides, since), f" at {share} % of the traffic"
+            facts = decided(run, notes, look, soak=settings.soak_seconds, at=at)
         return {"share": share, **facts}
 
     return action

@@ -46,6 +46,7 @@ pytest_plugins: list[str] = [
     "tests.fix_pod_proxy",
     "tests.fix_prometheus_api",
     "tests.fix_prometheus",
+    "tests.fix_release_gates",  # after fix_release, fix_prometheus_api
     "tests.fix_migration",
     "tests.fix_release_migration",  # after fix_release and fix_postgres
     "tests.fix_pod_postgres",  # after fix_postgres

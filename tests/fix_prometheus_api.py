@@ -30,21 +30,30 @@ class PrometheusApi:
         self.drip = False
         self.clock_apart = 0.0
         self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
-        handler = type("Handler", (_Handler,), {"api": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._server: ThreadingHTTPServer | None = None
+        self._port = 0
+        self.come_back()
+        self.address = f"http://127.0.0.1:{self._port}"
 
     @property
     def queries(self) -> list[str]:
         """The queries, in order."""
         return [form["query"] for _, form, _ in self.asked if "query" in form]
 
-    def close(self) -> None:
-        """End the server."""
-        self._server.shutdown()
-        self._server.server_close()
+    def go_away(self) -> None:
+        """End the server: connections are refused."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+        self._server = None
+
+    def come_back(self) -> None:
+        """Serve, at the same address as before."""
+        handler = type("Handler", (_Handler,), {"api": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), handler)
+        self._server.daemon_threads = True
+        self._port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -105,4 +114,4 @@ def prometheus_api() -> Iterator[PrometheusApi]:
     """A scripted Prometheus on loopback, for one test."""
     api = PrometheusApi()
     yield api
-    api.close()
+    api.go_away()

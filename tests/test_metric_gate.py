@@ -222,6 +222,12 @@ def test_going_back_tells_why_nothing_was_decided() -> None:
     assert decision.reason == "not decided for 15 minutes: said inconclusive"
 
 
+def test_what_two_gates_found_alike_is_said_once() -> None:
+    alike = [Finding(gate=gate, state="inconclusive", found="no series") for gate in ("errors", "latency")]
+    other = Finding(gate="health", state="inconclusive", found="no Pod")
+    assert verdict_of(NOW, [*alike, other]).found == "no series; no Pod"
+
+
 @given(st.lists(st.tuples(st.sampled_from(["pass", "fail", "inconclusive"]), st.floats(0, 60)), max_size=6))
 def test_a_release_goes_on_only_by_a_pass_of_now(entries: list[tuple[GateState, float]]) -> None:
     history = [verdict(state, minutes) for state, minutes in sorted(entries, key=lambda entry: -entry[1])]
