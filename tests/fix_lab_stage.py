@@ -32,6 +32,7 @@ def lab_images() -> dict[str, str]:
         "v2": build_hello("rel-2"),
         "crashing": build_hello("rel-crash", "CRASH_AFTER=0.2"),
         "unready": build_hello("rel-unready", "READY_DELAY=never"),
+        "erring": build_hello("rel-erring", "ERROR_RATE=0.5"),
         "gone": "localhost/hello@sha256:" + "0" * 64,
     }
 

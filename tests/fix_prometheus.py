@@ -1,10 +1,14 @@
-"""A real Prometheus, as Debian packages it, on loopback with a data folder of its own, that scrapes exporters of known figures, one for each Pod named here."""
+"""A real Prometheus, as Debian packages it, on loopback with a data folder of its own: one that scrapes exporters of known figures, one for each Pod named here,
+and one that scrapes the Pods of a cluster.
+"""
 
+import json
 import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +19,7 @@ import yaml
 
 from core.environment_gates import Gates
 from core.errors import NightshiftError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.prometheus import PrometheusClient
 from tests.waiting import wait_until
 
@@ -70,21 +75,32 @@ class Prometheus:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus for the tests of a module. Ends by its own process id."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("no prometheus: make test-services installs Debian's package")
     folder = tmp_path_factory.mktemp("prometheus")
     pods = {name: Pod(answers=not name.startswith("away")) for name in PODS}
     exporter = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"pods": pods}))
     exporter.daemon_threads = True
     threading.Thread(target=exporter.serve_forever, args=(0.05,), daemon=True).start()
-    port = _free_port()
-    log = folder / "log"
+    try:
+        with run_prometheus(folder, _scraping(folder, exporter.server_address[1])) as address:
+            yield Prometheus(address, pods)
+    finally:
+        exporter.shutdown()
+        exporter.server_close()
+
+
+@contextmanager
+def run_prometheus(folder: Path, document: dict[str, Any]) -> Iterator[str]:
+    """Run a Prometheus with a configuration while the block runs, and give its address. A skip where there is none."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("no prometheus: make test-services installs Debian's package")
+    file, port, log = folder / "prometheus.yml", _free_port(), folder / "log"
+    file.write_text(yaml.safe_dump(document))
     with log.open("wb") as out:
         process = subprocess.Popen(
             [
                 program,
-                f"--config.file={_configured(folder, exporter.server_address[1])}",
+                f"--config.file={file}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
             ],
@@ -95,15 +111,49 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_for(address, process, log)
-        yield Prometheus(address, pods)
+        yield address
     finally:
         process.terminate()
         process.wait(20)
-        exporter.shutdown()
-        exporter.server_close()
 
 
-def _configured(folder: Path, exporter_port: int) -> Path:
+@contextmanager
+def run_pod_prometheus(folder: Path, namespace: str, port: int) -> Iterator[str]:
+    """A Prometheus that scrapes all Pods of a namespace of the cluster twice a second. Debian's has no kubernetes_sd_configs: a thread tells it which there are."""
+    file, ended = folder / "pods.json", threading.Event()
+    thread = threading.Thread(target=_tell_pods, args=(file, namespace, port, ended), daemon=True)
+    thread.start()
+    document = {
+        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
+        "scrape_configs": [{"job_name": "pods", "file_sd_configs": [{"files": [str(file)]}]}],
+    }
+    try:
+        with run_prometheus(folder, document) as address:
+            yield address
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _tell_pods(file: Path, namespace: str, port: int, ended: threading.Event) -> None:
+    told = None
+    with KubernetesClient.open(None) as client:
+        while not ended.wait(0.3):
+            pods = client.list(f"/api/v1/namespaces/{namespace}/pods")
+            found = [
+                {"targets": [f"{one['status']['podIP']}:{port}"], "labels": {"pod": one["metadata"]["name"]}}
+                for one in pods
+                if one["status"].get("podIP")
+            ]
+            if found != told:
+                # It reads the file at every change of it: never one that is half written.
+                made = file.with_suffix(".new")
+                made.write_text(json.dumps(found))
+                made.replace(file)
+                told = found
+
+
+def _scraping(folder: Path, exporter_port: int) -> dict[str, Any]:
     (folder / "rules.yml").write_text(yaml.safe_dump(RULES))
     every = f"{int(SCRAPE_SECONDS * 1000)}ms"
     jobs = [
@@ -114,14 +164,11 @@ def _configured(folder: Path, exporter_port: int) -> Path:
         }
         for name in PODS
     ]
-    document = {
+    return {
         "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": "1s"},
         "rule_files": [str(folder / "rules.yml")],
         "scrape_configs": jobs,
     }
-    file = folder / "prometheus.yml"
-    file.write_text(yaml.safe_dump(document))
-    return file
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -1,11 +1,13 @@
-"""A small gateway: an HTTP proxy that obeys the weights of an HTTPRoute, and counts which Service really got requests.
+"""A small gateway: an HTTP proxy that obeys the weights of an HTTPRoute, and counts which Service really got requests. And a client that never pauses.
 
 It reads the route and the EndpointSlices from the API ten times a second, picks a Service by smooth weighted round robin (so the shares are exact, not
 drawn), and one of its ready addresses in turn. Rules' matches and filters are not looked at: it takes the first rule that has backends.
 """
 
 import http.client
+import json
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -17,11 +19,15 @@ from tasks.kubernetes_kinds import find_kind
 
 
 class SplittingProxy:
-    """Use it as a context manager; `address` is where clients go. `served`: requests by Service; `failed`: those that got no answer."""
+    """Use it as a context manager; `address` is where clients go. `served`: requests by Service; `failed`: those that got no answer.
+
+    `periods`: the weights that it found, one after the other, and the requests by Service that were served under each.
+    """
 
     def __init__(self, namespace: str, route: str) -> None:
         self.served: Counter[str] = Counter()
         self.failed: list[str] = []
+        self.periods: list[tuple[dict[str, int], Counter[str]]] = []
         self._namespace, self._route = namespace, route
         self._lock, self._ended, self._turn = threading.Lock(), threading.Event(), 0
         self._weights: dict[str, int] = {}
@@ -70,6 +76,7 @@ class SplittingProxy:
             service = max(self._weights, key=lambda name: self._credit[name])
             self._credit[service] -= sum(self._weights.values())
             self.served[service] += 1
+            self.periods[-1][1][service] += 1
             self._turn += 1
             addresses = self._addresses.get(service) or []
             return service, addresses[self._turn % len(addresses)] if addresses else None
@@ -96,6 +103,7 @@ class SplittingProxy:
         with self._lock:
             if weights != self._weights:
                 self._credit.clear()
+                self.periods.append((weights, Counter()))
             self._weights, self._addresses = weights, addresses
 
 
@@ -124,3 +132,37 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+
+class Hammer:
+    """A client that asks one address without a pause, each time over a new connection, and keeps when it was told what."""
+
+    def __init__(self, address: str) -> None:
+        self.answers: list[tuple[float, str]] = []
+        self.failures: list[str] = []
+        self._address, self._ended = address, threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> "Hammer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def after(self, moment: float) -> set[str]:
+        """The versions that answered what was asked from a moment on."""
+        return {version for asked, version in self.answers if asked >= moment}
+
+    def _work(self) -> None:
+        while not self._ended.is_set():
+            asked = time.monotonic()
+            connection = http.client.HTTPConnection(self._address, timeout=2)
+            try:
+                connection.request("GET", "/x")
+                self.answers.append((asked, str(json.loads(connection.getresponse().read())["version"])))
+            except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+            finally:
+                connection.close()

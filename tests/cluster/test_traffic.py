@@ -1,9 +1,6 @@
 """Shifting traffic on a real cluster: a client that never stops asking loses no request, and the requests go where the balancer was read to send them."""
 
-import http.client
-import json
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +17,7 @@ from tasks.traffic import Traffic
 from tasks.traffic_httproute import RouteTraffic
 from tasks.traffic_service import ServiceTraffic
 from tests.fix_cluster import Removals, lab_program
-from tests.fix_traffic_proxy import SplittingProxy
+from tests.fix_traffic_proxy import Hammer, SplittingProxy
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -91,39 +88,6 @@ def _deployment(side: Side) -> Document:
     }
     spec = {"replicas": 2, "selector": {"matchLabels": side.selector}, "template": template}
     return {"metadata": {"name": side.service}, "spec": spec}
-
-
-class Hammer:
-    """A client that asks one address without a pause, each time over a new connection, and keeps when it was told what."""
-
-    def __init__(self, address: str) -> None:
-        self.answers: list[tuple[float, str]] = []
-        self.failures: list[str] = []
-        self._address, self._ended = address, threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-
-    def __enter__(self) -> "Hammer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def after(self, moment: float) -> set[str]:
-        return {version for asked, version in self.answers if asked >= moment}
-
-    def _work(self) -> None:
-        while not self._ended.is_set():
-            asked = time.monotonic()
-            connection = http.client.HTTPConnection(self._address, timeout=2)
-            try:
-                connection.request("GET", "/x")
-                self.answers.append((asked, str(json.loads(connection.getresponse().read())["version"])))
-            except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
-                self.failures.append(repr(error))
-            finally:
-                connection.close()
 
 
 @pytest.fixture(scope="module")
