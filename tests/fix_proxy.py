@@ -26,6 +26,8 @@ class TcpProxy:
         self._cut_after: int | None = None
         self._bytes_per_second = 0
         self.passed_bytes = 0
+        # Connections, from the first on.
+        self.accepted = 0
         self._start(self._accept)
 
     def cut(self) -> None:
@@ -74,6 +76,7 @@ class TcpProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self.accepted += 1
             server = socket.create_connection(("127.0.0.1", self._target_port))
             with self._lock:
                 self._sockets += [client, server]
