@@ -154,6 +154,11 @@ def _room(run: ReleaseRun, client: KubernetesClient, notes: Notes) -> int:
             raise
         error = found
     ready = int((client.get(path).get("status") or {}).get("readyReplicas") or 0)
+    if ready and not size.wanted:
+        # Somebody took the new version's Pods away: nothing tells what size the load asks for, and any Pod serves more than none.
+        told = f"{sides.following_name} has no Pods: {sides.live_name} takes all with the {ready} that it has"
+        notes.findings.append(Finding(severity="warning", text=told))
+        return 0
     carried = allowed_weight(ready, size.wanted, 100)
     if run.release.traffic.kind == "service" or not carried:
         raise error

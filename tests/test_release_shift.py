@@ -128,6 +128,19 @@ def test_a_rollback_makes_the_old_side_large_enough_before_it_gets_traffic(
     assert stage.deployment("hello-blue")["spec"]["replicas"] == 0
 
 
+def test_a_new_version_that_somebody_scaled_to_nothing_does_not_keep_the_traffic(
+    stage: Stage, route: Route, kubernetes: KubernetesApi
+) -> None:
+    assert stage.release("v2", adopt=True).is_completed()
+    scale(stage, kubernetes, "hello-blue", 0)
+    wait_until(lambda: not ready(stage, "hello-blue"), "hello-blue has no Pods")
+    back = stage.run_rollback("it is bad")
+    assert back.is_completed(), back.message
+    assert route.weights() == {"hello": 100, "hello-blue": 0}
+    told = [one.text for step in stage.reports()[-1].steps for one in step.findings]
+    assert "hello-blue has no Pods: hello takes all with the 2 that it has" in told
+
+
 @pytest.mark.parametrize("told", [True, False], ids=["the quota tells its use", "Pods are refused"])
 def test_traffic_goes_back_no_faster_than_the_old_side_has_room_for_pods(  # noqa: PLR0917 - fixtures
     stage: Stage,
