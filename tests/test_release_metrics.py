@@ -131,7 +131,7 @@ NO_DATA: dict[str, tuple[Turn, str]] = {
     "refused": (lambda _scraped, prometheus: prometheus.go_away(), "Connection refused"),
     "starting": (turned(always=(503, "", {})), "503: Service Unavailable"),
     "warnings": (turned(extra={"warnings": ["a store is away"]}), "only a part of the data: a store is away"),
-    "another clock": (turned(clock_apart=300), "the clock of Prometheus goes 300 s before ours"),
+    "another clock": (turned(clock_apart=300), "metrics are not of now: the clock of Prometheus goes "),
 }
 
 
