@@ -37,6 +37,7 @@ pytest_plugins: list[str] = [
     "tests.fix_release_platform",  # after fix_release
     "tests.fix_migrated",  # after fix_release
     "tests.fix_kill_proxy",
+    "tests.fix_fault_proxy",
     "tests.fix_registry",
     "tests.fix_sides",  # after fix_kubernetes
     "tests.fix_alb",  # after fix_sides and fix_object_store

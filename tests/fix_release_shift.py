@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tasks.kubernetes_client import Document
 from tasks.kubernetes_kinds import find_kind
 from tasks.traffic import Traffic
 from tests.fix_alb import ACTION, Alb, Ground, forward
@@ -32,10 +33,11 @@ def steer(api: KubernetesApi) -> Controllers:
 
 
 class Route:
-    """The HTTPRoute of `stage`. `written`: Service → weight as it was after each write that changed it."""
+    """The HTTPRoute of `stage`. `written`: Service → weight as it was after each write that changed it; `merge`: changes the route as somebody else would."""
 
-    def __init__(self, stage: Stage, api: KubernetesApi) -> None:
-        self.stage, self.api = stage, api
+    def __init__(self, stage: Stage, merge: Callable[[Document], object]) -> None:
+        self.stage, self._merge = stage, merge
+        self.path = find_kind(stage.client, "HTTPRoute").path(stage.namespace, "hello")
         self.written: list[dict[str, int]] = []
         self._then: dict[tuple[str, int], list[Callable[[], object]]] = {}
 
@@ -49,14 +51,13 @@ class Route:
 
     def weights(self) -> dict[str, int]:
         """Service → weight, as it is."""
-        route = self.api.read(ROUTES, "httproutes", self.stage.namespace, "hello")
-        return {one["name"]: one["weight"] for one in route["spec"]["rules"][0]["backendRefs"]}
+        route = self.stage.client.get(self.path)
+        return {one["name"]: one.get("weight", 1) for one in route["spec"]["rules"][0]["backendRefs"]}
 
     def write(self, **weights: int) -> None:
         """Change the weights as somebody else would; _ in a name stands for -."""
         refs = [{"name": name.replace("_", "-"), "port": 80, "weight": weight} for name, weight in weights.items()]
-        where = (ROUTES, "httproutes", self.stage.namespace, "hello")
-        self.api.merge(*where, {"spec": {"rules": [{"backendRefs": refs}]}}, manager="somebody")
+        self._merge({"spec": {"rules": [{"backendRefs": refs}]}})
 
     def note(self, _method: str, _path: str) -> None:
         """Look at what was just written."""
@@ -69,9 +70,8 @@ class Route:
                 action()
 
 
-@pytest.fixture
-def route(stage: Stage, kubernetes: KubernetesApi) -> Route:
-    """`stage` with an HTTPRoute that gives Service hello everything, in blue-green without any soak."""
+def make_route(stage: Stage, merge: Callable[[Document], object]) -> Route:
+    """Give an environment an HTTPRoute that leads all to Service hello, and have it release by it in blue-green without any soak."""
     blue_green(stage, kind="httproute")
     document = {
         "apiVersion": ROUTES,
@@ -80,7 +80,14 @@ def route(stage: Stage, kubernetes: KubernetesApi) -> Route:
         "spec": {"parentRefs": [{"name": "web"}], "rules": [{"backendRefs": [{"name": "hello", "port": 80}]}]},
     }
     stage.client.create(find_kind(stage.client, "HTTPRoute").path(stage.namespace), document)
-    made = Route(stage, kubernetes)
+    return Route(stage, merge)
+
+
+@pytest.fixture
+def route(stage: Stage, kubernetes: KubernetesApi) -> Route:
+    """`stage` with an HTTPRoute that gives Service hello everything, in blue-green without any soak."""
+    where = (ROUTES, "httproutes", stage.namespace, "hello")
+    made = make_route(stage, lambda patch: kubernetes.merge(*where, patch, manager="somebody"))
     kubernetes.after("PATCH", "/httproutes/hello", made.note, times=1000)
     return made
 
@@ -118,8 +125,9 @@ def stage_alb(
 
 def add_autoscaler(stage: Stage, *, least: int, most: int) -> None:
     """Give Deployment hello an autoscaler; nobody but the test scales by it."""
+    kind = find_kind(stage.client, "HorizontalPodAutoscaler")
     document = {
-        "apiVersion": "autoscaling/v2",
+        "apiVersion": kind.api_version,
         "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": "hello"},
         "spec": {
@@ -128,7 +136,7 @@ def add_autoscaler(stage: Stage, *, least: int, most: int) -> None:
             "maxReplicas": most,
         },
     }
-    stage.client.create(find_kind(stage.client, "HorizontalPodAutoscaler").path(stage.namespace), document)
+    stage.client.create(kind.path(stage.namespace), document)
 
 
 def scale(stage: Stage, api: KubernetesApi, name: str, replicas: int) -> None:

@@ -1,5 +1,7 @@
-"""Releases on a real node whose account lacks a right, and whose process was stopped and woken again."""
+"""Releases on a real node whose account lacks a right, whose process was stopped and woken again, and whose API server answers with errors in the middle."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -7,7 +9,9 @@ from uuid import uuid4
 import pytest
 
 from tests.cluster.test_rbac import make_account
+from tests.fix_api_proxy import Fault, is_write
 from tests.fix_cluster import Removals
+from tests.fix_fault_proxy import FaultProxy, status
 from tests.fix_kill_proxy import KillProxy
 from tests.fix_release import COMMIT, Stage, serving
 from tests.fix_release_child import end_of, ended, kill_at_write, release_in_child, request_of, send_to_sleep
@@ -111,4 +115,81 @@ def test_a_killed_release_whose_journal_and_lease_somebody_deleted_is_brought_ba
     assert journal.release_id in str(recovered.message)
     assert serving(lab_stage) == lab_stage.image_of() == lab_stage.image("v1")
     assert all(not one.is_open for one in lab_stage.journals())
+    assert lab_stage.lease_holder() == ""
+
+
+def changes_hello(method: str, path: str) -> bool:
+    """Whether a request changes the Deployment; the first of a release is its stamp."""
+    return method == "PATCH" and path.partition("?")[0].endswith("/deployments/hello")
+
+
+def watches_hello(method: str, path: str) -> bool:
+    """Whether a request is a watch of the Deployment."""
+    return method == "GET" and "/deployments?" in path and "watch=1" in path
+
+
+def expire(proxy: FaultProxy) -> None:
+    """401 from the change of the Deployment on, until who asks reads its token anew."""
+    proxy.after(changes_hello, proxy.renew_token, skip=1)
+
+
+def conflict(proxy: FaultProxy) -> None:
+    """409 once at the change of the Deployment, at the lease's and at the journal's."""
+    fault = Fault(409, status(409, "the object has been modified"))
+    proxy.fail(changes_hello, fault, skip=1)
+    for part in ("/leases/", "/configmaps/"):
+        proxy.fail(lambda method, path, part=part: method == "PATCH" and part in path, fault)  # type: ignore[misc]
+
+
+def expire_version(proxy: FaultProxy) -> None:
+    """410 in the first watch of the Deployment, as the API server tells it."""
+    event = {"type": "ERROR", "object": json.loads(status(410, "too old resource version"))}
+    proxy.fail(watches_hello, Fault(200, json.dumps(event).encode() + b"\n"))
+
+
+def busy(proxy: FaultProxy) -> None:
+    """429 once at the change of the Deployment and once at a read of it."""
+    fault = Fault(429, status(429, "too many requests"), {"Retry-After": "1"})
+    proxy.fail(changes_hello, fault, skip=1)
+    proxy.fail(lambda method, path: method == "GET" and "/deployments?" in path, fault)
+
+
+def lose(proxy: FaultProxy) -> None:
+    """Every write is carried out, and its answer lost, the first time that its like is asked for."""
+    seen: set[tuple[str, str]] = set()
+
+    def first(method: str, path: str) -> bool:
+        key = (method, path.partition("?")[0])
+        is_first = is_write(method, path) and key not in seen
+        return is_first and not seen.add(key)
+
+    proxy.fail(first, Fault(after=True), times=1000)
+    proxy.fail(changes_hello, Fault(after=True))
+
+
+@pytest.mark.parametrize(
+    ("script", "least"), [(expire, 0), (conflict, 3), (expire_version, 1), (busy, 2), (lose, 4)], ids=lambda one: getattr(one, "__name__", "")
+)
+def test_what_an_api_server_answers_in_the_middle_is_waited_out_and_nothing_is_done_twice(
+    lab_stage: Stage,
+    fault_proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    script: Callable[[FaultProxy], None],
+    least: int,
+) -> None:
+    generation = lab_stage.deployment()["metadata"]["generation"]
+    script(fault_proxy)
+    monkeypatch.setenv("KUBECONFIG", str(fault_proxy.kubeconfig))
+    state = lab_stage.release("v2")
+    assert state.is_completed(), state.message
+    assert len(fault_proxy.failed) >= least, fault_proxy.failed
+    assert (fault_proxy.refused > 0) == (script is expire)
+    assert serving(lab_stage) == lab_stage.image_of() == lab_stage.image("v2")
+    # Its Pods were changed once.
+    assert lab_stage.deployment()["metadata"]["generation"] == generation + 1
+    (journal,) = lab_stage.journals()
+    assert journal.outcome == "released"
+    done = [one.step for one in journal.entries if one.event == "done"]
+    assert len(done) == len(set(done)) == 2
+    assert [one.number for one in journal.entries] == list(range(1, len(journal.entries) + 1))
     assert lab_stage.lease_holder() == ""
