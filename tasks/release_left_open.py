@@ -29,11 +29,16 @@ from tasks.secrets import signing_keys
 class LeftOpen:
     """A release that did not come to its end, as far as the cluster tells. `journal` is None when it is gone or edited: `problem` says so.
 
+    `began`: its journal or its stamps are there, so it had a plan.
+
     Not a dataclass on purpose: Prefect hands it to tasks as it is, without looking inside.
     """
 
-    def __init__(self, release_id: str, journal: Journal | None, holder: Holder | None, problem: str = "") -> None:
+    def __init__(
+        self, release_id: str, journal: Journal | None, holder: Holder | None, problem: str = "", *, began: bool = True
+    ) -> None:
         self.release_id, self.journal, self.holder, self.problem = release_id, journal, holder, problem
+        self.began = began
 
     @property
     def run_id(self) -> str:
@@ -57,11 +62,12 @@ def find_left_open(client: KubernetesClient, environment: Environment) -> tuple[
         release_id = str(document["metadata"]["labels"].get(RELEASE_LABEL, ""))
         held_by = holder if holder is not None and holder.name == release_id else None
         found[release_id] = _parsed(journals, document, release_id, held_by)
-    others = {holder.name} if holder is not None else set()
-    others |= {stamped for one in _workloads(client, environment) if (stamped := fence_holder(one))}
+    stamped = {name for one in _workloads(client, environment) if (name := fence_holder(one))}
+    others = stamped | ({holder.name} if holder is not None else set())
     for release_id in sorted(others - found.keys()):
         held_by = holder if holder is not None and holder.name == release_id else None
-        if (left := _not_labelled_open(journals, environment, release_id, held_by)) is not None:
+        left = _not_labelled_open(journals, environment, release_id, held_by, began=release_id in stamped)
+        if left is not None:
             found[release_id] = left
     return tuple(found.values())
 
@@ -103,7 +109,7 @@ def state_of_run(run_id: str) -> str | None:
 
 
 def _not_labelled_open(
-    journals: Journals, environment: Environment, release_id: str, holder: Holder | None
+    journals: Journals, environment: Environment, release_id: str, holder: Holder | None, *, began: bool
 ) -> LeftOpen | None:
     """A release that lease or stamps name, without an open journal; None when it came to its end in every respect."""
     try:
@@ -112,7 +118,7 @@ def _not_labelled_open(
         return LeftOpen(release_id, None, holder, error.found)
     closed = read_closed(environment, release_id)
     if journal is None and closed is None:
-        return LeftOpen(release_id, None, holder, "its journal is gone")
+        return LeftOpen(release_id, None, holder, "its journal is gone", began=began)
     # Killed between closing the journal, keeping that in the bucket, and giving the lease back.
     finished = closed is not None and holder is None
     return None if finished else LeftOpen(release_id, journal or (closed.journal if closed else None), holder)

@@ -2,6 +2,7 @@
 
 from core.environment import Environment
 from core.errors import IntegrityError
+from core.keys import release_folder
 from core.release_journal import Journal, outcome_of
 from core.release_plan import ReleasePlan, template_of
 from core.release_recovery import Decision, Situation, decide, instead_of, shift_step
@@ -60,20 +61,27 @@ def decide_after_failure(run: ReleaseRun) -> Decision:
 def plan_of(environment_name: str, left: LeftOpen) -> ReleasePlan | None:
     """The signed plan that a release goes by: that of its journal's hash; where there is no journal, the newest one kept for it. None: it had none, and changed nothing.
 
-    Raise IntegrityError when the plan of a journal is gone or is another one.
+    Raise IntegrityError when the plan of a release that began is gone, or is another one.
     """
     environment = load_environment(environment_name)
-    if left.journal is None:
-        return newest_plan(environment, left.release_id)
     try:
-        return read_plan(environment, left.journal.plan_id, left.journal.plan_sha256)
+        if left.journal is not None:
+            return read_plan(environment, left.journal.plan_id, left.journal.plan_sha256)
+        plan = newest_plan(environment, left.release_id)
     except ObjectMissingError as error:
-        raise IntegrityError(
-            "read the release's plan",
-            error.on,
-            "the journal's plan is not in the bucket",
-            "Find out who deleted it; without it nothing is changed: bring the workloads to one version by hand (docs/rollback.md)",
-        ) from error
+        raise _plan_is_gone(error.on) from error
+    if plan is None and left.began:
+        raise _plan_is_gone(release_folder(environment.prefix, left.release_id))
+    return plan
+
+
+def _plan_is_gone(on: str) -> IntegrityError:
+    return IntegrityError(
+        "read the release's plan",
+        on,
+        "its plan is not in the bucket",
+        "Find out who deleted it; without it nothing is changed: bring the workloads to one version by hand (docs/rollback.md)",
+    )
 
 
 @step("end what {left.release_id} left")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import threading
 from collections.abc import Callable
@@ -35,6 +36,12 @@ class Fault:
     action: Callable[[], object] = lambda: None
 
 
+def status(code: int, message: str) -> bytes:
+    """An API server's own document for an error."""
+    document = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
+    return json.dumps(document).encode()
+
+
 class ApiProxy:
     """The proxy, who is the one of the kubeconfig before the API server, whoever asks. `tls`: it speaks TLS by this context. Close it at the end."""
 
@@ -48,9 +55,7 @@ class ApiProxy:
         self._server.daemon_threads = True
         if tls is not None:
             # The handshake is the business of the connection's own thread.
-            self._server.socket = tls.wrap_socket(
-                self._server.socket, server_side=True, do_handshake_on_connect=False
-            )
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.address = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -63,7 +68,11 @@ class ApiProxy:
             "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "me"}}],
         }
 
-    def meet(self, method: str, path: str, authorization: str) -> Fault | None:
+    def admits(self, _authorization: str) -> bool:
+        """Whether who says so is let in; else: 401."""
+        return True
+
+    def meet(self, method: str, path: str) -> Fault | None:
         """What becomes of a request; None: it is passed on. Called for each, by the thread of its connection."""
         raise NotImplementedError
 
@@ -103,7 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self, method: str) -> None:
         self.close_connection = True
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.proxy.meet(method, self.path, self.headers.get("Authorization", ""))
+        if not self.proxy.admits(self.headers.get("Authorization", "")):
+            self._fail(Fault(401, status(401, "Unauthorized")))
+            return
+        fault = self.proxy.meet(method, self.path)
         if fault is not None and not fault.after:
             self._fail(fault)
             return

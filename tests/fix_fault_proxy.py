@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import json
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,11 +72,14 @@ class FaultProxy(ApiProxy):
         self._token = "second-token"
         self._token_file.write_text(self._token)
 
-    def meet(self, method: str, path: str, authorization: str) -> Fault | None:
-        """The scripted fault, or 401 for an old token."""
-        if authorization != f"Bearer {self._token}":
-            self.refused += 1
-            return Fault(401, status(401, "Unauthorized"))
+    def admits(self, authorization: str) -> bool:
+        """Whether it is the token of now."""
+        is_admitted = authorization == f"Bearer {self._token}"
+        self.refused += not is_admitted
+        return is_admitted
+
+    def meet(self, method: str, path: str) -> Fault | None:
+        """The scripted fault."""
         with self.lock:
             for one in self._scripts:
                 if one.meets(method, path) and _is_turn(one):
@@ -91,12 +93,6 @@ class FaultProxy(ApiProxy):
             actions = [one.action for one in self._hooks if one.meets(method, path) and _is_turn(one)]
         for action in actions:
             action()
-
-
-def status(code: int, message: str) -> bytes:
-    """An API server's own document for an error."""
-    document = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
-    return json.dumps(document).encode()
 
 
 def _is_turn(one: _Script | _Hook) -> bool:

@@ -38,7 +38,7 @@ class KillProxy(ApiProxy):
             self.woken.clear()
             self.kill_at, self.kill_when, self.process = number, when, process
 
-    def meet(self, method: str, path: str, authorization: str) -> Fault | None:
+    def meet(self, method: str, path: str) -> Fault | None:
         """Note a write; kill or stop the process when it is the one."""
         if method not in WRITES or "/selfsubject" in path:
             return None

@@ -139,7 +139,7 @@ def killed_release(stage: Stage, proxy: KillProxy, number: int = 9, **more: Any)
     return release_id_of(run_id)
 
 
-@pytest.mark.parametrize("how", ["gone", "forged", "cut off"])
+@pytest.mark.parametrize("how", ["gone", "gone with its journal", "gone, the journal edited", "forged", "cut off"])
 def test_without_the_signed_plan_nothing_is_touched_and_it_says_what_to_do(
     stage: Stage, kubernetes: KubernetesApi, kill_proxy: KillProxy, how: str
 ) -> None:
@@ -152,12 +152,17 @@ def test_without_the_signed_plan_nothing_is_touched_and_it_says_what_to_do(
         store.put(key, content.replace(stage.image("v1").encode(), stage.image("v9").encode()))
     if how == "cut off":
         store.put(key, content[:-10])
+    journal = ("v1", "configmaps", stage.control, f"nightshift-{release_id}")
+    if how == "gone with its journal":
+        kubernetes.delete(*journal)
+    if how == "gone, the journal edited":
+        kubernetes.merge(*journal, {"data": {"journal.json": "{}"}})
     before = kubernetes.snapshot()
     state = stage.recover()
     assert state.is_failed(), state.message
     told = str(state.message)
     assert "plan" in told and release_id in told
-    if how == "gone":
+    if how.startswith("gone"):
         assert "is not in the bucket" in told and "docs/rollback.md" in told
     assert kubernetes.snapshot() == before
     # Once it is there again, all is well.

@@ -1,6 +1,8 @@
 """Releases on a real node whose account lacks a right, whose process was stopped and woken again, and whose API server answers with errors in the middle."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,26 @@ from uuid import uuid4
 import pytest
 
 from tests.cluster.test_rbac import make_account
-from tests.fix_api_proxy import Fault, is_write
+from tests.fix_api_proxy import Fault, is_write, status
 from tests.fix_cluster import Removals
-from tests.fix_fault_proxy import FaultProxy, status
+from tests.fix_fault_proxy import FaultProxy
 from tests.fix_kill_proxy import KillProxy
 from tests.fix_release import COMMIT, Stage, serving
-from tests.fix_release_child import end_of, ended, kill_at_write, release_in_child, request_of, send_to_sleep
+from tests.fix_release_child import crashed_run, end_of, ended, release_in_child, request_of, send_to_sleep
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces"
+
+
+def changes_hello(method: str, path: str) -> bool:
+    """Whether a request changes the Deployment; the first of a release is its stamp."""
+    return method == "PATCH" and is_write(method, path) and path.partition("?")[0].endswith("/deployments/hello")
+
+
+def watches_hello(method: str, path: str) -> bool:
+    """Whether a request is a watch of the Deployment."""
+    return method == "GET" and "/deployments?" in path and "watch=1" in path
 
 
 def test_the_account_of_the_roles_releases_and_without_a_right_the_release_names_it_and_changes_nothing(
@@ -86,22 +99,28 @@ def change_of(stage: Stage, proxy: KillProxy) -> int:
     request = request_of(stage, str(uuid4()), "v2")
     assert ended(release_in_child(stage, request, kubeconfig=str(proxy.kubeconfig)))
     assert stage.run_rollback("for the next round").is_completed()
-    numbers = [
-        number
-        for number, (method, path) in enumerate(proxy.writes, start=1)
-        if method == "PATCH" and path.partition("?")[0].endswith("/deployments/hello")
-    ]
+    numbers = [number for number, (method, path) in enumerate(proxy.writes, start=1) if changes_hello(method, path)]
     return numbers[1]
 
 
+def killed_at_change(stage: Stage, proxy: FaultProxy) -> str:
+    """Release in a child that is killed right after its change of the Deployment; return the release's id."""
+    child: list[int] = []
+    stage.write()
+    killing = Fault(after=True, action=lambda: os.kill(child[0], signal.SIGKILL))
+    proxy.fail(changes_hello, killing, skip=1)
+    request = request_of(stage, crashed_run(), "v2")
+    child.append(release_in_child(stage, request, kubeconfig=str(proxy.kubeconfig)))
+    assert os.waitstatus_to_exitcode(os.waitpid(child[0], 0)[1]) == -signal.SIGKILL
+    return request.release_id
+
+
 def test_a_killed_release_whose_journal_and_lease_somebody_deleted_is_brought_back_by_its_stamps(
-    lab_stage: Stage, kill_proxy: KillProxy, monkeypatch: pytest.MonkeyPatch
+    lab_stage: Stage, fault_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.release_left_open.RENEW_SECONDS", 0.2)
     lab_stage.settings["release"] |= {"settle_seconds": 0}
-    number = change_of(lab_stage, kill_proxy)
-    _, killed = kill_at_write(lab_stage, kill_proxy, number, "after")
-    assert killed
+    killed_at_change(lab_stage, fault_proxy)
     assert lab_stage.image_of() == lab_stage.image("v2")
     (journal,) = [one for one in lab_stage.journals() if one.is_open]
     places = (
@@ -118,14 +137,10 @@ def test_a_killed_release_whose_journal_and_lease_somebody_deleted_is_brought_ba
     assert lab_stage.lease_holder() == ""
 
 
-def changes_hello(method: str, path: str) -> bool:
-    """Whether a request changes the Deployment; the first of a release is its stamp."""
-    return method == "PATCH" and path.partition("?")[0].endswith("/deployments/hello")
-
-
-def watches_hello(method: str, path: str) -> bool:
-    """Whether a request is a watch of the Deployment."""
-    return method == "GET" and "/deployments?" in path and "watch=1" in path
+def one_pod(stage: Stage) -> None:
+    """Let the Deployment have one Pod: a rollout takes half of the time."""
+    stage.client.merge(f"/apis/apps/v1/namespaces/{stage.namespace}/deployments/hello/scale", {"spec": {"replicas": 1}})
+    wait_until(lambda: stage.deployment()["status"]["replicas"] == 1, "one Pod is left")
 
 
 def expire(proxy: FaultProxy) -> None:
@@ -168,7 +183,9 @@ def lose(proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "least"), [(expire, 0), (conflict, 3), (expire_version, 1), (busy, 2), (lose, 4)], ids=lambda one: getattr(one, "__name__", "")
+    ("script", "least"),
+    [(expire, 0), (conflict, 3), (expire_version, 1), (busy, 2), (lose, 4)],
+    ids=lambda one: getattr(one, "__name__", ""),
 )
 def test_what_an_api_server_answers_in_the_middle_is_waited_out_and_nothing_is_done_twice(
     lab_stage: Stage,
@@ -177,16 +194,17 @@ def test_what_an_api_server_answers_in_the_middle_is_waited_out_and_nothing_is_d
     script: Callable[[FaultProxy], None],
     least: int,
 ) -> None:
-    generation = lab_stage.deployment()["metadata"]["generation"]
+    one_pod(lab_stage)
     script(fault_proxy)
+    lab_stage.settings["release"] |= {"settle_seconds": 0}
     monkeypatch.setenv("KUBECONFIG", str(fault_proxy.kubeconfig))
     state = lab_stage.release("v2")
     assert state.is_completed(), state.message
     assert len(fault_proxy.failed) >= least, fault_proxy.failed
     assert (fault_proxy.refused > 0) == (script is expire)
     assert serving(lab_stage) == lab_stage.image_of() == lab_stage.image("v2")
-    # Its Pods were changed once.
-    assert lab_stage.deployment()["metadata"]["generation"] == generation + 1
+    # Its Pod template was changed once.
+    assert lab_stage.deployment()["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "2"
     (journal,) = lab_stage.journals()
     assert journal.outcome == "released"
     done = [one.step for one in journal.entries if one.event == "done"]

@@ -8,14 +8,11 @@ import pytest
 
 from tasks.kubernetes_kinds import find_kind
 from tasks.object_store import ObjectStore
-from tests.cluster.test_release_faults import change_of, changes_hello, watches_hello
+from tests.cluster.test_release_faults import changes_hello, killed_at_change, one_pod, watches_hello
 from tests.fix_api_proxy import Fault
 from tests.fix_fault_proxy import FaultProxy
-from tests.fix_kill_proxy import KillProxy
-from tests.fix_release import COMMIT, Stage, serving
-from tests.fix_release_child import kill_at_write
+from tests.fix_release import Stage, serving
 from tests.fix_release_shift import Route, add_autoscaler, least, make_route, ready
-from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 ROLLED = "roll out deployment/hello"
@@ -64,14 +61,15 @@ def test_when_an_autoscaler_grows_the_live_side_during_the_shift_the_new_one_fol
 
         return noted
 
-    for share in (10, 25, 50, 100):
+    lab_stage.settings["release"]["traffic"]["steps"] = [10, 50, 100]
+    for share in (10, 50, 100):
         lab_route.when("hello-blue", share, note(share))
     # There are no metrics on the lab's node: what an autoscaler writes is written by the test.
     grown: dict[str, Any] = {"spec": {"replicas": 5}}
     lab_route.when("hello-blue", 10, lambda: lab_stage.client.merge(f"{path_of(lab_stage)}/scale", grown))
     state = lab_stage.release("v2", adopt=True)
     assert state.is_completed(), state.message
-    assert seen == {10: (2, 2, 2), 25: (5, 5, 5), 50: (5, 5, 5), 100: (5, 5, 5)}
+    assert seen == {10: (2, 2, 2), 50: (5, 5, 5), 100: (5, 5, 5)}
     # Kept full, for a way back.
     assert lab_stage.deployment()["spec"]["replicas"] == 5
 
@@ -125,6 +123,7 @@ def served(stage: Stage) -> set[str]:
 def test_the_old_versions_status_right_after_the_write_is_not_taken_for_the_new_ones(
     lab_stage: Stage, watched: FaultProxy
 ) -> None:
+    one_pod(lab_stage)
     before = lab_stage.deployment()["status"]
     ends: list[tuple[bool, int, str]] = []
 
@@ -133,7 +132,7 @@ def test_the_old_versions_status_right_after_the_write_is_not_taken_for_the_new_
         current = {**lab_stage.deployment(), "status": before}
         version = {"resourceVersion": current["metadata"]["resourceVersion"]}
         listed = {"kind": "DeploymentList", "apiVersion": "apps/v1", "metadata": version, "items": [current]}
-        watched.fail(lambda *asked: lists_hello(*asked), Fault(200, json.dumps(listed).encode()))
+        watched.fail(lists_hello, Fault(200, json.dumps(listed).encode()))
         watched.fail(watches_hello, Fault(200), times=2)
 
     def note() -> None:
@@ -147,7 +146,7 @@ def test_the_old_versions_status_right_after_the_write_is_not_taken_for_the_new_
     state = lab_stage.release("v2")
     assert state.is_completed(), state.message
     assert len(watched.failed) == 3
-    assert ends == [(True, 2, lab_stage.image("v2"))]
+    assert ends == [(True, 1, lab_stage.image("v2"))]
 
 
 def lists_hello(method: str, path: str) -> bool:
@@ -158,6 +157,7 @@ def lists_hello(method: str, path: str) -> bool:
 def test_a_journal_that_somebody_edits_while_the_release_runs_is_put_right_and_told(
     lab_stage: Stage, watched: FaultProxy
 ) -> None:
+    one_pod(lab_stage)
     watched.after(changes_hello, lambda: edit_journal(lab_stage), skip=1)
     state = lab_stage.release("v2")
     assert state.is_completed(), state.message
@@ -169,13 +169,11 @@ def test_a_journal_that_somebody_edits_while_the_release_runs_is_put_right_and_t
 
 
 def test_an_edited_journal_of_a_killed_release_is_not_believed_and_without_its_signed_plan_nothing_is_touched(
-    lab_stage: Stage, kill_proxy: KillProxy, monkeypatch: pytest.MonkeyPatch
+    lab_stage: Stage, watched: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.release_left_open.RENEW_SECONDS", 0.2)
-    lab_stage.settings["release"] |= {"settle_seconds": 0}
-    _, killed = kill_at_write(lab_stage, kill_proxy, change_of(lab_stage, kill_proxy), "after")
-    assert killed
-    release_id = edit_journal(lab_stage)
+    release_id = killed_at_change(lab_stage, watched)
+    edit_journal(lab_stage)
     store = ObjectStore.open(lab_stage.environment)
     (key,) = [one.key for one in store.list("") if release_id in one.key and "/plan-" in one.key]
     content = store.get(key)
@@ -184,6 +182,8 @@ def test_an_edited_journal_of_a_killed_release_is_not_believed_and_without_its_s
     refused = lab_stage.recover()
     assert refused.is_failed(), refused.message
     assert release_id in str(refused.message)
+    assert "its plan is not in the bucket" in str(refused.message)
+    assert "docs/rollback.md" in str(refused.message)
     assert lab_stage.deployment()["spec"] == before
     store.put(key, content)
     recovered = lab_stage.recover()
@@ -195,11 +195,10 @@ def test_an_edited_journal_of_a_killed_release_is_not_believed_and_without_its_s
     assert lab_stage.lease_holder() == ""
 
 
-def edit_journal(stage: Stage) -> str:
-    """Write into the newest open journal that the rollout is done, as `kubectl edit` would; return the release's id."""
+def edit_journal(stage: Stage) -> None:
+    """Write into the open journal that its last step is done, as `kubectl edit` would."""
     root = f"/api/v1/namespaces/{stage.control}/configmaps"
     (found,) = stage.client.list(root, labelSelector="nightshift.dev/journal=open")
     journal = json.loads(found["data"]["journal.json"])
     journal["entries"].append({**journal["entries"][-1], "number": len(journal["entries"]) + 1, "event": "done"})
     stage.client.merge(f"{root}/{found['metadata']['name']}", {"data": {"journal.json": json.dumps(journal)}})
-    return str(journal["release_id"])
