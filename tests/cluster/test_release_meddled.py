@@ -145,8 +145,8 @@ def test_the_old_versions_status_right_after_the_write_is_not_taken_for_the_new_
     watched.after(lambda method, path: method == "PATCH" and "/configmaps/nightshift-" in path, note, times=1000)
     state = lab_stage.release("v2")
     assert state.is_completed(), state.message
-    assert len(watched.failed) == 3
     assert ends == [(True, 1, lab_stage.image("v2"))]
+    assert len(watched.failed) == 3, watched.failed
 
 
 def lists_hello(method: str, path: str) -> bool:
