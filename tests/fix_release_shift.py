@@ -33,11 +33,17 @@ def steer(api: KubernetesApi) -> Controllers:
 
 
 class Route:
-    """The HTTPRoute of `stage`. `written`: Service → weight as it was after each write that changed it; `merge`: changes the route as somebody else would."""
+    """The HTTPRoute of `stage`. `written`: Service → weight as it was after each write that changed it.
 
-    def __init__(self, stage: Stage, merge: Callable[[Document], object]) -> None:
+    `merge`: changes the route as somebody else would. `read`: without a request where that can be, so that what a test does at a write comes before the controllers.
+    """
+
+    def __init__(
+        self, stage: Stage, merge: Callable[[Document], object], read: Callable[[], Document] | None = None
+    ) -> None:
         self.stage, self._merge = stage, merge
         self.path = find_kind(stage.client, "HTTPRoute").path(stage.namespace, "hello")
+        self._read = read or (lambda: stage.client.get(self.path))
         self.written: list[dict[str, int]] = []
         self._then: dict[tuple[str, int], list[Callable[[], object]]] = {}
 
@@ -51,7 +57,7 @@ class Route:
 
     def weights(self) -> dict[str, int]:
         """Service → weight, as it is."""
-        route = self.stage.client.get(self.path)
+        route = self._read()
         return {one["name"]: one.get("weight", 1) for one in route["spec"]["rules"][0]["backendRefs"]}
 
     def write(self, **weights: int) -> None:
@@ -70,7 +76,7 @@ class Route:
                 action()
 
 
-def make_route(stage: Stage, merge: Callable[[Document], object]) -> Route:
+def make_route(stage: Stage, merge: Callable[[Document], object], read: Callable[[], Document] | None = None) -> Route:
     """Give an environment an HTTPRoute that leads all to Service hello, and have it release by it in blue-green without any soak."""
     blue_green(stage, kind="httproute")
     document = {
@@ -80,14 +86,16 @@ def make_route(stage: Stage, merge: Callable[[Document], object]) -> Route:
         "spec": {"parentRefs": [{"name": "web"}], "rules": [{"backendRefs": [{"name": "hello", "port": 80}]}]},
     }
     stage.client.create(find_kind(stage.client, "HTTPRoute").path(stage.namespace), document)
-    return Route(stage, merge)
+    return Route(stage, merge, read)
 
 
 @pytest.fixture
 def route(stage: Stage, kubernetes: KubernetesApi) -> Route:
     """`stage` with an HTTPRoute that gives Service hello everything, in blue-green without any soak."""
     where = (ROUTES, "httproutes", stage.namespace, "hello")
-    made = make_route(stage, lambda patch: kubernetes.merge(*where, patch, manager="somebody"))
+    made = make_route(
+        stage, lambda patch: kubernetes.merge(*where, patch, manager="somebody"), lambda: kubernetes.read(*where)
+    )
     kubernetes.after("PATCH", "/httproutes/hello", made.note, times=1000)
     return made
 
