@@ -25,7 +25,8 @@ class Situation:
 
     holder: whether another run that holds the lease lives. job: whether a Job of the migration runs, or a session of it. applied: whether the database is migrated:
     "yes", "no", "partly", "unknown", or "" where the plan has no migration. all_new: whether each workload that takes traffic runs the new version, rolled out and
-    verified. failed: whether going forward was tried just now, and was stopped.
+    verified. failed: whether going forward was tried just now, and was stopped. theirs: why the traffic must not go back to what somebody else made of the side that
+    served before (core.old_side); "" when it may. by: who lives and is at work on it, in a sentence.
     """
 
     holder: Liveness
@@ -33,6 +34,8 @@ class Situation:
     applied: Applied
     all_new: bool
     failed: bool = False
+    theirs: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,13 @@ def decide(journal: Journal | None, compatibility: Compatibility, situation: Sit
     """Given a release's journal (None: there is none, or somebody edited it), return what to do.
 
     Going back is the rule: the old version is known to be good. Forward only when the new one takes all of the traffic and all of its gates passed, or when there is
-    no way back: the schema was changed so that the old version cannot work with it. Where forward failed then, too, a person decides, and nothing more is changed.
+    no way back: the schema was changed so that the old version cannot work with it. Where forward failed then, too, a person decides, and nothing more is changed;
+    so where somebody else changed the side that the traffic would go back to.
     """
     if journal is not None and not journal.is_open:
         return Decision("nothing", f"it ended already: {journal.outcome}")
     if situation.holder == "living":
-        return Decision("nothing", "its run lives")
+        return Decision("nothing", situation.by or "its run lives")
     if situation.job:
         return Decision(
             "wait", "its migration still runs (a Job, or a session in the server), and is never interrupted"
@@ -74,7 +78,7 @@ def _direction(journal: Journal | None, compatibility: Compatibility, situation:
         return Decision("hold", f"a breaking migration is {_CHANGED[situation.applied]}: a person must decide")
     if journal is not None and situation.all_new and not situation.failed:
         return Decision("finish", "the new version takes all of the traffic, and its gates passed")
-    return Decision("go back", "it did not come to its end")
+    return Decision("hold", situation.theirs) if situation.theirs else Decision("go back", "it did not come to its end")
 
 
 def instead_of(decided: Decision, chosen: Decision | None, journal: Journal | None, release_id: str) -> Decision:

@@ -4,40 +4,91 @@ from collections.abc import Sequence
 
 from core.errors import PermanentError
 from core.release_journal import Journal
-from core.release_plan import ReleasePlan
+from core.release_plan import ReleasePlan, images_of
 from core.release_recovery import MIGRATE
 
 
 def newest_release(journals: Sequence[Journal], environment: str, release_id: str = "") -> Journal:
-    """Given an environment's journals, oldest first, return that of the release that a rollback takes back: the newest that changed anything.
+    """Given an environment's journals, oldest first, return that of the release that a rollback takes back: the newest that is live.
 
-    Raise PermanentError when there is none, when it is another one than `release_id` asks for, or when it was taken back already. An older one is never
-    jumped to: between it and what runs now lie others.
+    What was rolled back, by itself or by a rollback, is passed over: nothing of it serves. Raise PermanentError when there is none, when it is another one than
+    `release_id` asks for, and when the newest change was a rollback and nobody says by `release_id` that one more is to go: who asks twice means the same one.
     """
-    changed = [one for one in journals if one.outcome in {"released", "rolled back"}]
-    if not changed:
+    live = live_releases(journals)
+    last = next((one for one in reversed(journals) if _changed_what_serves(one)), None)
+    if last is None or (not live and last.kind == "release"):
         raise PermanentError(
             "roll back",
             environment,
             "there is no release that could be taken back",
             "Start a release of the version that you want",
         )
-    newest = changed[-1]
-    if newest.kind == "rollback" or newest.outcome == "rolled back":
+    if last.kind == "rollback" and (not live or not release_id):
+        back = f"{last.plan_id} was taken back already, by {last.release_id}"
+        if not live:
+            raise PermanentError(
+                "roll back",
+                environment,
+                f"{back}, and no other one is live",
+                "Start a release of the version that you want",
+            )
         raise PermanentError(
             "roll back",
             environment,
-            f"the newest entry is {newest.release_id}, which was taken back already",
-            "Start a release of the version that you want",
+            f"{back}; live is {live[-1].release_id}",
+            f"To take that one back too, name it: --release {live[-1].release_id}",
         )
+    newest = live[-1]
     if release_id not in {"", newest.release_id}:
         raise PermanentError(
             "roll back",
             environment,
-            f"{release_id} is not the newest release: {newest.release_id} is",
+            f"{release_id} is not the newest release that is live: {newest.release_id} is",
             "Take that one back first, or release the version that you want",
         )
     return newest
+
+
+def live_releases(journals: Sequence[Journal]) -> list[Journal]:
+    """Given journals, oldest first, return those of the releases that are live, one upon the other: each that came out and was not taken back since."""
+    live: list[Journal] = []
+    for one in journals:
+        if one.kind == "release" and one.outcome == "released":
+            live.append(one)
+        elif one.kind == "rollback" and one.outcome == "rolled back":
+            live = [other for other in live if other.release_id != one.plan_id]
+    return live
+
+
+def passed_over(journals: Sequence[Journal], chosen: Journal) -> list[Journal]:
+    """The releases after the chosen one: all of them were rolled back."""
+    place = [one.release_id for one in journals].index(chosen.release_id)
+    return [
+        one for one in journals[place + 1 :] if one.kind == "release" and one.outcome in {"released", "rolled back"}
+    ]
+
+
+def refuse_migrated(passed: Sequence[Journal], chosen: Journal, environment: str) -> None:
+    """Raise PermanentError when one that is passed over migrated the database: whether the version before the chosen one works with that, nobody said."""
+    for one in passed:
+        if one.facts_of(MIGRATE).get("applied"):
+            names = one.facts_of(MIGRATE).get("migrations") or "its migrations"
+            raise PermanentError(
+                "roll back",
+                environment,
+                f"{one.release_id}, newer than {chosen.release_id} and rolled back, left the schema with {names}: nobody said that an older version fits",
+                "Start a release of the version that you want, once you know that it works with the schema",
+            )
+
+
+def version_before(plan: ReleasePlan) -> str:
+    """The image that serves again once a release is taken back."""
+    target = (plan.deployments("api") or plan.targets)[0]
+    return images_of(target.before)[target.containers[0]]
+
+
+def _changed_what_serves(journal: Journal) -> bool:
+    return journal.outcome == "released" or (journal.kind == "rollback" and journal.outcome == "rolled back")
 
 
 def is_compatible(plan: ReleasePlan, journal: Journal) -> bool:

@@ -24,6 +24,7 @@ from tasks.release_recovery_steps import decide_after_failure
 from tasks.release_run import Action, Facts, ReleaseRun, perform
 from tasks.release_upkeep import forget_old_journals
 from tasks.roll_out import ask_pods, copy_configuration, let_go_on, roll, suspend
+from tasks.rollback_steps import restore_old_side
 from tasks.shift_steps import ask_side, fill_side, prepare_side, retire_following, retire_others, shift_to, traffic_back
 
 
@@ -110,6 +111,8 @@ def go_back(run: ReleaseRun, why: str) -> End:
 
     theirs: list[ForeignChangeError] = []
     if run.plan.sides is not None:
+        if run.journal.journal.kind == "rollback":
+            perform(run, f"bring {run.plan.sides.live_name} back to its version", restore_old_side)
         perform(run, "traffic" + BACK, traffic_back)
     else:
         for target in run.plan.deployments("api"):

@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from core.errors import NightshiftError
+from core.release_rollback import version_before
 from flows.nightly_backup import EnvironmentName
 from flows.release_recovery import ReleaseId, recover
 from flows.release_runbook import go_back
@@ -32,12 +33,12 @@ def rollback(
     dry_run: bool = False,
     requested_by: str = "",
 ) -> State[None]:
-    """Take the newest release back: the version before it serves again. Nothing of the database is changed.
+    """Take the newest release that is live back: the version before it serves again. Nothing of the database is changed.
 
     Args:
         environment: Which environment: the name of its file in deployments/environments/, without .toml.
         reason: Why, in a sentence or an incident's number. Stands in the report.
-        release_id: Which release you mean, as a check; it must be the newest. Empty: the newest.
+        release_id: Which release you mean, as a check; it must be the newest that is live. Empty: that one; after a rollback it must be named.
         dry_run: Only show what would be changed and what would refuse it.
         requested_by: Who asked for it. Stands in the report.
     """
@@ -65,12 +66,16 @@ def rollback(
                 notes.findings += tell_changed_secrets(environment, plan)
                 notes.add(facts={"release": plan.release_id, "image": plan.image, "changes": way_back(plan)})
             if dry_run:
-                record.finish(f"dry run: {plan.release_id} would be taken back; nothing was changed")
+                record.finish(
+                    f"dry run: {plan.release_id} would be taken back, and {version_before(plan)} serve again; nothing was changed"
+                )
                 return end_run(run, [record], inputs)
             journal = first_journal(plan, own_id, run.run_id, rollback=True)
             with begun(run.environment, plan, record, journal, run.run_id) as release_run:
                 go_back(release_run, reason)
-            record.finish(f"{plan.release_id} ({plan.image}) was taken back: {reason}")
+            record.finish(
+                f"{plan.release_id} ({plan.image}) was taken back, {version_before(plan)} serves again: {reason}"
+            )
     except NightshiftError:
         # The step that failed is in the record.
         pass

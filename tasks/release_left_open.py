@@ -15,6 +15,7 @@ from core.errors import IntegrityError
 from core.fence import Document, fence_holder
 from core.release_journal import RELEASE_LABEL, Journal
 from core.release_lease import LEASE_SECONDS, RENEW_SECONDS, Holder, holder_of
+from core.release_plan import release_id_of
 from core.release_recovery import Liveness, liveness
 from tasks.kubernetes_client import KubernetesClient, MissingError
 from tasks.recording import utc_now
@@ -108,17 +109,26 @@ def state_of_run(run_id: str) -> str | None:
     return None if state is None else state.type.value
 
 
+def who_is_at_work(client: KubernetesClient, environment: Environment, left: LeftOpen) -> str:
+    """Who holds the lease of a release that is not left alone, in a sentence."""
+    holder = holder_of(Lease(client, release_of(environment), environment.name).read())
+    run_id = holder.run_id if holder is not None else left.run_id
+    # A rollback's id has the same digits of its run as a release's.
+    own = release_id_of(run_id)[2:] == left.release_id[2:]
+    return "its run lives" if own else f"another run is at work on it, which lives: flow run {run_id}"
+
+
 def _not_labelled_open(
     journals: Journals, environment: Environment, release_id: str, holder: Holder | None, *, began: bool
 ) -> LeftOpen | None:
     """A release that lease or stamps name, without an open journal; None when it came to its end in every respect."""
+    problem, closed = "", read_closed(environment, release_id)
     try:
         journal = journals.read(release_id)
     except IntegrityError as error:
-        return LeftOpen(release_id, None, holder, error.found)
-    closed = read_closed(environment, release_id)
+        journal, problem = None, error.found
     if journal is None and closed is None:
-        return LeftOpen(release_id, None, holder, "its journal is gone", began=began)
+        return LeftOpen(release_id, None, holder, problem or "its journal is gone", began=began or bool(problem))
     # Killed between closing the journal, keeping that in the bucket, and giving the lease back.
     finished = closed is not None and holder is None
     return None if finished else LeftOpen(release_id, journal or (closed.journal if closed else None), holder)

@@ -10,9 +10,10 @@ from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
 from tasks.migration_stands import migration_stands
 from tasks.object_store import ObjectMissingError
+from tasks.old_side import held_for
 from tasks.open_traffic import open_traffic
 from tasks.release_lease import Lease
-from tasks.release_left_open import LeftOpen, find_left_open, holder_lives
+from tasks.release_left_open import LeftOpen, find_left_open, holder_lives, who_is_at_work
 from tasks.release_records import keep_closed, newest_plan, read_closed, read_plan
 from tasks.release_run import ReleaseRun, release_of
 from tasks.release_world import read_workload
@@ -39,11 +40,16 @@ def decide_on(environment_name: str, left: LeftOpen, run_id: str, chosen: Decisi
             # Nobody is at it, and nobody decided: a sweep need not look at Jobs and databases again.
             return decide(journal, "backward", Situation("ended", job=False, applied="", all_new=False))
         lives = holder_lives(client, environment, left, run_id)
+        if lives == "living":
+            by = who_is_at_work(client, environment, left)
+            return decide(journal, "backward", Situation(lives, job=False, applied="", all_new=False, by=by))
         plan = plan_of.fn(environment_name, left)
         if plan is None:
             return decide(journal, "backward", Situation(lives, job=False, applied="", all_new=False))
-        job, applied = migration_stands(client, environment, plan, journal) if lives == "ended" else (False, "")
-        situation = Situation(lives, job=job, applied=applied, all_new=_all_new(client, environment, journal, plan))
+        job, applied = migration_stands(client, environment, plan, journal)
+        theirs = held_for(client, environment, plan, journal)
+        new = _all_new(client, environment, journal, plan)
+        situation = Situation(lives, job=job, applied=applied, all_new=new, theirs=theirs)
     return instead_of(decide(journal, plan.schema_compatibility, situation), chosen, journal, left.release_id)
 
 
@@ -53,7 +59,8 @@ def decide_after_failure(run: ReleaseRun) -> Decision:
     journal = run.journal.journal
     with run.client() as client:
         runs, applied = migration_stands(client, run.environment, run.plan, journal)
-    situation = Situation("ended", job=runs, applied=applied, all_new=False, failed=True)
+        theirs = held_for(client, run.environment, run.plan, journal)
+    situation = Situation("ended", job=runs, applied=applied, all_new=False, failed=True, theirs=theirs)
     return decide(journal, run.plan.schema_compatibility, situation)
 
 

@@ -1,23 +1,34 @@
 """The steps of a rollback before anything is changed."""
 
+from contextlib import suppress
+
 from psycopg.rows import class_row
 
 from core.digest_sql import PINNED_SETTINGS
 from core.environment import Database, Environment
 from core.errors import IntegrityError, NightshiftError
+from core.fence import Document
 from core.manifest import Manifest, Statistics
+from core.merge_patch import without_nulls
+from core.old_side import told_change
 from core.release_journal import Journal
-from core.release_plan import ReleasePlan, images_of
-from core.release_rollback import backup_of, is_compatible, newest_release, refuse
+from core.release_plan import ReleasePlan, images_of, template_of
+from core.release_rollback import backup_of, is_compatible, newest_release, passed_over, refuse, refuse_migrated
+from core.rollout_change import ForeignChangeError, template_change
 from core.writes_since import TableCounters, WritesSince, writes_since
 from tasks.catalogue import read_manifest
 from tasks.environments import load_environment
+from tasks.fenced import fenced_change
 from tasks.kubernetes_client import KubernetesClient
+from tasks.kubernetes_kinds import find_kind
 from tasks.object_store import ObjectMissingError, ObjectStore
+from tasks.old_side import held_for
+from tasks.open_traffic import open_traffic
 from tasks.postgres import connect, describe, pin_session, translated
+from tasks.recording import Notes
 from tasks.release_journal import Journals
 from tasks.release_records import read_plan
-from tasks.release_run import release_of
+from tasks.release_run import Facts, ReleaseRun, release_of
 from tasks.retrying import step
 from tasks.secrets import signing_keys
 
@@ -35,9 +46,11 @@ def rollback_id_of(flow_run_id: str) -> str:
 
 @step("choose the release that is taken back")
 def choose_release(environment_name: str, release_id: str) -> ReleasePlan:
-    """The signed plan of the newest release. Raise PermanentError when it cannot be taken back, saying why and what can be done instead."""
+    """The signed plan of the newest release that is live. Raise PermanentError when it cannot be taken back, saying why and what can be done instead."""
     environment = load_environment(environment_name)
-    journal = newest_release(closed_journals(environment), environment_name, release_id)
+    journals = closed_journals(environment)
+    journal = newest_release(journals, environment_name, release_id)
+    refuse_migrated(passed_over(journals, journal), journal, environment_name)
     try:
         plan = read_plan(environment, journal.plan_id, journal.plan_sha256)
     except ObjectMissingError as error:
@@ -49,7 +62,71 @@ def choose_release(environment_name: str, release_id: str) -> ReleasePlan:
         ) from error
     if not is_compatible(plan, journal):
         raise refuse(plan, journal, what_would_be_lost(environment, backup_of(plan, journal)))
+    require_way_back(environment, plan)
     return plan
+
+
+def require_way_back(environment: Environment, plan: ReleasePlan) -> None:
+    """Raise ForeignChangeError when somebody else changed the side that would take the traffic, and the one that has it serves."""
+    release = release_of(environment)
+    with KubernetesClient.open(release.context) as client:
+        if plan.sides is not None and (told := held_for(client, environment, plan, None)):
+            path = find_kind(client, "Deployment").path(release.namespace, plan.sides.live_name)
+            if is_of_passed_over(environment, plan, client.get(path)):
+                # `restore_old_side` brings it back.
+                return
+            undo = f"kubectl -n {release.namespace} rollout undo deployment/{plan.sides.live_name}"
+            next_step = (
+                f"Put it back to what it was ({undo}), then roll back; or start a release of the version that you want"
+            )
+            raise ForeignChangeError("roll back", environment.name, told, next_step)
+
+
+def restore_old_side(run: ReleaseRun, notes: Notes) -> Facts:
+    """Blue-green: give the side that served before its Pod template back, where a later release that was rolled back prepared that side for itself.
+
+    What anybody else made of it is left as it is: the next step tells it. So is a side that has traffic.
+    """
+    sides = run.plan.sides
+    if sides is None:
+        return {"restored": 0}
+    target = run.plan.deployments("api")[0]
+    with run.client() as client:
+        path = find_kind(client, "Deployment").path(run.release.namespace, sides.live_name)
+        current = client.get(path)
+        split = open_traffic(client, run.release, run.environment.name, sides.live, sides.following).read()
+        if (
+            split.of(sides.live.service)
+            or not told_change(sides.live_name, template_of(current), target.before)
+            or not is_of_passed_over(run.environment, run.plan, current)
+        ):
+            return {"restored": 0}
+        prepared = target.model_copy(update={"after": template_of(current)})
+        fenced_change(
+            client,
+            path,
+            run.fence,
+            lambda found: template_change(found, prepared, forward=False, commit=run.plan.commit, on=path),
+        )
+    notes.add(facts={"restored": sides.live_name})
+    return {"restored": 1}
+
+
+def is_of_passed_over(environment: Environment, plan: ReleasePlan, document: Document) -> bool:
+    """Whether a Deployment has the Pod template of a release that came after this one and was rolled back."""
+    journals, current = closed_journals(environment), without_nulls(template_of(document))
+    chosen = next((one for one in journals if one.release_id == plan.release_id), None)
+    for one in passed_over(journals, chosen) if chosen is not None else ():
+        with suppress(ObjectMissingError):
+            later = read_plan(environment, one.plan_id, one.plan_sha256)
+            made = [without_nulls(target.after) for target in later.deployments("api")]
+            if (
+                later.sides is not None
+                and document["metadata"]["name"] == later.sides.following_name
+                and current in made
+            ):
+                return True
+    return False
 
 
 def what_would_be_lost(environment: Environment, backup: tuple[str, str] | None) -> str:

@@ -14,6 +14,7 @@ from core.evidence import Finding
 from core.fence import Document, FencedError
 from core.merge_patch import without_nulls
 from core.metric_gate import Verdict, together
+from core.old_side import way_of
 from core.release_checks import SIDES_ITEM
 from core.release_plan import SidesPlan, images_of, template_of
 from core.replica_sizes import Size
@@ -25,6 +26,7 @@ from tasks.fenced import stamp
 from tasks.gates import check_metrics
 from tasks.kubernetes_client import KubernetesClient, MissingError
 from tasks.kubernetes_kinds import find_kind
+from tasks.old_side import foreign_change, left_theirs, look_before_back
 from tasks.open_traffic import open_traffic
 from tasks.pod_health import check_pods, find_side
 from tasks.recording import Notes, utc_now
@@ -108,21 +110,28 @@ def shift_to(share: int, before: int) -> Action:
 
 
 def traffic_back(run: ReleaseRun, notes: Notes) -> Facts:
-    """All of the traffic to the side that served before: filled first, and never more than its ready Pods can take. Only ever lowers the new side's share."""
+    """All of the traffic to the side that served before: filled first, and never more than its ready Pods can take. Only ever lowers the new side's share.
+
+    Raise ForeignChangeError where somebody else changed that side (core.old_side), before anything is written; or after, where the new side does not serve.
+    """
     sides, settings = _sides(run), run.release.traffic
     with run.client() as client:
         traffic = _traffic(run, client)
         found = traffic.read()
+        old = look_before_back(run, client, sides)
         if found.of(sides.following.service) == 0:
             seen = traffic.wait_effective(found, settings.effective_seconds, run.still_ours)
-            notes.add(facts={"balancer": seen.found, "was": "never moved"})
+            notes.add(facts={"balancer": seen.found, "was": "never moved"}, findings=left_theirs(old))
             return {"share": 0}
         share = _room(run, client, notes)
+        if not old.changed:
+            # Its Pods may have been long in coming.
+            old = look_before_back(run, client, sides)
         run.still_ours()
         wanted = lowered(found, sides.live, sides.following, share)
         traffic.write(run.fence, found, wanted)
         seen = traffic.wait_effective(wanted, settings.effective_seconds, run.still_ours)
-        notes.add(facts={"balancer": seen.found, "was": str(found)})
+        notes.add(facts={"balancer": seen.found, "was": str(found)}, findings=left_theirs(old))
         if share:
             # What the old side can carry is back; the rest when it has grown.
             raise TemporaryError(
@@ -131,6 +140,8 @@ def traffic_back(run: ReleaseRun, notes: Notes) -> Facts:
                 f"it can carry {100 - share} %, which it has now",
                 "It is tried again as its Pods come",
             )
+        if way_of(old) == "give it all the same":
+            raise foreign_change(run, sides, old)
     return {"share": 0}
 
 
@@ -138,11 +149,6 @@ def _room(run: ReleaseRun, client: KubernetesClient, notes: Notes) -> int:
     """Fill the side that served before as far as it can be, and return the share that must stay with the new one (percent): what its ready Pods cannot carry."""
     sides = _sides(run)
     path = find_kind(client, "Deployment").path(run.release.namespace, sides.live_name)
-    runs, found_first = images_of(template_of(client.get(path))), images_of(run.plan.deployments("api")[0].before)
-    if runs != found_first:
-        # Whoever changed it takes the traffic all the same: the new version is to have none.
-        told = f"somebody else changed {sides.live_name}: it runs {', '.join(sorted(runs.values()))}"
-        notes.findings.append(Finding(severity="warning", text=told))
     size = _grow(run, client, serving=sides.following_name, other=sides.live_name)
     try:
         _wait_filled(run, client, sides.live_name)
@@ -167,7 +173,10 @@ def _room(run: ReleaseRun, client: KubernetesClient, notes: Notes) -> int:
 
 
 def retire_following(run: ReleaseRun, notes: Notes) -> Facts:
-    """Take the following side's Pods away once requests in flight had their time, and let both autoscalers go. Its objects stay, without Pods."""
+    """Take the following side's Pods away once requests in flight had their time, and let both autoscalers go. Its objects stay, without Pods.
+
+    Raise ForeignChangeError where somebody else changed the side that has the traffic now: then these are the only Pods of a version that was checked.
+    """
     sides = _sides(run)
     with run.client() as client:
         path = find_kind(client, "Deployment").path(run.release.namespace, sides.following_name)
@@ -177,6 +186,7 @@ def retire_following(run: ReleaseRun, notes: Notes) -> Facts:
             notes.add(facts={"side": "never made"})
             return {"retired": 0}
         if current["spec"].get("replicas"):
+            look_before_back(run, client, sides)
             pause(run, run.release.drain_seconds)
         # It may have been made by a holder before us, who was killed.
         stamp(client, path, run.fence)

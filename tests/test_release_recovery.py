@@ -11,12 +11,10 @@ import pytest
 from prefect.client.schemas.objects import StateType
 from prefect.states import Running
 
-from core.errors import PermanentError
 from core.keys import release_folder
 from core.release_journal import Event, Journal, Outcome, with_entry
 from core.release_plan import Compatibility, release_id_of
 from core.release_recovery import Applied, Liveness, Situation, decide, liveness
-from core.release_rollback import newest_release
 from core.signature import SigningKey
 from tasks.object_store import ObjectStore
 from tasks.release_left_open import find_left_open
@@ -65,15 +63,16 @@ SPACE = list(
         get_args(Applied),
         (False, True),
         (False, True),
+        ("", "somebody else changed the old side"),
     )
 )
 
 
 @pytest.mark.parametrize("name", JOURNALS)
 def test_what_is_decided_holds_in_every_situation(name: str) -> None:
-    for _, compatibility, holder, job, applied, all_new, failed in (one for one in SPACE if one[0] == name):
+    for _, compatibility, holder, job, applied, all_new, failed, theirs in (one for one in SPACE if one[0] == name):
         journal = JOURNALS[name]
-        situation = Situation(holder, job=job, applied=applied, all_new=all_new, failed=failed)
+        situation = Situation(holder, job=job, applied=applied, all_new=all_new, failed=failed, theirs=theirs)
         found = decide(journal, compatibility, situation)
         at = f"{name}, {compatibility}, {situation}: {found}"
         breaking = compatibility == "breaking" and applied in {"yes", "partly", "unknown"}
@@ -89,12 +88,12 @@ def test_what_is_decided_holds_in_every_situation(name: str) -> None:
         elif breaking:
             wanted = "finish" if applied == "yes" and not failed else "hold"
         else:
-            wanted = "finish" if journal is not None and all_new and not failed else "go back"
+            wanted = "finish" if journal is not None and all_new and not failed else "hold" if theirs else "go back"
         assert found.what == wanted, at
         # What must never be, whatever the rules say.
         assert found.what != "finish" or not (goes_back or failed), at
         assert found.what != "finish" or journal is not None or applied == "yes", at
-        assert not (found.what == "go back" and breaking and not goes_back), at
+        assert not (found.what == "go back" and (breaking or theirs) and not goes_back), at
         assert not (job and found.what not in {"wait", "nothing"}), at
 
 
@@ -106,27 +105,6 @@ def test_a_run_lives_that_did_not_end_and_renews(state: str | None, age: float) 
         assert found == "ended"
     else:
         assert found == ("living" if age <= 30 else "unknown")
-
-
-def test_a_rollback_takes_the_newest_release_back_and_no_other() -> None:
-    def closed(release_id: str, outcome: Outcome, kind: str = "release") -> Journal:
-        found = journal_of(("opened", ""), ("closed", ""), kind=kind, outcome=outcome)
-        return found.model_copy(update={"release_id": release_id})
-
-    one, two, back = closed("r-1", "released"), closed("r-2", "released"), closed("b-2", "rolled back", "rollback")
-    unchanged, failed = closed("r-3", "unchanged"), closed("r-4", "rolled back")
-    assert newest_release([one, two], "stage").release_id == "r-2"
-    assert newest_release([one, two, unchanged], "stage").release_id == "r-2"
-    assert newest_release([one, two], "stage", "r-2").release_id == "r-2"
-    for journals, asked, told in (
-        ([], "", "no release that could be taken back"),
-        ([unchanged], "", "no release that could be taken back"),
-        ([one, two], "r-1", "r-1 is not the newest release: r-2 is"),
-        ([one, two, back], "", "b-2, which was taken back already"),
-        ([one, failed], "", "r-4, which was taken back already"),
-    ):
-        with pytest.raises(PermanentError, match=told):
-            newest_release(journals, "stage", asked)
 
 
 # The plan

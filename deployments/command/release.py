@@ -93,7 +93,9 @@ def rollback_command(  # noqa: PLR0917 - a command has as many options as it has
     release_id: Annotated[
         str,
         typer.Option(
-            "--release", metavar="ID", help="Which release you mean; must be the newest. Left out: the newest."
+            "--release",
+            metavar="ID",
+            help="Which release you mean; must be the newest that is live. Left out: that one.",
         ),
     ] = "",
     dry_run: _DryRun = False,
