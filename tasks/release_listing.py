@@ -20,18 +20,24 @@ from tasks.secrets import signing_keys
 
 @dataclass(frozen=True)
 class ListedRelease:
-    """A release or rollback. `journal` is None when somebody edited it, `plan` when it cannot be read; `problem` says why."""
+    """A release or rollback. `journal` is None when somebody edited it, `plan` when it cannot be read; `problem` says why. `closed`: its label says that it ended."""
 
     release_id: str
     created: datetime
     journal: Journal | None
     plan: ReleasePlan | None
     problem: str = ""
+    closed: bool = False
 
     @property
     def is_open(self) -> bool:
         """Whether it did not come to its end, as far as is known."""
-        return self.journal is None or self.journal.is_open
+        return not self.closed if self.journal is None else self.journal.is_open
+
+    @property
+    def lacks_plan(self) -> bool:
+        """Whether it is open and there is no plan to go by: recovery touches nothing."""
+        return self.journal is not None and self.is_open and self.plan is None
 
     @property
     def last(self) -> Entry | None:
@@ -69,8 +75,10 @@ def list_releases(client: KubernetesClient, environment: Environment, limit: int
     release, keys = release_of(environment), signing_keys(environment)
     journals = Journals(client, release, environment.name, keys)
     opened = journals.open_documents()
-    documents = [*opened, *_newest(journals.closed_documents(), max(0, limit - len(opened)))]
-    found = sorted((_listed(journals, environment, one) for one in documents), key=lambda one: one.created)
+    closed = _newest(journals.closed_documents(), max(0, limit - len(opened)))
+    found = [_listed(journals, environment, one, closed=False) for one in opened]
+    found += [_listed(journals, environment, one, closed=True) for one in closed]
+    found.sort(key=lambda one: one.created)
     holder = holder_of(Lease(client, release, environment.name).read())
     age = seconds_since(holder.renewed, now) if holder is not None else float("inf")
     return ReleaseList(tuple(reversed(found)), holder, age)
@@ -80,16 +88,16 @@ def _newest(documents: Sequence[Document], number: int) -> Sequence[Document]:
     return documents[len(documents) - number :] if number < len(documents) else documents
 
 
-def _listed(journals: Journals, environment: Environment, document: Document) -> ListedRelease:
+def _listed(journals: Journals, environment: Environment, document: Document, *, closed: bool) -> ListedRelease:
     metadata = document["metadata"]
     release_id = str(metadata["labels"].get(RELEASE_LABEL, ""))
     created = datetime.fromisoformat(metadata["creationTimestamp"])
     try:
         journal = journals.parse(document)
     except IntegrityError as error:
-        return ListedRelease(release_id, created, None, None, f"its journal was edited: {error.found}")
+        return ListedRelease(release_id, created, None, None, f"its journal was edited: {error.found}", closed)
     try:
         plan = read_plan(environment, journal.plan_id, journal.plan_sha256)
     except PermanentError as error:
-        return ListedRelease(release_id, created, journal, None, f"its plan cannot be read: {error.found}")
-    return ListedRelease(release_id, created, journal, plan)
+        return ListedRelease(release_id, created, journal, None, f"its plan cannot be read: {error.found}", closed)
+    return ListedRelease(release_id, created, journal, plan, closed=closed)

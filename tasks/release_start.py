@@ -87,7 +87,7 @@ def begun(
         keep_plan(environment, plan, run_id)
         managed = managed_objects(client, environment, plan)
         if not earlier:
-            require_none_open(client, environment, journal.release_id)
+            require_none_open(client, environment, journal)
         lease = Lease(client, release, environment.name)
         fence = lease.take(journal.release_id, run_id, tuple(managed.values()), instead_of=instead_of)
         notes.add(facts={"fence": fence.number, "holder": fence.holder})
@@ -126,14 +126,14 @@ def open_and_stamp(run: ReleaseRun, paths: Sequence[str], *, earlier: bool) -> N
     get_run_logger().info("holding %s under number %s", run.environment.name, run.fence.number)
 
 
-def require_none_open(client: KubernetesClient, environment: Environment, release_id: str) -> None:
+def require_none_open(client: KubernetesClient, environment: Environment, journal: Journal) -> None:
     """Raise PermanentError when another release was left open: recovery goes first."""
     release = release_of(environment)
     found = Journals(client, release, environment.name, signing_keys(environment)).open_documents()
-    others = [one["metadata"]["name"] for one in found if not one["metadata"]["name"].endswith(release_id)]
+    others = [one["metadata"]["name"] for one in found if not one["metadata"]["name"].endswith(journal.release_id)]
     if others:
         raise PermanentError(
-            "begin the release",
+            f"begin the {journal.kind}",
             environment.name,
             f"{', '.join(others)} in namespace {release.control_namespace} is open: a release goes on, or was left in the middle",
             f"Wait for its end, or bring it to its end: nightshift release-recovery {environment.name}",

@@ -9,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from core.redaction import redact
+from core.release_journal import journal_name
+from core.release_lease import lease_name
 from deployments.command.terminal import EXIT_NOT_WELL, console, print_json
 from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
@@ -37,11 +39,11 @@ def releases_command(
     if as_json:
         print_json(as_document(loaded.name, found))
     else:
-        show(loaded.name, found, loaded.zone)
+        show(loaded.name, found, loaded.zone, control_namespace=release_of(loaded).control_namespace)
     raise typer.Exit(0 if found.well else EXIT_NOT_WELL)
 
 
-def show(environment: str, found: ReleaseList, zone: ZoneInfo) -> None:
+def show(environment: str, found: ReleaseList, zone: ZoneInfo, *, control_namespace: str) -> None:
     """Print the releases as a table, and in sentences who holds the lease and what is to be done."""
     if not found.releases:
         console.print(f"{environment}: no release yet")
@@ -53,12 +55,28 @@ def show(environment: str, found: ReleaseList, zone: ZoneInfo) -> None:
     console.print(_holder_sentence(environment, found), soft_wrap=True)
     for one in found.releases:
         if one.problem:
-            console.print(Text(redact(f"✘ {one.release_id}: {one.problem}"), "red"), soft_wrap=True)
-    if any(found.is_left(one) for one in found.releases):
+            told = f"✘ {one.release_id}: {one.problem}. {next_step(environment, one, control_namespace)}"
+            console.print(Text(redact(told), "red"), soft_wrap=True)
+    if any(found.is_left(one) and not one.problem for one in found.releases):
         sentence = (
             f"✘ left in the middle; the sweep brings it to its end, or now: nightshift release-recovery {environment}"
         )
         console.print(Text(sentence, "red"), soft_wrap=True)
+
+
+def next_step(environment: str, one: ListedRelease, control_namespace: str) -> str:
+    """What a person does about a release whose journal was edited or whose plan cannot be read."""
+    kubectl = f"kubectl -n {control_namespace}"
+    delete = f"{kubectl} delete configmap {journal_name(one.release_id)}"
+    if one.lacks_plan:
+        free = f"""{kubectl} patch lease {lease_name(environment)} --type merge --patch '{{"spec":{{"holderIdentity":""}}}}'"""
+        return f"Recovery touches nothing without it: bring the workloads to one version by hand, then: {delete} and: {free}"
+    if one.journal is not None:
+        return "Find out who deleted it; this release cannot be taken back any more"
+    if one.closed:
+        return f"Find out who did; its end is kept in the bucket. A rollback needs every journal whole: {delete}"
+    goes_on = f"now: nightshift release-recovery {environment}"
+    return f"Find out who did; the sweep goes by the signed plan in the bucket and by what it sees, or {goes_on}"
 
 
 def _cells(one: ListedRelease, found: ReleaseList, zone: ZoneInfo) -> tuple[str | Text, ...]:
@@ -86,7 +104,7 @@ def _short(image: str) -> str:
 def _how(one: ListedRelease, found: ReleaseList) -> str:
     """How it ended; of one that is open, where it stands."""
     if one.journal is None:
-        return "unknown"
+        return "ended, how is not known" if one.closed else "not known"
     if not one.is_open:
         return one.journal.outcome
     if one.journal.is_held:
