@@ -67,7 +67,7 @@ def rollback(
                 notes.add(facts={"release": plan.release_id, "image": plan.image, "changes": way_back(plan)})
             if dry_run:
                 record.finish(
-                    f"dry run: {plan.release_id} would be taken back, and {version_before(plan)} serve again; nothing was changed"
+                    f"dry run: {plan.release_id} would be taken back, and {version_before(plan)} would serve again; nothing was changed"
                 )
                 return end_run(run, [record], inputs)
             journal = first_journal(plan, own_id, run.run_id, rollback=True)
