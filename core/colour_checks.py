@@ -57,7 +57,7 @@ def side_checks(
         ),
         _check(
             "other services",
-            [f"Service {name} sends requests to the live Pods" for name in left_behind(old, kept, handled)],
+            [f"Service {name} sends requests to the live Pods" for name in left_behind(pair, old, kept, handled)],
             "no other Service sends requests to the live Pods",
             "They would stay with the old side: let their users take the Service that is shifted, or change their selectors by hand after the shift",
         ),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from core.colour_pair import COLOUR, WORKLOAD, Labels, Pair
+from core.colour_pair import Labels, Pair, is_side_object
 from core.label_selectors import is_empty, selects, sends_to
 
 Document = dict[str, Any]
@@ -70,8 +70,10 @@ def overlaps(
     return tuple(found)
 
 
-def left_behind(live_labels: Labels, services: Iterable[Document], shifted: Iterable[str]) -> tuple[str, ...]:
-    """Given the live Pods' labels, the namespace's Services and those that a release shifts or made, return the others that send requests to the live Pods, sorted.
+def left_behind(
+    pair: Pair, live_labels: Labels, services: Iterable[Document], shifted: Iterable[str]
+) -> tuple[str, ...]:
+    """Given the live Pods' labels, the namespace's Services and those that a release shifts, return those of others that send requests to the live Pods, sorted.
 
     They go on doing so after a shift, and have nobody once the old side is retired.
     """
@@ -82,7 +84,7 @@ def left_behind(live_labels: Labels, services: Iterable[Document], shifted: Iter
             for one in services
             if _name(one) not in handled
             and one["spec"].get("selector")
-            and WORKLOAD not in (one["metadata"].get("labels") or {})
+            and not any(is_side_object(pair.workload, colour, one) for colour in (pair.live, pair.following))
             and one["spec"]["selector"].items() <= live_labels.items()
         )
     )
@@ -125,8 +127,7 @@ def shared_resources(template: Document) -> tuple[str, ...]:
 
 def _others(pair: Pair, documents: Iterable[Document]) -> Iterable[Document]:
     for one in documents:
-        labels = one["metadata"].get("labels") or {}
-        if labels.get(WORKLOAD) != pair.workload or labels.get(COLOUR) != pair.following:
+        if not is_side_object(pair.workload, pair.following, one):
             yield one
 
 

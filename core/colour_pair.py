@@ -70,6 +70,23 @@ def sides_of(workload: str) -> dict[str, Colour]:
     return {side_name(workload, colour): colour for colour in colours}
 
 
+def is_side_object(workload: str, colour: Colour, document: Document) -> bool:
+    """Given an object of the namespace, return whether a release made it for that side: by its kind and name, and by our labels besides.
+
+    Labels alone tell nothing: `kubectl expose` copies those of the Deployment to a Service of any name. A copied budget or policy has its source's name with the
+    colour at its end, and selects by our own marks.
+    """
+    labels, marks = document["metadata"].get("labels") or {}, {WORKLOAD: workload, COLOUR: colour}
+    if not marks.items() <= labels.items():
+        return False
+    name = document["metadata"]["name"]
+    field = {"PodDisruptionBudget": "selector", "NetworkPolicy": "podSelector"}.get(document["kind"])
+    if field is None:
+        return bool(name == side_name(workload, colour))
+    selected = (document["spec"].get(field) or {}).get("matchLabels") or {}
+    return name.endswith(f"-{colour}") and marks.items() <= selected.items()
+
+
 def pair_of(environment: str, workload: str, live_name: str) -> Pair:
     """Given the live side's name, return the pair: plain is followed by blue, blue by green, green by blue. Raise PermanentError for a name of no side."""
     colours = sides_of(workload)

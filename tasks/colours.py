@@ -12,10 +12,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from core.colour_change import following_change
 from core.colour_pair import (
-    WORKLOAD,
     Labels,
     Pair,
     following_deployment,
+    is_side_object,
     pair_of,
     pod_labels,
     side_selected_by,
@@ -179,7 +179,7 @@ def managed_paths(client: KubernetesClient, sides: Sides) -> list[str]:
     around, workload = sides.around, sides.pair.workload
     names = sides_of(workload)
     everything = (*around.deployments, *around.services, *around.autoscalers, *around.budgets, *around.policies)
-    made = [one for one in everything if (one["metadata"].get("labels") or {}).get(WORKLOAD) == workload]
+    made = [one for one in everything if any(is_side_object(workload, colour, one) for colour in names.values())]
     scaling = [scaler for name in names if (scaler := autoscaler_of(name, around.autoscalers))]
     found = {(one["kind"], one["metadata"]["name"]): one for one in (sides.live, sides.service, *scaling, *made)}
     kinds = {kind: find_kind(client, kind) for kind in {kind for kind, _ in found}}

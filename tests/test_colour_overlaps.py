@@ -8,7 +8,8 @@ from core.checks import Check
 from core.colour_checks import side_checks, tracking_check
 from core.colour_overlaps import left_behind, not_admitting, overlaps, shared_resources
 from core.colour_pair import following_labels
-from tests.fix_colours import ADOPTION, budget, live_autoscaler, live_deployment, live_service, named, policy
+from core.colour_surroundings import following_budgets, following_policies
+from tests.fix_colours import ADOPTION, TO_GREEN, budget, live_autoscaler, live_deployment, live_service, named, policy
 
 Document = dict[str, Any]
 OLD = {"app": "api", "tier": "front"}
@@ -71,9 +72,45 @@ def test_what_belongs_to_the_following_side_is_no_overlap() -> None:
     assert overlaps(ADOPTION, OLD, NEW, services=[own]) == ()
 
 
+WIDE = {"nightshift.dev/workload": "api"}
+
+
+@pytest.mark.parametrize(
+    ("argument", "document"),
+    [
+        ("services", service("wide", WIDE)),
+        ("budgets", budget(matchLabels=WIDE)),
+        ("budgets", budget(matchLabels=WIDE) | {"metadata": {"name": "wide-blue"}}),
+        ("policies", policy("wide", {"matchLabels": {"app": "api-blue"}})),
+        ("autoscalers", named("autoscaling/v2", "HorizontalPodAutoscaler", "wide") | {"spec": {"scaleTargetRef": {"name": "api-blue"}}}),
+        ("deployments", named("apps/v1", "Deployment", "wide") | {"spec": {"selector": {"matchLabels": WIDE}}}),
+    ],
+)  # fmt: skip
+def test_an_object_that_was_given_the_labels_of_the_following_side_is_not_taken_for_one_of_it(
+    argument: str, document: Document
+) -> None:
+    labelled = {**document, "metadata": {**document["metadata"], "labels": ADOPTION.marks()}}
+    [found] = overlaps(ADOPTION, OLD, NEW, **{argument: [labelled]})
+    assert found.refused
+
+
+def test_copies_made_for_the_following_side_are_no_overlaps() -> None:
+    budgets = following_budgets(ADOPTION, [budget()], OLD, NEW)
+    policies = following_policies(ADOPTION, [policy("api-in", {"matchLabels": {"app": "api"}})], OLD, NEW)
+    assert len(budgets) == len(policies) == 1
+    assert overlaps(ADOPTION, OLD, NEW, budgets=budgets, policies=policies) == ()
+
+
+def test_a_service_with_our_labels_under_another_name_is_told_as_one_of_the_live_pods() -> None:
+    exposed, own = service("wide", {"app": "api-blue"}), service("api-blue", {"app": "api-blue"})
+    for one in (exposed, own):
+        one["metadata"]["labels"] = ADOPTION.marks()
+    assert left_behind(TO_GREEN, NEW, [exposed, own], ["api"]) == ("wide",)
+
+
 def test_other_services_of_the_live_pods_are_named() -> None:
     services = [live_service(), service("api-metrics", {"app": "api"}), service("cache", {"app": "cache"})]
-    assert left_behind(OLD, services, ["api"]) == ("api-metrics",)
+    assert left_behind(ADOPTION, OLD, services, ["api"]) == ("api-metrics",)
 
 
 def test_policies_of_others_that_let_only_the_live_pods_through_are_named() -> None:

@@ -49,6 +49,26 @@ def test_a_selector_that_would_match_the_new_pods_stops_the_release_before_anyth
     assert own_writes(kubernetes, begin) == []
 
 
+def test_a_service_that_kubectl_expose_gave_our_labels_stops_the_release_and_is_not_stamped(
+    stage: Stage, kubernetes: KubernetesApi
+) -> None:
+    blue_green(stage)
+    assert (first := stage.release("v2", adopt=True)).is_completed(), first.message
+    # kubectl expose deployment hello-blue --name=wide --selector=nightshift.dev/workload=hello
+    labels = stage.deployment("hello-blue")["metadata"]["labels"]
+    wide = named("v1", "Service", {"selector": {"nightshift.dev/workload": "hello"}, "ports": [{"port": 80}]}, "wide")
+    wide["metadata"]["labels"] = {**labels, "nightshift.dev/colour": "green"}
+    kubernetes.put(wide)
+    begin = len(kubernetes.writes())
+    state = stage.release("v3", "3" * 40)
+    assert state.is_failed()
+    assert "Service wide" in str(state.message)
+    assert own_writes(kubernetes, begin) == []
+    waived = stage.release("v3", "3" * 40, skip_checks={**SKIPPED, "sides": "wide is for both"})
+    assert waived.is_completed(), waived.message
+    assert stage.client.get("/api/v1/namespaces/shop/services/wide")["metadata"].get("annotations", {}) == {}
+
+
 def test_a_service_made_after_the_checklist_that_would_match_the_new_pods_stops_the_release_before_there_are_any(
     stage: Stage, kubernetes: KubernetesApi
 ) -> None:
