@@ -21,7 +21,7 @@ from flows.nightly_backup import EnvironmentName
 from flows.release_recovery import recover
 from flows.release_runbook import End, forward_or_back
 from tasks.recording import Record, RunRecord
-from tasks.release_checklist import check_all
+from tasks.release_checklist import check_all, require_serving
 from tasks.release_plans import Images, ReleaseRequest, make_plan, resolve_images
 from tasks.release_recovery_steps import left_open
 from tasks.release_run import release_of
@@ -147,11 +147,14 @@ def require_same_plan(request: ReleaseRequest, images: Images, record: Record, p
 def plan_and_check(
     request: ReleaseRequest, images: Images, record: Record, when: str, *, shown: str = ""
 ) -> ReleasePlan:
-    """The plan as the world now is, and the checklist. Raise ChecklistError naming every item that stops."""
+    """The plan as the world now is, and the checklist; of a version that is live already, whether it serves. Raise ChecklistError naming every item that stops."""
     with record.step(f"plan {when}") as notes:
         plan = make_plan(request, images, shown)
         notes.add(facts={"plan": plan.sha256, **dict(plan_rows(plan))})
-    if not plan.is_live_already:
+    if plan.is_live_already:
+        with record.step("look whether it serves"):
+            require_serving(request, plan)
+    else:
         with record.step(f"checklist {when}") as notes:
             check_all(request, images, plan, notes)
     return plan

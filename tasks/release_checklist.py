@@ -29,6 +29,7 @@ from core.release_checks import (
 from core.release_lease import holder_of
 from core.release_plan import ReleasePlan, images_of
 from core.rollout_status import standing_trouble
+from tasks.endpoints import endpoint_kind, ready_endpoints
 from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
 from tasks.migration_job import require_no_traffic
@@ -89,6 +90,27 @@ def look_at(request: ReleaseRequest, images: Images, plan: ReleasePlan, item: It
         found = item.look(preflight)
     get_run_logger().log(40 if found.state == "failed" else 20, "%s: %s: %s", item.name, found.state, found.found)
     return found
+
+
+@step("look whether {request.environment} serves")
+def require_serving(request: ReleaseRequest, plan: ReleasePlan) -> None:
+    """Before it is said that a version is live already: raise ChecklistError when it is so by its templates, and not available, or its Service leads to nobody."""
+    release = release_of(load_environment(request.environment))
+    with KubernetesClient.open(release.context) as client:
+        problems = _standing_troubles(client, release, plan)
+        if plan.sides is not None:
+            traffic = release.traffic
+            service = traffic.name if traffic.kind == "service" and traffic.name else plan.sides.live.service
+            if not ready_endpoints(client, endpoint_kind(client), release.namespace, service):
+                problems.append(f"Service {service} has no ready endpoint: no request is served")
+    if problems:
+        raise ChecklistError(
+            "begin the release",
+            request.environment,
+            f"workloads: this version is live by its template, but not available: {'; '.join(problems)}",
+            "Nothing was changed, and no release of the same version would change anything. Scale or mend it by hand, or take it back: "
+            f"nightshift rollback {request.environment}",
+        )
 
 
 @step("check rights, lease, workloads and sides")
@@ -168,6 +190,16 @@ def _lease(client: KubernetesClient, release: Release, environment: Environment,
 
 def _workloads(client: KubernetesClient, release: Release, plan: ReleasePlan) -> ReleaseCheck:
     """Each Deployment serves and is rolled out now: else nobody could tell what the release broke, and there is no way back to something good."""
+    if problems := _standing_troubles(client, release, plan):
+        return failed(
+            "workloads",
+            "; ".join(problems),
+            "Mend it first: a release goes from something that is well, and back to it",
+        )
+    return passed("workloads", "each is rolled out and available")
+
+
+def _standing_troubles(client: KubernetesClient, release: Release, plan: ReleasePlan) -> list[str]:
     problems = []
     for target in plan.targets:
         if target.kind != "Deployment":
@@ -175,13 +207,7 @@ def _workloads(client: KubernetesClient, release: Release, plan: ReleasePlan) ->
         live = plan.sides.live_name if plan.sides is not None and target.role == "api" else target.name
         if trouble := standing_trouble(read_workload(client, release, "Deployment", live)):
             problems.append(f"deployment/{live}: {trouble}")
-    if problems:
-        return failed(
-            "workloads",
-            "; ".join(problems),
-            "Mend it first: a release goes from something that is well, and back to it",
-        )
-    return passed("workloads", "each is rolled out and available")
+    return problems
 
 
 def _sides(client: KubernetesClient, release: Release, plan: ReleasePlan) -> ReleaseCheck:
