@@ -7,6 +7,7 @@ from pydantic import AwareDatetime, Field
 from core.canonical import canonical_bytes, sha256_hex
 from core.environment_release import Strategy
 from core.manifest import Record, Sha256
+from core.release_settings import PlannedSettings
 from core.traffic import Side
 
 Document = dict[str, Any]
@@ -76,11 +77,14 @@ class ReleasePlan(Record):
     config_copies: dict[str, str] = Field(default_factory=dict)
     secrets: dict[str, str] = Field(default_factory=dict)
     waived: dict[str, str] = Field(default_factory=dict)
+    # None: of a plan that an older nightshift kept.
+    settings: PlannedSettings | None = None
 
     @property
     def sha256(self) -> Sha256:
         """The plan's hash."""
-        return sha256_hex(canonical_bytes(self.model_dump(mode="json")))
+        without = {"settings"} if self.settings is None else None
+        return sha256_hex(canonical_bytes(self.model_dump(mode="json", exclude=without)))
 
     @property
     def is_live_already(self) -> bool:

@@ -118,6 +118,11 @@ def remember(question: str, found: Mapping[str, str]) -> dict[str, str]:
     return dict(found)
 
 
+def was_asked(question: str) -> bool:
+    """Whether this run showed that question already: before it was suspended."""
+    return read_flow_run_input(f"{_key(f'{question}-1')}-shown") is not None
+
+
 def _key(question: str) -> str:
     return f"{question}-run-{flow_run.run_count}"
 

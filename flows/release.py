@@ -16,7 +16,7 @@ from core.errors import NightshiftError, PermanentError
 from core.image_reference import shortened
 from core.release_plan import Compatibility, ReleasePlan
 from core.release_plan_text import approval_text, plan_rows
-from flows.approval import ATTEMPTS, ReleaseApproval, ask_until, remember, what_is_wrong_with_plan
+from flows.approval import ATTEMPTS, ReleaseApproval, ask_until, remember, was_asked, what_is_wrong_with_plan
 from flows.nightly_backup import EnvironmentName
 from flows.release_recovery import recover
 from flows.release_runbook import End, forward_or_back
@@ -29,6 +29,7 @@ from tasks.release_start import begun, find_earlier, first_journal
 from tasks.report_steps import begin_run, end_run
 
 ImageName = Annotated[str, Field(pattern=r"^\S+$", max_length=300)]
+QUESTION = "approve-release"
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
 
 
@@ -106,9 +107,11 @@ def go_through(run: RunRecord, request: ReleaseRequest, record: Record, inputs: 
         left = next(one for one in left_open(request.environment) if one.release_id == request.release_id)
         return ended(run, record, recover(run.environment, record, left, run.run_id), inputs)
 
+    # Approval that somebody turns off while a run waits for it is one of the settings that changed: it is asked for.
+    asks = release_of(run.environment).approval or was_asked(QUESTION)
     with record.step("resolve the image") as notes:
         images = resolve_images(request)
-        if release_of(run.environment).approval:
+        if asks:
             # What was approved is the digest: a tag that moves while the run waits changes nothing.
             images = Images.of_digests(remember("images", images.digests), request.image)
         notes.add(facts={one.repository: one.pinned for one in images.found.values()})
@@ -120,7 +123,7 @@ def go_through(run: RunRecord, request: ReleaseRequest, record: Record, inputs: 
         if inputs["dry_run"]:
             record.finish(f"dry run: plan {plan.sha256[:12]} could be carried out; nothing was changed")
             return end_run(run, [record], inputs)
-        if release_of(run.environment).approval:
+        if asks:
             approve(run, plan, record)
         journal = first_journal(plan, request.release_id, run.run_id)
         look_again = functools.partial(require_same_plan, request, images, record, plan)
@@ -166,7 +169,7 @@ def approve(run: RunRecord, plan: ReleasePlan, record: Record) -> None:
     with record.step("approve") as notes:
         answer = ask_until(
             ReleaseApproval,
-            "approve-release",
+            QUESTION,
             approval_text(plan, checks.facts["checks"]),
             {"the plan": plan.sha256},
             lambda given: what_is_wrong_with_plan(given, plan.sha256),

@@ -17,6 +17,7 @@ from core.image_reference import ResolvedImage, split_tag_or_digest
 from core.manifest import Record
 from core.release_plan import Compatibility, MigrationPlan, ReleasePlan, SidesPlan, Target, release_id_of
 from core.release_plan_text import PlannedObject, plan_text
+from core.release_settings import planned_settings
 from tasks.config_copies import read_config_copies
 from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
@@ -137,6 +138,7 @@ def make_plan(request: ReleaseRequest, images: Images, shown: str = "") -> Relea
         config_copies=copies,
         secrets=secrets,
         waived=request.skip_checks,
+        settings=planned_settings(release, strategy),
     )
     if plan.sha256 == shown:
         return plan

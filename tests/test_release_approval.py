@@ -139,3 +139,17 @@ def test_a_world_that_changed_since_it_was_shown_is_planned_and_asked_for_anew(
     end = waiting.go()
     assert end.is_completed(), end.message
     assert stage.image_of("worker") == stage.image("v2")
+
+
+@pytest.mark.parametrize("changed", [{"settle_seconds": 1}, {"approval": False}])
+def test_settings_that_changed_since_the_plan_was_shown_are_asked_for_anew(
+    stage: Stage, kubernetes: KubernetesApi, waiting: Run, changed: dict[str, Any]
+) -> None:
+    plan, begin = plan_in(waiting.shown()), len(kubernetes.writes())
+    stage.settings["release"] |= changed
+    stage.write()
+    assert waiting.resume(plan=plan, **ANSWER) == "ACCEPT"
+    state = waiting.go()
+    assert state.is_paused(), state.message
+    assert plan_in(waiting.shown()) != plan
+    assert nothing_changed(stage, kubernetes, begin)

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.canonical import canonical_bytes, sha256_hex
+from core.environment_release import Release
 from core.release_plan import (
     COMMIT,
     MigrationPlan,
@@ -17,6 +19,8 @@ from core.release_plan import (
     template_of,
     with_images,
 )
+from core.release_plan_text import plan_rows
+from core.release_settings import planned_settings
 from core.rollout_change import ForeignChangeError, suspend_change, template_change
 from core.traffic import Side
 from tests.fix_kubernetes_patch import merged
@@ -70,6 +74,7 @@ SIDES = SidesPlan(
     shares=(10, 100),
 )
 CHANGES: dict[str, Any] = {
+    "settings": {"sha256": "0" * 64, "told": "asks nobody"},
     "environment": "production",
     "release_id": "r-2",
     "strategy": "blue-green",
@@ -209,3 +214,47 @@ def test_a_cron_job_is_suspended_or_let_go_on_only_where_it_is_not_so(now: bool 
     document = {"spec": {} if now is None else {"suspend": now}}
     patch = suspend_change(document, suspended=wanted)
     assert patch == (None if bool(now) == wanted else {"spec": {"suspend": wanted}})
+
+
+def settings(**changed: Any) -> Release:
+    given = {"namespace": "shop", "repository": "registry.test/hello", "workloads": [{"name": "hello"}]}
+    return Release.model_validate({**given, **changed})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"settle_seconds": 0},
+        {"drain_seconds": 0},
+        {"keep_full_minutes": 0},
+        {"approval": False},
+        {"backup": False},
+        {"gates": {"error_ratio_max": 0.5}},
+        {"gates": {"metrics": False}},
+        {"traffic": {"kind": "service", "name": "hello", "soak_seconds": 0}},
+        {"checks": {"staging": {"namespace": "staging"}}},
+        {"migration": {"database": "app", "command": ["migrate"], "secret": "url", "minutes": 31}},
+        {"tracked_by_allowed": ["helm"]},
+    ],
+)
+def test_a_setting_that_decides_how_a_release_is_carried_out_makes_another_plan(changed: dict[str, Any]) -> None:
+    before, after = (plan(settings=planned_settings(settings(**given), "blue-green")) for given in ({}, changed))
+    assert before.sha256 != after.sha256
+
+
+def test_what_decides_nothing_once_the_plan_is_made_leaves_its_hash() -> None:
+    others = settings(approval_hours=1, registry={"kind": "none"})
+    assert planned_settings(others, "rolling") == planned_settings(settings(), "rolling")
+
+
+def test_a_plan_that_was_kept_before_settings_were_in_it_has_the_hash_that_it_had() -> None:
+    kept = plan().model_dump(mode="json", exclude={"settings"})
+    assert ReleasePlan.model_validate(kept).sha256 == sha256_hex(canonical_bytes(kept))
+
+
+def test_the_plan_tells_the_settings_that_a_person_approves() -> None:
+    traffic = {"kind": "httproute", "name": "hello", "soak_seconds": 90, "steps": [20, 100]}
+    made = plan(settings=planned_settings(settings(traffic=traffic, drain_seconds=7), "blue-green"))
+    told = dict(plan_rows(made))["settings"]
+    assert "steps 20 %, 100 %, each soaks 90 s; drain 7 s" in told
+    assert "gates by health alone, no metrics" in told
