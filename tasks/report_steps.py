@@ -4,13 +4,16 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
+from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 
-from core.errors import NightshiftError
+from core.errors import ConfigurationError, NightshiftError
 from core.evidence import Report, verdict_of
 from core.report_text import render_report
 from core.told_before import tells_news
@@ -24,9 +27,29 @@ from tasks.secrets import signing_keys
 
 
 def begin_run(environment_name: str, *, flow: str, run_id: str, run_name: str) -> RunRecord:
-    """Given an environment's name and the run's identity, read the environment and begin the record. Raise ConfigurationError for a wrong file."""
+    """Given an environment's name and the run's identity, read the environment and begin the record.
+
+    Raise ConfigurationError for a wrong file, and for a run of another environment's deployment: before anything is touched.
+    """
     install_log_redaction()
+    _require_own_environment(environment_name, flow)
     return RunRecord(load_environment(environment_name), flow=flow, run_id=run_id, run_name=run_name)
+
+
+def _require_own_environment(environment_name: str, flow: str) -> None:
+    """The form of a deployment lets its parameters be changed: its concurrency limit, recovery and rights are of its own environment all the same."""
+    if deployment.id is None:
+        return
+    with get_client(sync_client=True) as prefect:
+        found = prefect.read_deployment(UUID(deployment.id))
+    own = found.parameters.get("environment")
+    if own not in {None, environment_name}:
+        raise ConfigurationError(
+            "begin the run",
+            f"{flow}/{found.name}",
+            f"the deployment is of environment {own}, and the run was given {environment_name}",
+            f"Nothing was touched. Start the deployment of {environment_name}; where there is none, give it one in prefect.yaml",
+        )
 
 
 @step("write the report")
