@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from core.checks import Check
-from core.colour_overlaps import left_behind, not_admitting, overlaps, shared_resources
+from core.colour_overlaps import Overlap, left_behind, not_admitting, overlaps, shared_resources
 from core.colour_pair import Labels, Pair, pod_labels
 from core.colour_surroundings import autoscaler_of
 from core.errors import PermanentError
@@ -53,7 +53,7 @@ def side_checks(
             refused,
             "no selector that exists matches the new Pods before the shift"
             + (f", but policies for live and new Pods alike: {', '.join(told)}" if told else ""),
-            "Let them select by a label that the Deployment or its Service selects by too",
+            _advice(found),
         ),
         _check(
             "other services",
@@ -92,6 +92,16 @@ def tracking_check(documents: Iterable[tuple[str, Document]], allowed: Iterable[
             next_step = next_step or error.next_step
     allowed_ones = f"tracked, and allowed: {', '.join(known)}" if known else "no tool puts back what a release changes"
     return _check("tracked by others", refused, allowed_ones, next_step)
+
+
+def _advice(found: Iterable[Overlap]) -> str:
+    """What to do about selectors that match the new Pods. An autoscaler goes by a name, and selects by no label."""
+    refused = [one for one in found if one.refused]
+    scaling = [one.name for one in refused if one.kind == "HorizontalPodAutoscaler"]
+    steps = [f"Delete HorizontalPodAutoscaler {name}, or let it scale another Deployment" for name in scaling]
+    if len(scaling) < len(refused):
+        steps.insert(0, "Let them select by a label that the Deployment or its Service selects by too")
+    return ". ".join(steps)
 
 
 def _adoption(pair: Pair, live: Document, services: list[Document], autoscaler: Document | None, adopt: bool) -> Check:

@@ -71,7 +71,7 @@ def check_all(request: ReleaseRequest, images: Images, plan: ReleasePlan, notes:
             "begin the release",
             request.environment,
             "; ".join(f"{one.item}: {one.found}" for one in stopping),
-            " ".join(dict.fromkeys(one.next_step for one in stopping if one.next_step)) or "Nothing was changed",
+            "; ".join(f"{one.item}: {one.next_step}" for one in stopping if one.next_step) or "Nothing was changed",
         )
     return found
 
@@ -156,7 +156,9 @@ def _of_check(item: str, *checks: Check) -> ReleaseCheck:
     """Several checks as one item: what is wrong, else what was seen."""
     bad = [one for one in checks if one.state == "failed"]
     told = "; ".join(one.found for one in (bad or checks))
-    steps = " ".join(one.next_step for one in bad if one.next_step)
+    advice = [one for one in bad if one.next_step]
+    # Each piece beside what it is about, unless there is one only.
+    steps = "; ".join(f"{one.name}: {one.next_step}" if len(bad) > 1 else one.next_step for one in advice)
     return failed(item, told, steps) if bad else passed(item, told)
 
 

@@ -184,3 +184,15 @@ def test_everything_that_a_tool_tracks_is_named_at_once() -> None:
     assert refused.state == "failed"
     assert "service/api" in refused.found and "deployment/api" in refused.found
     assert tracking_check(documents, ["helm"]).state == "passed"
+
+
+def test_advice_on_an_autoscaler_is_not_that_on_selectors() -> None:
+    scaler = live_autoscaler()
+    scaler["spec"]["scaleTargetRef"]["name"] = "api-blue"
+    alone = checks(autoscalers=[scaler])["selectors"].next_step
+    assert alone == "Delete HorizontalPodAutoscaler api-scaler, or let it scale another Deployment"
+    both = checks(autoscalers=[scaler], services=[live_service(), service("wide", {"tier": "front"})])
+    assert (
+        both["selectors"].next_step
+        == f"Let them select by a label that the Deployment or its Service selects by too. {alone}"
+    )

@@ -107,3 +107,13 @@ def test_blue_green_by_the_form_asks_for_the_rights_of_blue_green(stage: Stage, 
     told = "rights: our account may not patch deployments/scale.apps in shop"
     assert (state.name, told in str(state.message)) == ("Failed", True), state.message
     assert stage.journals() == []
+
+
+@pytest.mark.services
+def test_advice_stands_beside_the_item_that_it_is_for(stage: Stage, kubernetes: KubernetesApi) -> None:
+    kubernetes.merge(*DEPLOYMENT, {"spec": {"paused": True}})
+    message = str(stage.release("v2", skip_checks={}).message)
+    assert (
+        ". workloads: Mend it first: a release goes from something that is well, and back to it; recovery-point: "
+        in message
+    )
