@@ -29,7 +29,9 @@ def live_side(client: KubernetesClient, release: Release, workload: str) -> str:
         weights = backend_weights(client.get(find_kind(client, "HTTPRoute").path(release.namespace, name)))
     else:
         path = find_kind(client, "Ingress").path(release.namespace, name)
-        weights = group_weights(client.get(path), traffic.action or "", on=path)
+        weights = group_weights(
+            client.get(path), traffic.action or "", on=f"Ingress {name} in namespace {release.namespace}"
+        )
     return live_of(workload, {side: weights.get(service, 0) for service, side in services.items()})
 
 

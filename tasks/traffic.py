@@ -48,7 +48,9 @@ class Traffic(ABC):
 
     @property
     def _on(self) -> str:
-        return f"{self._client.address}{self.path}"
+        namespace, plural, name = self.path.rpartition("/namespaces/")[2].split("/")
+        kind = {"services": "Service", "httproutes": "HTTPRoute", "ingresses": "Ingress"}[plural]
+        return f"{kind} {name} in namespace {namespace}"
 
     def managed_paths(self) -> tuple[str, ...]:
         """What a shift writes, and so what a new holder stamps first."""

@@ -70,7 +70,7 @@ def test_a_switch_is_told_when_the_endpoints_are_the_other_sides_pods(
 def test_keys_of_the_old_selector_do_not_stay(sides: Sides) -> None:
     sides.api.merge(*SERVICE, {"spec": {"selector": {"pod-template-hash": "1"}}})
     # A label that the side's own list does not name: whose Pods these are is not known.
-    with pytest.raises(PermanentError, match="neither"):
+    with pytest.raises(PermanentError, match=r"\(Service api-server in namespace .*neither"):
         traffic(sides).read()
     blue = BLUE.model_copy(update={"selector": {**BLUE.selector, "pod-template-hash": "1"}})
     shift = ServiceTraffic(sides.client, NAMESPACE, "api-server", blue, GREEN)
