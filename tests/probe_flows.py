@@ -8,7 +8,7 @@ import time
 from typing import Literal
 
 from prefect import flow, task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.states import Completed, State
 
 from core.errors import PermanentError
@@ -39,4 +39,5 @@ def pretend_backup(
         subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True, check=False)
     pretend_dump("app")
     seen = ", ".join(sorted(name for name in os.environ if name.startswith(("PREFECT_HOME", "NIGHTSHIFT_LOCAL__"))))
+    create_markdown_artifact("the report", key=f"nightly-backup-{environment}")
     return Completed(message=f"backed up {databases} with retention {retention}; variables: {seen}")

@@ -5,7 +5,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 from uuid import UUID
@@ -56,7 +56,10 @@ class ProgressView:
 
 @dataclass(frozen=True)
 class RunView:
-    """A flow run at one moment. `state_type` and `state_name` are Prefect's; `waited_seconds` is how long it has been there without being picked up."""
+    """A flow run at one moment. `state_type` and `state_name` are Prefect's; `waited_seconds` is how long it has been there without being picked up.
+
+    `set_by_hand`: it is Completed though its flow did not say so; none of ours completes without a message, nor those that report before their report is kept.
+    """
 
     run_id: UUID
     name: str
@@ -67,6 +70,7 @@ class RunView:
     waited_seconds: float
     steps: tuple[StepView, ...] = ()
     progress: tuple[ProgressView, ...] = ()
+    set_by_hand: bool = False
 
     @property
     def finished(self) -> bool:
@@ -80,8 +84,8 @@ class RunView:
 
     @property
     def well(self) -> bool:
-        """Whether the run completed."""
-        return self.state_type == "COMPLETED"
+        """Whether the flow itself said that it completed."""
+        return self.state_type == "COMPLETED" and not self.set_by_hand
 
 
 def deployment_exists(client: SyncPrefectClient, name: str) -> bool:
@@ -123,13 +127,14 @@ def follow_run(
     *,
     every_seconds: float = _EVERY_SECONDS,
     patience_seconds: float = PATIENCE_SECONDS,
+    report: str = "",
 ) -> Iterator[RunView]:
     """Given a run's id, yield how it stands, until and including its end, or until it waits for a person.
 
-    A server that does not answer is waited for, for as long as patience says.
+    A server that does not answer is waited for, for as long as patience says. `report`: the key of the report without which the run cannot have completed.
     """
     while True:
-        view = _patiently(lambda: _view(client, run_id), patience_seconds)
+        view = _patiently(lambda: _view(client, run_id, report), patience_seconds)
         yield view
         if view.finished or view.waits:
             return
@@ -181,7 +186,7 @@ def _patiently(call: Callable[[], T], seconds: float) -> T:
     return retrying(call)
 
 
-def _view(client: SyncPrefectClient, run_id: UUID) -> RunView:
+def _view(client: SyncPrefectClient, run_id: UUID, report: str) -> RunView:
     run = client.read_flow_run(run_id)
     this_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
     # The newest 200 (the server's limit for an answer); a screen shows fewer.
@@ -191,22 +196,27 @@ def _view(client: SyncPrefectClient, run_id: UUID) -> RunView:
         flow_run_filter=this_run,
         sort=ArtifactSort.CREATED_DESC,
     )
-    return run_view(run, reversed(tasks), artifacts)
+    view = run_view(run, reversed(tasks), artifacts)
+    if report and view.well and not read_markdown(client, run_id, report):
+        return replace(view, set_by_hand=True)
+    return view
 
 
 def run_view(run: FlowRun, tasks: Iterable[TaskRun], artifacts: list[Artifact]) -> RunView:
     """Given what the server says of a run, return it as a person sees it."""
     state = run.state
+    message = " ".join(((state.message if state else None) or "").split())
     return RunView(
         run_id=run.id,
         name=run.name,
         state_type=state.type.value if state else "PENDING",
         state_name=(state.name if state else None) or "Pending",
-        message=" ".join(((state.message if state else None) or "").split()),
+        message=message,
         seconds=run.estimated_run_time.total_seconds(),
         waited_seconds=_waited_seconds(run),
         steps=tuple(StepView(task.name, _task_state(task), task.estimated_run_time.total_seconds()) for task in tasks),
         progress=tuple(_progress(artifact) for artifact in sorted(artifacts, key=lambda artifact: artifact.key or "")),
+        set_by_hand=state is not None and state.type.value == "COMPLETED" and not message,
     )
 
 

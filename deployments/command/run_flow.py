@@ -14,17 +14,24 @@ from deployments.command.prefect_api import PREFECT, Server, prefect_command
 from deployments.command.run_display import show_run
 from deployments.command.terminal import EXIT_INTERRUPTED, EXIT_NOT_WELL, EXIT_WAITS, console, print_json, tell_error
 
+# Their runs may also complete without a report: nothing was open, a plan was shown, a copy waits.
+_MAY_END_WITHOUT_REPORT = frozenset({"restore", "release-recovery"})
+_RELEASING = frozenset({"release", "rollback", "release-recovery"})
+
 
 def run_flow(server: Server, flow: str, environment: str, parameters: dict[str, Any], *, quiet: bool) -> RunView:
     """Start FLOW/ENVIRONMENT with the flow's parameters, show the run while it goes on, and return how it ended, or that it waits for a person."""
     with server.client() as client:
         ensure_deployment(server, client, flow, environment, quiet=quiet)
         run_id = start_deployment(client, f"{flow}/{environment}", parameters)
+        report = "" if flow in _MAY_END_WITHOUT_REPORT else f"{flow}-{environment}"
         try:
-            view = show_run(follow_run(client, run_id), quiet=quiet)
+            view = show_run(follow_run(client, run_id, report=report), quiet=quiet)
         except KeyboardInterrupt:
             tell_error(f"no longer following; the run goes on. {how_to_cancel(server, run_id)}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
+        if view.set_by_hand:
+            return replace(view, message=by_hand_sentence(flow, environment))
         return view if view.well or view.waits else with_reason(client, view)
 
 
@@ -42,6 +49,12 @@ def end_command(
     else:
         tell_error(f"{view.state_name}: {view.message.rstrip('.')}. See {server.run_url(view.run_id)}")
     raise typer.Exit(0 if view.well else EXIT_WAITS if view.waits else EXIT_NOT_WELL)
+
+
+def by_hand_sentence(flow: str, environment: str) -> str:
+    """What is said of a run that is Completed without its flow's word."""
+    look = f"Look at nightshift releases {environment}" if flow in _RELEASING else "Look at its log"
+    return f"its state was set by hand, not by the flow, which may be dead or still at work: nobody knows what was done. {look}"
 
 
 def how_to_cancel(server: Server, run_id: UUID) -> str:
