@@ -15,6 +15,14 @@ NEVER_WAIVED = frozenset({"image", "lease", "rights"})
 # Looked at again right before Pods are made: their names are what a waiver is given for.
 MIGRATION_ITEM, SIDES_ITEM = "migration", "sides"
 
+# What the task run that looked at an item is called when it ends: its task is done, and the item need not be well.
+STATE_NAMES: dict[CheckState, str] = {
+    "passed": "Completed",
+    "failed": "NotWell",
+    "waived": "Waived",
+    "not-configured": "NotConfigured",
+}
+
 
 class ReleaseCheck(Record):
     """One item of the checklist. `by` and `why` are of a waiver; `evidence` are the facts that were seen, for the report; never a secret.
@@ -84,6 +92,13 @@ def check_skips(skips: Mapping[str, str], items: Iterable[str], by: str) -> None
 def stops(checks: Iterable[ReleaseCheck]) -> tuple[ReleaseCheck, ...]:
     """Given the checklist, return the items that stop the release, in order: those that failed and were not waived."""
     return tuple(check for check in checks if check.state == "failed")
+
+
+def worst_state(checks: Iterable[ReleaseCheck]) -> CheckState:
+    """Given items that were looked at together, return how they stand as one: failed, else waived, else passed. Not configured only when nobody looked at any."""
+    order: tuple[CheckState, ...] = ("failed", "waived", "passed")
+    there = {check.state for check in checks}
+    return next((state for state in order if state in there), "not-configured")
 
 
 def _refused(items: Sequence[str], found: str, next_step: str) -> ConfigurationError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from prefect import get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from core.checks import Check
 from core.colour_checks import side_checks, tracking_check
@@ -15,9 +18,11 @@ from core.errors import NightshiftError, PermanentError
 from core.evidence import Finding
 from core.migration_attempts import first_attempt
 from core.migration_window import may_start
+from core.redaction import redact
 from core.release_checks import (
     MIGRATION_ITEM,
     SIDES_ITEM,
+    STATE_NAMES,
     ReleaseCheck,
     check_skips,
     failed,
@@ -25,6 +30,7 @@ from core.release_checks import (
     passed,
     stops,
     waive,
+    worst_state,
 )
 from core.release_lease import holder_of
 from core.release_plan import ReleasePlan, images_of
@@ -40,13 +46,14 @@ from tasks.release_journal import Journals
 from tasks.release_lease import Lease
 from tasks.release_plans import Images, ReleaseRequest
 from tasks.release_preflight import ITEMS, Item
-from tasks.release_rights import check_rights
+from tasks.release_rights import check_rights_of_file
 from tasks.release_run import release_of
 from tasks.release_sides import live_side, planned_documents
 from tasks.release_world import read_workload
 from tasks.retrying import step
 from tasks.secrets import signing_keys
 
+T = TypeVar("T")
 OWN_ITEMS = ("image", "rights", "lease", "workloads", SIDES_ITEM, "tracked", "window", MIGRATION_ITEM)
 # Those that stop are all named by the error that is raised: it is what the run's message tells.
 _SEVERITIES = {"waived": "warning", "not-configured": "note"}
@@ -76,9 +83,13 @@ def check_all(request: ReleaseRequest, images: Images, plan: ReleasePlan, notes:
     return found
 
 
-@step("check {item.title}")
 def look_at(request: ReleaseRequest, images: Images, plan: ReleasePlan, item: Item) -> ReleaseCheck:
     """One item of the surroundings."""
+    return _look_at(request, images, plan, item).result()
+
+
+@step("check {item.title}")
+def _look_at(request: ReleaseRequest, images: Images, plan: ReleasePlan, item: Item) -> State[ReleaseCheck]:
     environment = load_environment(request.environment)
     release = release_of(environment)
     with KubernetesClient.open(release.context) as client:
@@ -89,7 +100,12 @@ def look_at(request: ReleaseRequest, images: Images, plan: ReleasePlan, item: It
         )
         found = item.look(preflight)
     get_run_logger().log(40 if found.state == "failed" else 20, "%s: %s: %s", item.name, found.state, found.found)
-    return found
+    return _shown(found, request, [found])
+
+
+def own_items(request: ReleaseRequest, plan: ReleasePlan) -> list[ReleaseCheck]:
+    """What the release itself needs, and what nobody but it looks at."""
+    return _own_items(request, plan).result()
 
 
 @step("look whether {request.environment} serves")
@@ -114,8 +130,7 @@ def require_serving(request: ReleaseRequest, plan: ReleasePlan) -> None:
 
 
 @step("check rights, lease, workloads and sides")
-def own_items(request: ReleaseRequest, plan: ReleasePlan) -> list[ReleaseCheck]:
-    """What the release itself needs, and what nobody but it looks at."""
+def _own_items(request: ReleaseRequest, plan: ReleasePlan) -> State[list[ReleaseCheck]]:
     environment = load_environment(request.environment)
     release = release_of(environment)
     with KubernetesClient.open(release.context) as client:
@@ -130,7 +145,17 @@ def own_items(request: ReleaseRequest, plan: ReleasePlan) -> list[ReleaseCheck]:
         ]
     for one in found:
         get_run_logger().log(40 if one.state == "failed" else 20, "%s: %s: %s", one.item, one.state, one.found)
-    return found
+    return _shown(found, request, found)
+
+
+def _shown(result: T, request: ReleaseRequest, checks: Sequence[ReleaseCheck]) -> State[T]:
+    """A task's end that tells in its name how the items stand: whoever follows the run must not take a task that is done for an item that is well."""
+    # A skip of another item is not looked at here.
+    named = {one.item for one in checks}
+    skips = {item: why for item, why in request.skip_checks.items() if item in named}
+    state = worst_state(waive(checks, skips, request.requested_by))
+    told = "; ".join(f"{one.item}: {one.state}: {one.found}" for one in checks if one.state != "passed")
+    return Completed(data=result, name=STATE_NAMES[state], message=redact(told) or None)
 
 
 def note_checks(notes: Notes, checks: tuple[ReleaseCheck, ...]) -> None:
@@ -163,15 +188,9 @@ def _of_check(item: str, *checks: Check) -> ReleaseCheck:
 
 
 def _rights(client: KubernetesClient, release: Release, plan: ReleasePlan) -> Check:
-    settings = release.checks.secrets
-    looked_at = [one.name for one in settings.named] if settings is not None and settings.read_secrets else []
-    return check_rights(
-        client,
-        # The run's own, which may be another one than the environment's.
-        release.model_copy(update={"strategy": plan.strategy}),
-        secrets=(*looked_at, *plan.secrets),
-        external_secrets=settings is not None and bool(settings.external),
-    )
+    # The run's own strategy, which may be another one than the environment's.
+    settings = release.model_copy(update={"strategy": plan.strategy})
+    return check_rights_of_file(client, settings, secrets=plan.secrets)
 
 
 def _lease(client: KubernetesClient, release: Release, environment: Environment, release_id: str) -> ReleaseCheck:

@@ -31,5 +31,17 @@ def check_rights(
     return Check(name=NAME, state="passed", found=f"all {len(wanted) + len(extra)}")
 
 
+def check_rights_of_file(client: KubernetesClient, release: Release, *, secrets: Iterable[str] = ()) -> Check:
+    """As check_rights, for the Secrets that the file's checklist looks at and these besides."""
+    settings = release.checks.secrets
+    named = [one.name for one in settings.named] if settings is not None and settings.read_secrets else []
+    return check_rights(
+        client,
+        release,
+        secrets=(*named, *secrets),
+        external_secrets=settings is not None and bool(settings.external),
+    )
+
+
 def _in_words(rights: tuple[AccessRight, ...]) -> str:
     return ", ".join(right.in_words() for right in rights)

@@ -27,13 +27,16 @@ from prefect.exceptions import ObjectNotFound
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from core.errors import PermanentError
+from core.release_checks import STATE_NAMES
 from deployments.command.prefect_api import prefect_command
 
 # A server that restarts is back within this; the run itself goes on meanwhile.
 PATIENCE_SECONDS = 300
 _EVERY_SECONDS = 1.0
 T = TypeVar("T")
-TaskState = Literal["waiting", "running", "passed", "failed"]
+TaskState = Literal["waiting", "running", "passed", "failed", "waived", "not-configured"]
+# A task that is done may have found an item of the checklist not well: the name of its state says so.
+_OF_ITEMS: dict[str, TaskState] = {name: state for state, name in STATE_NAMES.items()}
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,8 @@ def _task_state(task: TaskRun) -> TaskState:
         "CRASHED": "failed",
         "CANCELLED": "failed",
     }
-    return states.get(task.state_type.value if task.state_type else "", "waiting")
+    state = states.get(task.state_type.value if task.state_type else "", "waiting")
+    return _OF_ITEMS.get(task.state_name or "", state) if state == "passed" else state
 
 
 def _progress(artifact: Artifact) -> ProgressView:

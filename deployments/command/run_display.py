@@ -13,7 +13,15 @@ from core.redaction import redact
 from deployments.command.follow import RunView, StepView
 from deployments.command.terminal import console, error_console
 
-_MARKS = {"waiting": ("·", "dim"), "running": ("▸", "cyan"), "passed": ("✔", "green"), "failed": ("✘", "red")}
+_MARKS = {
+    "waiting": ("·", "dim"),
+    "running": ("▸", "cyan"),
+    "passed": ("✔", "green"),
+    "failed": ("✘", "red"),
+    "waived": ("!", "yellow"),
+    # It says that nobody looked.
+    "not-configured": ("·", "dim"),
+}
 _STEPS_SHOWN = 12
 _PATIENCE_SECONDS = 30
 _NOBODY = "no worker has picked it up yet: does one run? (prefect worker start --pool nightshift)"
@@ -89,7 +97,7 @@ def _in_lines(views: Iterator[RunView], *, quiet: bool) -> RunView:
     while True:
         say("run", view.state_name, f"{view.name}: {view.state_name}")
         for step in view.steps:
-            if step.state in {"passed", "failed"}:
+            if step.state not in {"waiting", "running"}:
                 say(f"step {step.name}", step.state, f"  {_MARKS[step.state][0]} {step.name}  {step.seconds:.1f} s")
         if _nobody_comes(view) and not hinted:
             hinted = True
