@@ -123,6 +123,9 @@ def test_the_parameters_are_what_the_flows_take(flow: str, asked: list[tuple[str
         ["release", "production", "v1", "--commit", "1f2e3d4c", "--skip", "documentation"],
         ["release", "production", "v1", "--commit", "1f2e3d4c", "--schema-compatibility", "perhaps"],
         ["release", "production", "v1", "--commit", "1f2e3d4c", "--no-migrate", "--migrate-command", "npm run up"],
+        ["release", "production", "v1", "--commit", "0bad"],
+        ["release", "production", "v1", "--commit", "1f2e3d4z"],
+        ["release", "production", "v1", "--commit", "1" * 65],
         ["rollback", "production"],
         ["release-recovery", "production", "--decision", "back", "--reason", "INC-8"],
         ["release-recovery", "production", "r-1f2e3d4c5b6a", "--decision", "back"],
@@ -133,6 +136,16 @@ def test_wrong_usage_ends_with_2_and_starts_nothing(
     arguments: Sequence[str], asked: list[tuple[str, dict[str, Any]]]
 ) -> None:
     assert run(*arguments).exit_code == 2
+    assert asked == []
+
+
+def test_a_commit_that_is_none_is_told_as_wrong_usage_and_help_says_what_one_is(
+    asked: list[tuple[str, dict[str, Any]]],
+) -> None:
+    result = run("release", "production", "v1", "--commit", "0bad")
+    assert result.exit_code == 2
+    assert "'0bad' is no commit: 7 to 64" in " ".join(result.output.replace("│", " ").split())
+    assert "7 to 64 hexadecimal" in " ".join(run("release", "--help").output.replace("│", " ").split())
     assert asked == []
 
 
@@ -298,3 +311,18 @@ def test_a_dead_holder_of_a_release_that_ended_is_told_too(stage: Stage) -> None
     assert (code, document["well"]) == (1, False)
     assert not document["releases"][0]["left_in_the_middle"]
     assert "its run seems dead" in run("releases", "stage").output
+
+
+@pytest.mark.parametrize(("flow", "scheduled"), [("rollback", False), ("release", False), ("nightly-backup", True)])
+def test_a_schedule_is_advised_only_for_what_may_have_one(
+    flow: str, scheduled: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from deployments.command import deploying
+
+    monkeypatch.setattr(deploying, "deployment_exists", lambda _c, _n: False)
+    monkeypatch.setattr(deploying, "load_environment", lambda _e: None)
+    monkeypatch.setattr(deploying, "_deploy", lambda *_: None)
+    deploying.ensure_deployment(SERVER, None, flow, "elsewhere", quiet=False)  # type: ignore[arg-type]
+    said = capsys.readouterr().err
+    assert f"deployed {flow}/elsewhere" in said
+    assert ("schedule" in said) == scheduled

@@ -51,6 +51,8 @@ def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, envi
             if scheduled
             else "with its sweep, and nothing else that prefect.yaml would say"
             if flow == RECOVERY
+            else "to be run by hand or through the API"
+            if flow in RELEASING
             else "without a schedule: for one, give it an entry in prefect.yaml and run "
             + prefect_command(f"--no-prompt deploy --name '*/{environment}'")
         )

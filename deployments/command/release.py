@@ -1,5 +1,6 @@
 """`nightshift release`, `rollback` and `release-recovery`: a new version out, back, and what was left in the middle to its end."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from getpass import getuser
@@ -27,7 +28,12 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would b
 def release_command(  # noqa: PLR0917 - a command has as many options as it has
     environment: _Environment,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The new version's tag, or its digest (sha256:…).")],
-    commit: Annotated[str, typer.Option("--commit", metavar="SHA", help="The Git commit that the image was made of.")],
+    commit: Annotated[
+        str,
+        typer.Option(
+            "--commit", metavar="SHA", help="The Git commit that the image was made of: 7 to 64 hexadecimal digits."
+        ),
+    ],
     schema_compatibility: Annotated[
         Literal["backward", "breaking"],
         typer.Option(
@@ -70,6 +76,8 @@ def release_command(  # noqa: PLR0917 - a command has as many options as it has
     """
     if migrate_command and not migrate:
         raise typer.BadParameter("--migrate-command and --no-migrate exclude each other")
+    if not re.fullmatch("[0-9a-f]{7,64}", commit.lower()):
+        raise typer.BadParameter(f"{commit!r} is no commit: 7 to 64 hexadecimal digits", param_hint="--commit")
     parameters = {
         "environment": environment,
         "image": image,
