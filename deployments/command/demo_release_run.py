@@ -207,9 +207,9 @@ def demonstrate(platform: Platform, namespaces: Namespaces, images: DemoImages) 
     show = Demonstration(platform, server, namespaces, images)
     ends = []
     acts: tuple[tuple[str, Callable[[], End]], ...] = (
-        ("1 of 3: a good version", show.good),
+        ("1 of 3: a good version (the second)", show.good),
         ("2 of 3: a bad version, whose Pods end as soon as they have begun", show.bad),
-        ("3 of 3: a good version, and its process is killed in the middle", show.killed),
+        ("3 of 3: a good version (the first again), and its process is killed in the middle", show.killed),
     )
     for title, act in acts:
         console.rule(title, align="left")

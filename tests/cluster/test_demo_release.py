@@ -44,7 +44,7 @@ def test_a_good_a_bad_and_a_killed_release_end_as_they_should(cluster: Kubernete
         "1 of 3: a good version",
         "2 of 3: a bad version",
         "it ended with exit code 3",
-        "3 of 3: a good version, and its process is killed",
+        "3 of 3: a good version (the first again), and its process is killed",
         "was killed by SIGKILL in the step: fill hello-green",
         "the cluster left in the middle",
         "retire hello-green",
