@@ -123,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
             realm = f'Bearer realm="{registry.address}/token",service="{registry.host}",scope="repository:{_name(address.path)}:pull"'
             challenge = realm if registry.sign_in == "token" else 'Basic realm="the registry"'
             self._answer(401, b'{"errors": [{"code": "UNAUTHORIZED"}]}', {"WWW-Authenticate": challenge})
+        elif address.path == "/v2/":
+            self._answer(200, b"{}", {"Content-Type": "application/json"})
         else:
             self._manifest(_name(address.path), address.path.rpartition("/")[2])
 

@@ -27,7 +27,7 @@ def check_command(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of lines.")] = False,
 ) -> None:
-    """Look whether an environment is ready: its file, its secrets, its bucket, its databases, the Prefect server.
+    """Look whether an environment is ready: its file, its secrets, its bucket, its databases, the Prefect server, and for releases the cluster and the registry.
 
     Exit code 0: ready (warnings may be left); 1: something failed; 2: the file is wrong. Nothing is changed but a probe object in the bucket.
     """

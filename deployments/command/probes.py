@@ -7,10 +7,9 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextvars import copy_context
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import urlsplit
@@ -25,6 +24,8 @@ from core.objectives import check_objectives
 from core.redaction import SHORTEST, redact
 from core.secret_reference import shown_reference
 from deployments.command.prefect_api import find_server
+from deployments.command.probe import LONG_SECONDS, SHORT_SECONDS, Probe
+from deployments.command.release_probes import release_probes
 from tasks.catalogue import read_catalogue
 from tasks.clients import installed_clients
 from tasks.object_store import ObjectStore
@@ -36,20 +37,7 @@ from tasks.trust import Examiner, gap_sentence
 
 # A dead host is told from a slow one before anything heavier begins.
 REACH_SECONDS = 5.0
-# After libpq's own connect time-out of 10 s, so that its message is the one that is shown.
-SHORT_SECONDS = 11.0
-# Reading the rights on some thousand tables, or listing 100,000 objects, over a slow line.
-LONG_SECONDS = 60.0
 SERVER_CHECK = "Prefect server"
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One thing to look at: what it is called if it cannot even be tried, how, and for how many seconds at most."""
-
-    name: str
-    look: Callable[[], Iterable[Check]]
-    seconds: float = SHORT_SECONDS
 
 
 def probes_of(environment: Environment) -> list[Probe]:
@@ -62,6 +50,7 @@ def probes_of(environment: Environment) -> list[Probe]:
     for key, database in environment.databases.items():
         probes.append(_database_probe(environment, key, database))
         probes.append(Probe(f"{key}: spool", partial(check_spool, key, database)))
+    probes += release_probes(environment)
     probes.append(Probe(SERVER_CHECK, lambda: _look_at_server(environment.name)))
     return probes + [_objectives_probe(environment, key, bucket) for key in environment.databases]
 
