@@ -104,8 +104,6 @@ class Handler(BaseHTTPRequestHandler):
     def _carry_out(self, method: str, path: str, query: dict[str, str], body: Document) -> Document:  # noqa: PLR0911 - one a verb
         if method == "GET" and (found := discovery(path, self.api.absent)) is not None:
             return found
-        if path == "/version":
-            return {"gitVersion": "v1.20.0"}
         if "/selfsubject" in path:
             return self.api.rules_reviewed(body) if path.endswith("rulesreviews") else self.api.reviewed(body)
         target = Target.of(path)

@@ -71,6 +71,8 @@ def where(api_version: str, kind: str) -> tuple[str, str]:
 
 def discovery(path: str, absent: set[str]) -> Document | None:
     """The answer to a request for the groups or the resources of one; None: it is none of these."""
+    if path == "/version":
+        return {"gitVersion": "v1.20.0"}
     served = {
         version: {plural: each for plural, each in kinds.items() if not is_absent(version, plural, absent)}
         for version, kinds in KINDS.items()
