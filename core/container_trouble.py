@@ -111,13 +111,18 @@ def _keeps_ending(one: Document, restarts_seen: int, *, initial: bool) -> bool:
 def _crash(one: Document, events: Sequence[Document], restarts_seen: int) -> tuple[Kind, str, float | None]:
     """A container that ends. Final when the kubelet itself holds it back after the second restart, or when we saw as many: an old Pod may have had its own long ago."""
     state, restarts = one.get("state") or {}, int(one.get("restartCount") or 0)
-    end = state.get("terminated") or (one.get("lastState") or {}).get("terminated") or {}
-    code, reason = end.get("exitCode"), str(end.get("reason", ""))
     held = (state.get("waiting") or {}).get("reason") == "CrashLoopBackOff"
     # A program that is not there does not come by being started again.
-    never_began = reason in _NEVER_BEGAN
+    never_began = _last_end(one).get("reason") in _NEVER_BEGAN
     enough = 1 if never_began else FINAL_RESTARTS
     final = restarts >= enough and (held or restarts_seen >= enough)
+    return "start" if never_began else "crash", end_words(one, events), 0.0 if final else None
+
+
+def end_words(one: Document, events: Sequence[Document] = ()) -> str:
+    """Given the status of a container that ended, and its Pod's Events, say how it last did, and how often it was restarted."""
+    end = _last_end(one)
+    code, reason = end.get("exitCode"), str(end.get("reason", ""))
     if reason == "OOMKilled":
         words = f"it was killed for its memory (OOMKilled, exit code {code})"
     elif code is None:
@@ -129,7 +134,13 @@ def _crash(one: Document, events: Sequence[Document], restarts_seen: int) -> tup
     # A container that the kubelet ended itself says nothing of why.
     killed = last_words(events, "Unhealthy", "Liveness") or last_words(events, "Unhealthy", "Startup")
     words += f"; {killed}" if killed and reason != "OOMKilled" else ""
-    return "start" if never_began else "crash", f"{words}{_restarted(one)}", 0.0 if final else None
+    return f"{words}{_restarted(one)}"
+
+
+def _last_end(one: Document) -> Document:
+    state = one.get("state") or {}
+    found: Document = state.get("terminated") or (one.get("lastState") or {}).get("terminated") or {}
+    return found
 
 
 def _restarted(one: Document) -> str:

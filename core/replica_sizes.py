@@ -51,6 +51,18 @@ def following_size(wanted: int, current: int, autoscaler: Document | None, room:
     return Size(allowed, wanted, limited_by)
 
 
+def somebody_shrank(deployment: Document, least: int, autoscaler: Document | None) -> str:
+    """Given a Deployment that was given `least` replicas, and its autoscaler, say what somebody else did to its size; "" when it is as large, or larger.
+
+    An autoscaler may raise it, and lower it again to its own minimum.
+    """
+    if deployment["spec"].get("paused"):
+        return "somebody paused it: nothing is rolled out in it until it is resumed"
+    replicas = int(deployment["spec"].get("replicas", 1))
+    floor = least if autoscaler is None else min(least, minimum(autoscaler))
+    return "" if replicas >= floor else f"somebody scaled it to {replicas}; the release had {least}"
+
+
 def pin_change(autoscaler: Document, size: int) -> Document | None:
     """Given an autoscaler and the live size, return the merge patch that keeps it from going below; None when it is pinned so already.
 

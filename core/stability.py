@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from core.container_trouble import Document, containers_of, cut, restarts_of
+from core.container_trouble import Document, containers_of, cut, end_words, restarts_of
+from core.pod_trouble import Trouble
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,8 @@ class Standing:
 
 
 Standings = dict[str, Standing]
+# (Pod's uid, container) → how often it was restarted.
+Restarts = dict[tuple[str, str], int]
 
 
 def flapping(before: Mapping[str, Standing], pods: Iterable[Document]) -> str:
@@ -33,6 +36,33 @@ def standings(before: Mapping[str, Standing], pods: Iterable[Document]) -> Stand
         if (condition := _ready(pod)).get("status") == "True"
     }
     return {**now, **before}
+
+
+def restarts_by_container(pods: Iterable[Document]) -> Restarts:
+    """How often each container of Pods was restarted."""
+    return {
+        (pod["metadata"]["uid"], str(one.get("name", ""))): int(one.get("restartCount") or 0)
+        for pod in pods
+        for _, one in containers_of(pod)
+    }
+
+
+def first_end(before: Restarts, pods: Iterable[Document]) -> Trouble | None:
+    """Given how often containers had been restarted, and the Pods as they are, return the first that ended since; None when none did.
+
+    A Pod that came since counts from its beginning. One that is on its way out, or was evicted, is none: its containers were ended by others.
+    """
+    for pod in pods:
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        if pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") == "Failed":
+            continue
+        for label, one in containers_of(pod):
+            container = str(one.get("name", ""))
+            ended = label == "container" and "terminated" in (one.get("state") or {})
+            if ended or int(one.get("restartCount") or 0) > before.get((uid, container), 0):
+                sentence = f"Pod {name}, {label} {container}: {end_words(one)}"
+                return Trouble("crash", f"crash {uid} {container}", sentence, 0.0, name, container, uid)
+    return None
 
 
 def _of_pod(before: Standing | None, pod: Document) -> str:

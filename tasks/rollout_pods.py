@@ -59,25 +59,36 @@ class NewPods:
         if trouble.kind == "crash":
             self._keep_log(trouble)
             return with_log(trouble, self._logs.get(trouble.key, ("", []))[1])
-        return with_log(trouble, self._log(trouble)) if trouble.kind == "probe" else trouble.sentence
+        return (
+            with_log(trouble, log_of(self._client, self._namespace, trouble))
+            if trouble.kind == "probe"
+            else trouble.sentence
+        )
 
     def _keep_log(self, trouble: Trouble) -> None:
         """Keep what a container said before it ended, once for each of its ends: the kubelet removes the log of the end before at the next one."""
         end, kept = self._logs.get(trouble.key, ("", []))
         if end == trouble.sentence and kept:
             return
-        said = self._log(trouble, previous="true") or self._log(trouble) or kept
+        said = log_before_end(self._client, self._namespace, trouble) or kept
         self._logs[trouble.key] = (trouble.sentence, said)
-
-    def _log(self, trouble: Trouble, **more: str) -> list[str]:
-        path = find_kind(self._client, "Pod").path(self._namespace, trouble.pod, "log")
-        chosen = {"container": trouble.container, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_BYTES), **more}
-        lines = _or_nothing(lambda: self._client.lines(path, seconds=_LOG_SECONDS, **chosen))
-        return [line for line in lines if line.strip() and not line.startswith(_NO_LOG)]
 
     def _events_of(self, uid: str) -> list[Document]:
         path = find_kind(self._client, "Event").path(self._namespace)
         return _or_nothing(lambda: self._client.list(path, fieldSelector=f"involvedObject.uid={uid}"))
+
+
+def log_before_end(client: KubernetesClient, namespace: str, trouble: Trouble) -> list[str]:
+    """The end of what a container said before it last ended; what it says now, where the kubelet has removed that."""
+    return log_of(client, namespace, trouble, previous="true") or log_of(client, namespace, trouble)
+
+
+def log_of(client: KubernetesClient, namespace: str, trouble: Trouble, **more: str) -> list[str]:
+    """The end of a container's log; nothing when it cannot be read."""
+    path = find_kind(client, "Pod").path(namespace, trouble.pod, "log")
+    chosen = {"container": trouble.container, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_BYTES), **more}
+    lines = _or_nothing(lambda: client.lines(path, seconds=_LOG_SECONDS, **chosen))
+    return [line for line in lines if line.strip() and not line.startswith(_NO_LOG)]
 
 
 def list_pods(client: KubernetesClient, namespace: str, deployment: Document) -> list[Document]:

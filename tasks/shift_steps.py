@@ -34,6 +34,7 @@ from tasks.release_gates import decided, pause
 from tasks.release_run import Action, Facts, ReleaseRun
 from tasks.release_sides import planned_documents, require_unselected
 from tasks.rollout import wait_for_rollout
+from tasks.soaking_side import SoakingSide
 from tasks.traffic import Traffic
 
 
@@ -88,12 +89,14 @@ def ask_side(run: ReleaseRun, notes: Notes) -> Facts:
 
 
 def shift_to(share: int, before: int) -> Action:
-    """Give the following side a share of the traffic (percent; `before`: what it has by then), see the balancer do it, let it soak, and read the gates."""
+    """Give the following side a share of the traffic (percent; `before`: what it has by then), see the balancer do it, let it soak under our eyes, and read the gates."""
 
     def action(run: ReleaseRun, notes: Notes) -> Facts:
         sides, settings, logger = _sides(run), run.release.traffic, get_run_logger()
         with run.client() as client:
-            _fill(run, client, serving=sides.live_name, other=sides.following_name)
+            least = _fill(run, client, serving=sides.live_name, other=sides.following_name)
+            # From before it has the share: the first requests may be what it does not bear.
+            side = SoakingSide(client, run.release.namespace, sides.following_name, least=least)
             traffic = _traffic(run, client)
             wanted = split_between(sides.live, sides.following, share)
             run.still_ours()
@@ -103,8 +106,9 @@ def shift_to(share: int, before: int) -> Action:
             notes.add(facts={"share": share, "balancer": seen.found})
             since = utc_now()
             look, at = functools.partial(_gates, run, client, sides, since), f" at {share} % of the traffic"
-            facts = decided(run, notes, look, soak=settings.soak_seconds, at=at)
-        return {"share": share, **facts}
+            facts = decided(run, notes, look, soak=settings.soak_seconds, at=at, side=side)
+            notes.add(facts={"replicas": side.available})
+        return {"share": share, **facts, "replicas": side.available}
 
     return action
 

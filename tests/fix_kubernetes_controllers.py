@@ -32,7 +32,7 @@ class Controllers:
         self.error: Exception | None = None
 
     def mark(self, part: str, how: How, log: str = "") -> None:
-        """Say how Pods fare whose image's name contains this, and what they log; the last word counts."""
+        """Say how Pods fare whose image's name contains this, or that have this name, and what they log; the last word counts."""
         with self._api.changed:
             self._kubelet.mark(part, how, log)
             self._api.changed.notify_all()

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 # pull: the image is not there. crash: it ends at once. unready: its probe never passes. unschedulable: no node has room. config: a Secret that it names is missing.
-# flaps: it is ready each other time that one looks. held: it stays in creation.
-How = Literal["good", "pull", "crash", "unready", "unschedulable", "config", "flaps", "held"]
+# flaps: it is ready each other time that one looks. held: it stays in creation. restarted: it ended once, and is ready again.
+How = Literal["good", "pull", "crash", "unready", "unschedulable", "config", "flaps", "held", "restarted"]
 _WAITING = {
     "crash": ("CrashLoopBackOff", "back-off 10s restarting failed container={name} pod={pod}"),
     "config": ("CreateContainerConfigError", 'secret "missing" not found'),
@@ -46,7 +46,7 @@ class Kubelet:
         self._addresses = 0
 
     def mark(self, part: str, how: How, log: str = "") -> None:
-        """Say how Pods fare whose image's name contains this, and what they log; the last word counts."""
+        """Say how Pods fare whose image's name contains this, or that have this name, and what they log; the last word counts."""
         self._marked.insert(0, _Marked(part, how, log))
 
     def step(self) -> bool:
@@ -77,7 +77,8 @@ class Kubelet:
 
     def _marked_of(self, pod: Document) -> _Marked | None:
         images = [container["image"] for container in pod["spec"]["containers"]]
-        return next((one for one in self._marked if any(one.part in image for image in images)), None)
+        name = pod["metadata"]["name"]
+        return next((one for one in self._marked if one.part == name or any(one.part in each for each in images)), None)
 
     def _next_address(self) -> str:
         self._addresses += 1
@@ -116,7 +117,7 @@ def status_of(pod: Document, how: str, rounds: int, ready_rounds: int, address: 
     if how == "unschedulable":
         found = {"PodScheduled": ("False", "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu.")}
         return {"phase": "Pending", "conditions": _conditions(found, before)}
-    ready = rounds > ready_rounds and (how == "good" or (how == "flaps" and rounds % 2 == 0))
+    ready = rounds > ready_rounds and (how in {"good", "restarted"} or (how == "flaps" and rounds % 2 == 0))
     unready = ("False", "ContainersNotReady", f"containers with unready status: [{_first(pod)['name']}]")
     now_ready = ("True", "", "") if ready else unready
     found = {"PodScheduled": ("True", "", ""), "Initialized": ("True", "", ""), "ContainersReady": now_ready, "Ready": now_ready}  # fmt: skip
@@ -146,6 +147,8 @@ def _container_status(pod: Document, container: Document, how: str, rounds: int,
         state = {"waiting": {"reason": reason, "message": message.format(name=name, pod=pod["metadata"]["name"])}}
         if how == "crash":
             last = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": pod["metadata"]["creationTimestamp"]}}  # fmt: skip
+    elif how == "restarted":
+        last = {"terminated": {"exitCode": 3, "reason": "Error", "finishedAt": now()}}
     running = "running" in state
     identity = f"{image.partition('@')[0]}@{image.partition('@')[2]}" if "@" in image else ""
     return {
@@ -154,7 +157,7 @@ def _container_status(pod: Document, container: Document, how: str, rounds: int,
         "imageID": identity if running or how == "crash" else "",
         "ready": ready,
         "started": running,
-        "restartCount": 2 if last else 0,
+        "restartCount": 0 if not last else 1 if how == "restarted" else 2,
         "state": state,
         "lastState": last,
     }

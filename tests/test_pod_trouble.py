@@ -8,7 +8,7 @@ from core.container_trouble import Graces
 from core.patience import Patience
 from core.pod_trouble import Document, Trouble, find_troubles, newest_replica_set, pods_of, with_log
 from core.redaction import register_secret
-from core.stability import flapping, standings
+from core.stability import first_end, flapping, restarts_by_container, standings
 
 GRACES = Graces()
 IMAGE = "registry.example.com/api:2"
@@ -354,3 +354,23 @@ def test_a_pod_that_goes_or_comes_is_not_flapping() -> None:
     assert "Pod api-2 was ready and is not any more" in flapping(
         later, [ready_pod(name="api-2", status="False", restarts=1)]
     )
+
+
+def test_a_container_that_ended_since_one_looked_is_told_by_pod_and_container() -> None:
+    before = restarts_by_container([ready_pod(restarts=1)])
+    assert first_end(before, [ready_pod(restarts=1)]) is None
+    found = first_end(before, [ready_pod(restarts=2)])
+    assert found is not None
+    assert found.sentence == "Pod api-1, container api: it ended with exit code 3, restarted 2 times"
+    # It is not started again yet.
+    now_ended = pod(container(restartCount=1, state=ended(137, "OOMKilled")))
+    found = first_end(before, [now_ended])
+    assert found is not None
+    assert "it was killed for its memory (OOMKilled, exit code 137)" in found.sentence
+    # One that came since has none to begin with.
+    assert first_end({}, [ready_pod(name="api-2", restarts=1)]) is not None
+
+
+def test_a_pod_whose_containers_were_ended_by_others_is_no_end_of_its_own() -> None:
+    assert first_end({}, [ready_pod(restarts=1, metadata={"deletionTimestamp": "now"})]) is None
+    assert first_end({}, [pod(container(state=ended(137)), phase="Failed")]) is None
