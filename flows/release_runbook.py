@@ -11,11 +11,12 @@ from core.errors import NightshiftError
 from core.evidence import Finding
 from core.fence import FencedError
 from core.release_journal import Outcome
-from core.release_plan import SidesPlan, Target
+from core.release_plan import ReleasePlan, SidesPlan, Target
 from core.release_recovery import BACK, BAR, MIGRATE, ask_for_decision, shift_step
 from core.rollout_change import ForeignChangeError
 from flows.nightly_backup import back_up_database
 from tasks.children import children_of_this_run
+from tasks.kept_size import keep_sizes
 from tasks.migrate import migrate
 from tasks.migration_barrier import bar_migration
 from tasks.recording import Notes, Record
@@ -83,6 +84,7 @@ def carry_out(run: ReleaseRun, accepted: str = "") -> None:
     for target in run.plan.cron_jobs:
         perform(run, forward_step(target), let_go_on(target, forward=True))
 
+    perform(run, "see that nobody changed the sizes", keep_sizes(sized_by(run.plan)))
     close(run, "released")
 
 
@@ -171,6 +173,15 @@ def held_sentence(environment: str, release_id: str, why: str) -> str:
     """What is said of a release that is held, each time: how it stands, what is asked of whom, and why."""
     left = "traffic and Pods were left as they are, and CronJobs that it suspended stay so"
     return f"HELD, it is neither out nor back: {left}. {ask_for_decision(environment, release_id)} Why: {why}"
+
+
+def sized_by(plan: ReleasePlan) -> dict[str, str]:
+    """Deployment → the step that noted its size last."""
+    rolled = {one.name: forward_step(one) for one in plan.targets if one.kind == "Deployment"}
+    if plan.sides is None:
+        return rolled
+    workers = {one.name: rolled[one.name] for one in plan.deployments("worker")}
+    return {plan.sides.following_name: shift_step(plan.sides.shares[-1]), **workers}
 
 
 def forward_step(target: Target) -> str:

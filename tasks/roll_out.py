@@ -12,6 +12,7 @@ from core.rollout_change import ForeignChangeError, suspend_change, template_cha
 from tasks.colours import ensure_side
 from tasks.config_copies import read_config_copies
 from tasks.fenced import Change, fenced_change
+from tasks.kept_size import require_size
 from tasks.pod_health import check_pods
 from tasks.recording import Notes
 from tasks.release_gates import decided
@@ -43,7 +44,11 @@ def roll(target: Target, *, forward: bool) -> Action:
             end = wait_for_rollout(*where, written=written, seconds=run.release.rollout_minutes * 60.0, **waiting)
             if forward and run.release.settle_seconds:
                 observe_stability(*where, written=written, seconds=run.release.settle_seconds, **waiting)
-        facts: Facts = {"image": image, "replicas": end.replicas}
+            replicas = end.replicas
+            if forward:
+                least = int(written["spec"].get("replicas", 1))
+                replicas = require_size(client, run.release.namespace, client.get(path), least)
+        facts: Facts = {"image": image, "replicas": replicas}
         notes.add(facts=facts)
         return facts
 

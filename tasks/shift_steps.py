@@ -24,6 +24,7 @@ from tasks.colour_sizes import match_size, release_sizes, retire
 from tasks.colours import ensure_side
 from tasks.fenced import stamp
 from tasks.gates import check_metrics
+from tasks.kept_size import require_size
 from tasks.kubernetes_client import KubernetesClient, MissingError
 from tasks.kubernetes_kinds import find_kind
 from tasks.old_side import foreign_change, left_theirs, look_before_back
@@ -220,7 +221,9 @@ def _fill(run: ReleaseRun, client: KubernetesClient, *, serving: str, other: str
     size = _grow(run, client, serving=serving, other=other)
     if not size.is_enough:
         raise _too_small(other, size)
-    return _wait_filled(run, client, other)
+    _wait_filled(run, client, other)
+    path = find_kind(client, "Deployment").path(run.release.namespace, other)
+    return max(size.replicas, require_size(client, run.release.namespace, client.get(path), size.replicas))
 
 
 def _require_planned(run: ReleaseRun, client: KubernetesClient, name: str) -> None:

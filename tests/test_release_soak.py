@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from core.rollout_status import standing_trouble
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import Stage
 from tests.fix_release_gates import PassingTime
-from tests.fix_release_shift import blue_green, ready, steer
+from tests.fix_release_shift import add_autoscaler, blue_green, ready, scale, steer
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120), pytest.mark.xdist_group("release-soak")]
@@ -80,3 +81,82 @@ def test_a_new_pod_that_is_not_ready_for_a_moment_is_waited_for_also_at_the_end_
     state = soaking.release("v2", adopt=True)
     assert state.is_completed(), state.message
     assert passing_time.passed > max(SOAK - 10, at + 6)
+
+
+def meddle(stage: Stage, api: KubernetesApi, how: str, name: str) -> None:
+    """Scale a Deployment of two to one, or pause it, as somebody with kubectl does."""
+    if how == "paused":
+        api.merge("apps/v1", "deployments", stage.namespace, name, {"spec": {"paused": True}}, manager="somebody")
+    else:
+        scale(stage, api, name, 1)
+
+
+THEIRS = {"scaled": "somebody scaled it to 1; the release had 2", "paused": "is paused"}
+
+
+@pytest.mark.parametrize("how", THEIRS)
+def test_a_new_side_that_somebody_scales_down_or_pauses_in_the_soak_stops_the_release(
+    soaking: Stage, kubernetes: KubernetesApi, passing_time: PassingTime, how: str
+) -> None:
+    passing_time.after(20, lambda: meddle(soaking, kubernetes, how, "hello-blue"))
+    state = soaking.release("v2", adopt=True)
+    assert state.name == "RolledBack", state.message
+    assert THEIRS[how].replace("is paused", "somebody paused it") in str(state.message)
+    assert "hello-blue" in str(state.message)
+    assert soaking.selector() == OLD
+
+
+def test_a_new_side_that_its_autoscaler_makes_larger_in_the_soak_stops_nothing_and_its_size_is_noted(
+    soaking: Stage, kubernetes: KubernetesApi, passing_time: PassingTime
+) -> None:
+    add_autoscaler(soaking, least=2, most=9)
+
+    def grow() -> None:
+        scale(soaking, kubernetes, "hello-blue", 5)
+        wait_until(lambda: ready(soaking, "hello-blue") == 5, "five are ready")
+
+    passing_time.after(20, grow)
+    state = soaking.release("v2", adopt=True)
+    assert state.is_completed(), state.message
+    assert soaking.journals()[-1].facts_of("shift 100 % of the traffic")["replicas"] == 5
+
+
+@pytest.mark.parametrize("how", THEIRS)
+def test_a_rolling_release_whose_deployment_somebody_scales_down_or_pauses_while_it_settles_is_never_called_live(
+    stage: Stage, kubernetes: KubernetesApi, how: str
+) -> None:
+    stage.settings["release"]["settle_seconds"] = 3
+    done: list[str] = []
+
+    def rolled_out(_method: str, _path: str) -> None:
+        deployment = kubernetes.read("apps/v1", "deployments", stage.namespace, "hello")
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        if container["image"] == stage.image("v2") and not standing_trouble(deployment) and not done:
+            done.append(how)
+            meddle(stage, kubernetes, how, "hello")
+
+    kubernetes.after("GET", "/deployments/hello", rolled_out, times=1000)
+    state = stage.release("v2")
+    assert done
+    assert state.is_failed(), state.message
+    assert THEIRS[how] in str(state.message)
+
+
+@pytest.mark.parametrize("how", THEIRS)
+@pytest.mark.parametrize("strategy", ["blue-green", "rolling"])
+def test_what_somebody_scales_down_or_pauses_while_the_workers_follow_is_seen_before_the_release_is_closed(
+    stage: Stage, kubernetes: KubernetesApi, how: str, strategy: str
+) -> None:
+    if strategy == "blue-green":
+        blue_green(stage)
+    name = "hello-blue" if strategy == "blue-green" else "hello"
+
+    def follows(_method: str, _path: str) -> None:
+        if stage.image_of("worker") == stage.image("v2"):
+            meddle(stage, kubernetes, how, name)
+
+    kubernetes.after("PATCH", "/deployments/worker", follows, times=9)
+    state = stage.release("v2", adopt=strategy == "blue-green")
+    assert state.is_failed(), state.message
+    assert THEIRS[how].replace("is paused", "somebody paused it") in str(state.message)
+    assert stage.journals()[-1].outcome != "released"
