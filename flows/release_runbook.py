@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from prefect import get_run_logger
+
 from core.errors import NightshiftError
 from core.evidence import Finding
 from core.fence import FencedError
@@ -155,18 +157,30 @@ def unless_theirs(run: ReleaseRun, name: str, action: Action) -> list[ForeignCha
 
 
 def close(run: ReleaseRun, outcome: Outcome) -> None:
-    """Write the end into the journal and the bucket, and let others have the lease."""
+    """Write the end into the journal, let others have the lease, and keep the end in the bucket.
+
+    Once the journal is closed nothing takes that back, a bucket that is away least of all: what it lacks, the next sweep writes.
+    """
     with run.record.step("close the journal") as notes, run.client() as client:
         if run.journal.journal.is_open:
             run.journal.close(client, outcome)
-        keep_closed(run.environment, run.journal.journal, outcome)
         forget_old_journals(client, run.environment)
+        run.give_back()
         if outcome == "released":
             notes.findings.append(
                 Finding(severity="note", text="nobody watches this release from here on: there is no watch yet")
             )
         notes.add(facts={"outcome": outcome, "entries": len(run.journal.journal.entries)})
-    run.give_back()
+        get_run_logger().info(
+            "%s: %s, and the lease is free; waiting for the bucket to keep its end and the report",
+            run.plan.release_id,
+            outcome,
+        )
+        try:
+            keep_closed(run.environment, run.journal.journal, outcome)
+        except NightshiftError as error:
+            told = f"its end could not be kept in the bucket; the next sweep (release-recovery) does it: {error}"
+            notes.findings.append(Finding(severity="warning", text=told))
 
 
 def held_sentence(environment: str, release_id: str, why: str) -> str:
