@@ -90,14 +90,16 @@ def release(  # noqa: PLR0917 - a form has as many fields as it has
     record = Record(request.release_id)
     inputs = request.model_dump(exclude={"environment", "flow_run_id"}) | {"dry_run": dry_run}
     try:
-        return go_through(run, request, record, inputs)
+        return go_through(run, request, record, inputs, asked=was_asked(QUESTION))
     except NightshiftError:
         # The step that failed is in the record.
         return end_run(run, [record], inputs)
 
 
-def go_through(run: RunRecord, request: ReleaseRequest, record: Record, inputs: dict[str, object]) -> State[None]:
-    """Plan, check, ask, and carry out. Raise what stops it before anything was changed."""
+def go_through(
+    run: RunRecord, request: ReleaseRequest, record: Record, inputs: dict[str, object], *, asked: bool = False
+) -> State[None]:
+    """Plan, check, ask, and carry out. `asked`: this run waited for an approval before. Raise what stops it before anything was changed."""
     earlier, outcome = find_earlier(request.environment, request.release_id)
     if outcome:
         told = f"ended already: {outcome}; nothing was done again. For another try start a new release"
@@ -108,7 +110,7 @@ def go_through(run: RunRecord, request: ReleaseRequest, record: Record, inputs: 
         return ended(run, record, recover(run.environment, record, left, run.run_id), inputs)
 
     # Approval that somebody turns off while a run waits for it is one of the settings that changed: it is asked for.
-    asks = release_of(run.environment).approval or was_asked(QUESTION)
+    asks = release_of(run.environment).approval or asked
     with record.step("resolve the image") as notes:
         images = resolve_images(request)
         if asks:
