@@ -1,0 +1,49 @@
+"""The smallest effect that could have been seen: what "healthy" is worth.
+
+Of a watch that found nothing this is the factor by which the new version would have had to be worse, over all that was observed, to be found in four of five
+cases. It is taken from the test itself, not from a formula: with the counts that the baseline leads one to expect, times the factor, less what bad luck takes
+of them (the normal approximation's 20 % quantile, with the dispersion). The true power for one test case stands in benchmarks/judgement.py beside it.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from core.dispersion import dispersion
+from core.sequential_test import MIXTURE, TOLERATED_FACTOR, Mixture, e_process_of
+from core.watch_counts import Counts
+
+# The 80 % quantile of the normal distribution.
+_QUANTILE = 0.8416
+_LARGEST = 1000.0
+_STEPS = 30
+
+
+def smallest_detectable_factor(
+    counts: Counts, at: float, *, tolerated: float = TOLERATED_FACTOR, mixture: Mixture = MIXTURE
+) -> float:
+    """Given one day's counts and the threshold, return the factor; infinite where even a thousandfold would not have been seen.
+
+    Raise ValueError with fewer than two baseline days.
+    """
+    divisor = dispersion(counts)
+    requests = np.where(counts.compared, counts.requests, 0)
+    share = counts.baseline_bad.sum(axis=-2) / np.maximum(counts.baseline_requests.sum(axis=-2), 1)
+    expected = requests * share
+    total = float(expected.sum())
+
+    def is_seen(factor: float) -> bool:
+        mean = factor * total
+        luck = max(0.0, 1 - _QUANTILE * math.sqrt(float(divisor) / mean)) if mean > 0 else 0.0
+        bad = np.minimum(expected * factor * luck, requests)
+        process = e_process_of(replace(counts, bad=bad), divisor, tolerated=tolerated, mixture=mixture)
+        return bool(process.max() >= at)
+
+    if not is_seen(_LARGEST):
+        return math.inf
+    low, high = 0.0, math.log(_LARGEST)
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_seen(math.exp(middle)) else (middle, high)
+    return math.exp(high)

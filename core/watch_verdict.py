@@ -1,0 +1,163 @@
+"""What a watch says of a release, of all that it saw so far: a pure function, so that a day that is replayed gives the same.
+
+| verdict | means |
+|---|---|
+| degraded | a signal that may send a release back reached its threshold |
+| healthy | none did, enough of the day was seen, and a trouble of the size that matters would have been found |
+| insufficient | none did, but so little happened, or so few days are there to compare with, that a trouble would not have been found |
+| blind | none did, and too little of the day was seen: the observer was away, not the trouble |
+
+A release that came meanwhile makes it superseded; what was found until then stands beside it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from core.detectable_effect import smallest_detectable_factor
+from core.dispersion import LEAST_DAYS, dispersion
+from core.placebo import is_confirmed
+from core.sequential_test import ALPHA, e_process, first_alarm, threshold
+from core.watch_counts import BUCKETS, Array, Counts
+
+Verdict = Literal["healthy", "degraded", "insufficient", "blind", "superseded"]
+# Fewer release-free days advise, and never send a release back (DESIGN §6).
+LEAST_DAYS_TO_ACT = 4
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What must be so that nothing found means healthy.
+
+    Args:
+        coverage: the share of the day's buckets that must have been seen.
+        factor: a trouble of this factor must have been detectable, in each metric.
+    """
+
+    coverage: float = 0.9
+    factor: float = 3.0
+
+
+@dataclass(frozen=True)
+class MetricVerdict:
+    """What one metric says, and the path that leads there.
+
+    Args:
+        process: E after each bucket.
+        alarm: the bucket after which it reached the threshold; None: it did not.
+        acts: whether that may send a release back; else it advises, and `why_not` says why.
+    """
+
+    metric: str
+    days: int
+    coverage: float
+    dispersion: float
+    threshold: float
+    process: tuple[float, ...]
+    alarm: int | None
+    detectable_factor: float
+    acts: bool
+    why_not: str = ""
+
+    @property
+    def largest(self) -> float:
+        """The largest E of the day."""
+        return max(self.process, default=1.0)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict, its reasons in sentences, and each metric's."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    metrics: tuple[MetricVerdict, ...] = field(repr=False, default=())
+
+
+def judge(
+    metrics: Mapping[str, Counts],
+    *,
+    closed: int = BUCKETS,
+    demands: Demands = Demands(),
+    alpha: float = ALPHA,
+    signals: int | None = None,
+    placebos: Mapping[str, Sequence[float]] | None = None,
+) -> Judgement:
+    """Given each metric's counts, return what they say of the new version.
+
+    Args:
+        closed: how many buckets of the day are over.
+        signals: how many signals share the budget of false alarms; None: the metrics alone.
+        placebos: the largest E of each release-free day by metric; with 19 of them an alarm must stand out among them.
+
+    Raise ValueError without a metric.
+    """
+    if not metrics:
+        raise ValueError("no metric is watched")
+    at = threshold(signals or len(metrics), alpha)
+    found = tuple(
+        _of_metric(name, counts, at, closed=closed, placebos=(placebos or {}).get(name, ()), alpha=alpha)
+        for name, counts in metrics.items()
+    )
+    return Judgement(*_verdict(found, demands), found)
+
+
+def _of_metric(
+    name: str, counts: Counts, at: float, *, closed: int, placebos: Sequence[float], alpha: float
+) -> MetricVerdict:
+    coverage = float(counts.compared[:closed].mean()) if closed else 0.0
+    if counts.days < LEAST_DAYS:
+        why = f"{counts.days} release-free days to compare with, {LEAST_DAYS} are needed"
+        return MetricVerdict(name, counts.days, coverage, math.nan, at, (), None, math.inf, acts=False, why_not=why)
+    process: Array = e_process(counts)
+    first = float(first_alarm(process, at))
+    alarm = int(first) if math.isfinite(first) else None
+    why_not = ""
+    if counts.days < LEAST_DAYS_TO_ACT:
+        why_not = f"{counts.days} release-free days to compare with; fewer than {LEAST_DAYS_TO_ACT} advise only"
+    elif alarm is not None and is_confirmed(float(process.max()), placebos, alpha) is False:
+        why_not = f"of {len(placebos)} release-free days too many look the same"
+    return MetricVerdict(
+        name,
+        counts.days,
+        coverage,
+        float(dispersion(counts)),
+        at,
+        tuple(float(one) for one in np.asarray(process)),
+        alarm,
+        smallest_detectable_factor(counts, at),
+        acts=alarm is not None and not why_not,
+        why_not=why_not,
+    )
+
+
+def _verdict(found: Sequence[MetricVerdict], demands: Demands) -> tuple[Verdict, tuple[str, ...]]:
+    if bad := [one for one in found if one.acts]:
+        return "degraded", tuple(
+            f"{one.metric}: E = {one.process[one.alarm or 0]:.3g} ≥ {one.threshold:g} after bucket {one.alarm}"
+            for one in bad
+        )
+    advised = tuple(f"{one.metric}: looks worse, but {one.why_not}" for one in found if one.alarm is not None)
+    unseen = [one for one in found if one.coverage < demands.coverage]
+    if unseen:
+        seen = (
+            f"{one.metric}: {one.coverage:.0%} of the buckets were seen; {demands.coverage:.0%} are asked for"
+            for one in unseen
+        )
+        return "blind", (*advised, *seen)
+    weak = [one for one in found if one.detectable_factor > demands.factor]
+    if weak or advised:
+        told = (f"{one.metric}: {_detectable(one)}; {demands.factor:g} is asked for" for one in weak)
+        return "insufficient", (*advised, *told)
+    return "healthy", tuple(f"{one.metric}: {_detectable(one)}" for one in found)
+
+
+def _detectable(found: MetricVerdict) -> str:
+    if found.why_not and not found.process:
+        return found.why_not
+    if math.isinf(found.detectable_factor):
+        return "no trouble whatever would have been found"
+    return f"a factor of {found.detectable_factor:.2g} would have been found"

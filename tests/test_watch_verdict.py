@@ -1,0 +1,135 @@
+"""What a watch says: healthy only when a trouble would have been found; never on too little, too few days, or a blind observer."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.simulated_days import Setting, simulate
+from core.detectable_effect import smallest_detectable_factor
+from core.placebo import is_confirmed, placebo_share
+from core.sequential_test import e_process, first_alarm, threshold
+from core.watch_counts import BUCKETS, Counts
+from core.watch_verdict import Demands, judge
+from tests.fix_counts import plain_day, with_bad
+
+WORSE = with_bad(plain_day(), 100, BUCKETS, 12)
+
+
+def unseen(counts: Counts, begin: int, end: int) -> Counts:
+    requests, bad = counts.requests.copy(), counts.bad.copy()
+    requests[begin:end] = bad[begin:end] = 0
+    return replace(counts, requests=requests, bad=bad)
+
+
+def test_a_day_like_those_before_is_healthy_and_says_what_would_have_been_found() -> None:
+    found = judge({"errors": plain_day(), "latency": plain_day(bad=50)})
+    assert found.verdict == "healthy"
+    assert all("would have been found" in one for one in found.reasons)
+
+
+def test_a_worse_day_is_degraded_and_says_when_and_by_how_much_evidence() -> None:
+    found = judge({"errors": WORSE, "latency": plain_day()})
+    assert found.verdict == "degraded"
+    (reason,) = found.reasons
+    assert reason.startswith("errors: E = ")
+    assert found.metrics[0].alarm is not None
+    assert 100 <= found.metrics[0].alarm < 112
+
+
+def test_a_day_of_which_too_little_was_seen_is_blind_and_never_healthy() -> None:
+    found = judge({"errors": unseen(plain_day(), 50, 150)})
+    assert found.verdict == "blind"
+    assert found.reasons == ("errors: 65% of the buckets were seen; 90% are asked for",)
+
+
+def test_a_trouble_that_was_seen_counts_even_if_the_observer_was_blind_afterwards() -> None:
+    assert judge({"errors": unseen(WORSE, 150, BUCKETS)}).verdict == "degraded"
+
+
+def test_three_requests_an_hour_are_insufficient_whether_one_failed_or_none() -> None:
+    for bad in (0.0, 1.0):
+        day = with_bad(plain_day(requests=0.25, bad=0), 100, 101, bad / 4)
+        assert judge({"errors": day}).verdict == "insufficient"
+
+
+def test_three_requests_an_hour_that_all_fail_all_day_are_evidence() -> None:
+    assert judge({"errors": with_bad(plain_day(requests=0.25, bad=0), 0, BUCKETS, 0.25)}).verdict == "degraded"
+
+
+def test_traffic_without_any_bad_request_before_is_judged_by_what_would_have_been_found() -> None:
+    found = judge({"errors": plain_day(bad=0)})
+    # Nothing was ever bad: no factor of nothing would have been found.
+    assert found.verdict == "insufficient"
+    assert "no trouble whatever would have been found" in found.reasons[0]
+
+
+@pytest.mark.parametrize("days", [0, 1])
+def test_without_days_to_compare_with_nothing_is_said(days: int) -> None:
+    found = judge(
+        {
+            "errors": replace(
+                WORSE, baseline_requests=WORSE.baseline_requests[:days], baseline_bad=WORSE.baseline_bad[:days]
+            )
+        }
+    )
+    assert found.verdict in {"insufficient", "blind"}
+    assert not found.metrics[0].acts
+
+
+def test_with_fewer_than_four_days_an_alarm_advises_and_sends_nothing_back() -> None:
+    found = judge(
+        {"errors": replace(WORSE, baseline_requests=WORSE.baseline_requests[:3], baseline_bad=WORSE.baseline_bad[:3])}
+    )
+    assert found.verdict == "insufficient"
+    assert found.reasons[0].startswith("errors: looks worse, but 3 release-free days")
+    assert found.metrics[0].alarm is not None
+
+
+def test_more_signals_ask_for_more_evidence() -> None:
+    assert judge({"errors": WORSE}, signals=4).metrics[0].threshold == pytest.approx(80)
+    assert judge({"errors": WORSE}).metrics[0].threshold == pytest.approx(20)
+
+
+def test_where_release_free_days_look_the_same_an_alarm_is_not_believed() -> None:
+    largest = judge({"errors": WORSE}).metrics[0].largest
+    assert judge({"errors": WORSE}, placebos={"errors": [1.0] * 19}).verdict == "degraded"
+    found = judge({"errors": WORSE}, placebos={"errors": [1.0] * 18 + [largest * 2]})
+    assert found.verdict == "insufficient"
+    assert "of 19 release-free days too many look the same" in found.reasons[0]
+
+
+def test_a_watch_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no metric is watched"):
+        judge({})
+
+
+def test_so_far_the_coverage_is_that_of_the_closed_buckets() -> None:
+    found = judge({"errors": unseen(plain_day(), 100, BUCKETS)}, closed=100, demands=Demands(factor=20))
+    assert found.metrics[0].coverage == 1
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=0, max_size=40), st.floats(0.1, 100))
+def test_the_share_of_placebos_is_a_rank(placebos: list[float], observed: float) -> None:
+    share = placebo_share(observed, placebos)
+    assert 1 / (1 + len(placebos)) <= share <= 1
+    assert (is_confirmed(observed, placebos) is None) == (len(placebos) < 19)
+
+
+@pytest.mark.parametrize("noise", ["poisson", "burst"])
+def test_what_is_said_to_be_detectable_is_found_about_four_times_in_five(noise: str) -> None:
+    at, days = threshold(3), 300
+    one = simulate(Setting(noise, 346), 1, np.random.default_rng(3))
+    factor = smallest_detectable_factor(
+        Counts(one.requests[0], one.bad[0], one.baseline_requests[0], one.baseline_bad[0]), at
+    )
+    found = first_alarm(e_process(simulate(Setting(noise, 346, factor), days, np.random.default_rng(4))), at)
+    assert 0.55 < np.isfinite(found).mean() < 0.99
+    assert not math.isinf(factor)
+
+
+def test_a_thousandfold_of_nothing_is_not_detectable() -> None:
+    assert math.isinf(smallest_detectable_factor(plain_day(bad=0), threshold(3)))
