@@ -90,7 +90,7 @@ def _pairs(counts: tuple[float | None, ...]) -> Iterator[tuple[float | None, flo
 
 
 def _counts(rows: list[_Row], begin: datetime, days: int) -> Counts:
-    sides = np.zeros((1 + days, 2, BUCKETS))
+    sides = np.full((1 + days, 2, BUCKETS), np.nan)
     seen: dict[int, int] = {}
     for row in rows:
         bucket, rest = divmod(row.start - begin, _BUCKET)

@@ -27,7 +27,7 @@ def smallest_detectable_factor(
 
     Raise ValueError with fewer than two baseline days.
     """
-    divisor = dispersion(counts)
+    counts, divisor = counts.known, dispersion(counts)
     requests = np.where(counts.compared, counts.requests, 0)
     share = counts.baseline_bad.sum(axis=-2) / np.maximum(counts.baseline_requests.sum(axis=-2), 1)
     expected = requests * share

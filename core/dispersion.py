@@ -21,11 +21,12 @@ def dispersion(counts: Counts) -> Array:
     """
     if counts.days < LEAST_DAYS:
         raise ValueError(f"{counts.days} baseline days; at least {LEAST_DAYS} are needed to tell how days differ")
-    requests, bad = hourly(counts.baseline_requests), hourly(counts.baseline_bad)
+    known = counts.known
+    requests, bad = hourly(known.baseline_requests), hourly(known.baseline_bad)
     share = requests / np.maximum(requests.sum(axis=-2, keepdims=True), 1)
     expected = bad.sum(axis=-2, keepdims=True) * share
     variance = expected * (1 - share)
     # A day without requests in an hour, or alone in it, says nothing of that hour.
-    known = variance > 0
-    squares = np.where(known, (bad - expected) ** 2 / np.where(known, variance, 1), 0)
-    return np.asarray(np.maximum(squares.sum(axis=(-1, -2)) / np.maximum(known.sum(axis=(-1, -2)), 1), 1))
+    tells = variance > 0
+    squares = np.where(tells, (bad - expected) ** 2 / np.where(tells, variance, 1), 0)
+    return np.asarray(np.maximum(squares.sum(axis=(-1, -2)) / np.maximum(tells.sum(axis=(-1, -2)), 1), 1))

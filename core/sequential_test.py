@@ -52,7 +52,7 @@ def e_process_of(
     counts: Counts, divisor: Array, *, tolerated: float = TOLERATED_FACTOR, mixture: Mixture = MIXTURE
 ) -> Array:
     """The same, given by how much counts are divided."""
-    known = counts.compared
+    known, counts = counts.compared, counts.known
     new = np.where(known, counts.bad, 0) / divisor[..., None]
     old = np.where(known, counts.baseline_bad.sum(axis=-2), 0) / divisor[..., None]
     # Where a bucket is not compared both counts are 0, and so is its part, whatever stands here.

@@ -1,8 +1,8 @@
 """One day's counts of one metric after a release, beside those of the days that it is compared with.
 
 A day is 288 buckets of 5 minutes, counted from the release. A count is of requests, and of the bad ones among them: failed, or slower than a histogram's
-bound. A bucket of which nobody knows anything (Prometheus away, no traffic, not closed yet) has 0 requests: it is no evidence either way. So has a bucket of
-a baseline day that lies in an incident or in another release.
+bound. A bucket of which nobody knows anything (Prometheus away, not closed yet; of an earlier day: in an incident or another release) holds NaN, which is not 0: neither
+is evidence either way, but of the first nothing was seen.
 
 All functions on counts work on arrays whose last axis is the buckets; axes before it are days of a simulation, or none.
 """
@@ -35,9 +35,19 @@ class Counts:
         return int(self.baseline_requests.shape[-2])
 
     @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Buckets of which it is known what happened, now and on an earlier day, even if nothing did."""
+        return np.asarray(~np.isnan(self.requests) & ~np.isnan(self.baseline_requests).all(axis=-2))
+
+    @property
     def compared(self) -> NDArray[np.bool_]:
-        """Buckets of which both sides are known: of these alone anything can be said."""
-        return np.asarray((self.requests > 0) & (self.baseline_requests.sum(axis=-2) > 0))
+        """Buckets in which both sides had requests: of these alone anything can be said."""
+        return np.asarray((self.requests > 0) & (np.nansum(self.baseline_requests, axis=-2) > 0))
+
+    @property
+    def known(self) -> "Counts":
+        """The same with 0 for what is not known: for sums."""
+        return Counts(*map(np.nan_to_num, (self.requests, self.bad, self.baseline_requests, self.baseline_bad)))
 
     def day_as_new(self, index: int) -> "Counts":
         """A baseline day in the new version's place, beside the other days: what the test says of it is a false alarm, or an incident that nobody cut out."""

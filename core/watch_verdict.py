@@ -108,7 +108,7 @@ def judge(
 def _of_metric(
     name: str, counts: Counts, at: float, *, closed: int, placebos: Sequence[float], alpha: float
 ) -> MetricVerdict:
-    coverage = float(counts.compared[:closed].mean()) if closed else 0.0
+    coverage = float(counts.seen[:closed].mean()) if closed else 0.0
     if counts.days < LEAST_DAYS:
         why = f"{counts.days} release-free days to compare with, {LEAST_DAYS} are needed"
         return MetricVerdict(name, counts.days, coverage, math.nan, at, (), None, math.inf, acts=False, why_not=why)

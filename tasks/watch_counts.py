@@ -26,7 +26,7 @@ def read_counts(
     old_pods: str,
     baseline: Sequence[Sequence[datetime | None]],
 ) -> dict[str, Counts]:
-    """Given a watch's first bucket and how many are closed, return each metric's counts; what nobody knows has 0 requests.
+    """Given a watch's first bucket and how many are closed, return each metric's counts; NaN is what nobody knows.
 
     Args:
         new_pods, old_pods: patterns of the Pods' names: the new version's, and of any version in the days before.
@@ -63,8 +63,8 @@ def _read_side(
         known = np.isfinite(requests) & np.isfinite(bad) & (requests >= 0)
         # `increase` stretches what it saw to the window, each series for itself.
         found[one.metric] = (
-            np.where(known, requests, 0),
-            np.where(known, np.clip(bad, 0, np.where(known, requests, 0)), 0),
+            np.where(known, requests, np.nan),
+            np.where(known, np.clip(bad, 0, np.where(known, requests, 0)), np.nan),
         )
     return found
 

@@ -89,8 +89,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 
 @contextmanager
-def run_prometheus(folder: Path, document: dict[str, Any]) -> Iterator[str]:
-    """Run a Prometheus with a configuration while the block runs, and give its address. A skip where there is none."""
+def run_prometheus(folder: Path, document: dict[str, Any], *options: str) -> Iterator[str]:
+    """Run a Prometheus with a configuration and further options while the block runs, and give its address. A skip where there is none."""
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("no prometheus: make test-services installs Debian's package")
@@ -103,6 +103,7 @@ def run_prometheus(folder: Path, document: dict[str, Any]) -> Iterator[str]:
                 f"--config.file={file}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
+                *options,
             ],
             stdin=subprocess.DEVNULL,
             stdout=out,

@@ -72,9 +72,21 @@ def test_the_weights_of_the_mixture_are_one_in_all() -> None:
 @settings(max_examples=40)
 def test_a_bucket_that_nobody_saw_is_no_evidence_either_way(holes: np.ndarray, bad: np.ndarray) -> None:
     whole = plain_day()
-    counts = Counts(np.where(holes, 0, 1000.0), np.where(holes, 0, bad), whole.baseline_requests, whole.baseline_bad)
-    before = np.concatenate([[1.0], e_process(counts)[:-1]])
-    assert np.allclose(e_process(counts)[holes], before[holes])
+    for nothing in (0, np.nan):
+        counts = Counts(
+            np.where(holes, nothing, 1000.0), np.where(holes, nothing, bad), whole.baseline_requests, whole.baseline_bad
+        )
+        before = np.concatenate([[1.0], e_process(counts)[:-1]])
+        assert np.allclose(e_process(counts)[holes], before[holes])
+
+
+def test_an_hour_of_an_earlier_day_that_is_cut_out_counts_on_no_side() -> None:
+    day = plain_day()
+    requests, bad = day.baseline_requests.copy(), day.baseline_bad.copy()
+    requests[0, 24:36] = bad[0, 24:36] = np.nan
+    counts = Counts(day.requests, day.bad, requests, bad)
+    assert dispersion(counts) == 1
+    assert e_process(counts)[-1] == pytest.approx(e_process(day)[-1], rel=0.5)
 
 
 @given(st.integers(0, BUCKETS - 1), st.integers(0, 200))

@@ -21,7 +21,7 @@ WORSE = with_bad(plain_day(), 100, BUCKETS, 12)
 
 def unseen(counts: Counts, begin: int, end: int) -> Counts:
     requests, bad = counts.requests.copy(), counts.bad.copy()
-    requests[begin:end] = bad[begin:end] = 0
+    requests[begin:end] = bad[begin:end] = np.nan
     return replace(counts, requests=requests, bad=bad)
 
 
