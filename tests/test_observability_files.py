@@ -1,5 +1,6 @@
 """What deployments/observability ships is what Prometheus takes: checked and tried by promtool."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tasks.prometheus import PrometheusClient
 from tests.fix_platform import CHECKOUT
+from tests.fix_prometheus import run_prometheus
 
 pytestmark = pytest.mark.services
 FOLDER = CHECKOUT / "deployments" / "observability"
@@ -48,6 +51,28 @@ def test_the_scrape_configuration_is_one(tmp_path: Path) -> None:
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(document))
     shutil.copy(FOLDER / "rules.yml", tmp_path)
     promtool("check", "config", tmp_path / "prometheus.yml")
+
+
+def test_each_query_of_the_dashboards_is_one_that_prometheus_takes(tmp_path: Path) -> None:
+    queries = [
+        target["expr"].replace("$job", "api")
+        for file in FOLDER.glob("*-dashboard.json")
+        for panel in json.loads(file.read_text())["panels"]
+        for target in panel["targets"]
+    ]
+    assert len(queries) >= 4
+    with run_prometheus(tmp_path, {"scrape_configs": []}) as address, PrometheusClient(address) as client:
+        for query in queries:
+            assert client.query(query, 0) == (), query
+
+
+def test_a_dashboard_shows_releases_and_lets_its_data_source_be_chosen() -> None:
+    for file in FOLDER.glob("*-dashboard.json"):
+        document = json.loads(file.read_text())
+        (releases,) = document["annotations"]["list"]
+        assert releases["target"]["tags"] == ["nightshift", "release"]
+        assert all(one["datasource"]["uid"] == "${datasource}" for one in document["panels"])
+        assert len({one["id"] for one in document["panels"]}) == len(document["panels"])
 
 
 def _read(name: str) -> dict[str, Any]:
