@@ -4,7 +4,7 @@ from core.capacity import Surge, autoscaler_problem, node_problem, quota_problem
 from core.environment_release import Workload
 from core.release_checks import ReleaseCheck, failed, not_configured, verdict
 from core.units import counted
-from tasks.kubernetes_client import Document, ForbiddenError, MissingError
+from tasks.kubernetes_client import Document, ForbiddenError
 from tasks.kubernetes_kinds import find_kind
 from tasks.preflight_item import Preflight, asked
 
@@ -77,17 +77,12 @@ def surges_of(preflight: Preflight) -> list[Surge]:
 def _there(preflight: Preflight, workload: Workload) -> list[Document]:
     """The Deployments of a workload: itself, or its two colours. Raise MissingError when there is none."""
     kind = find_kind(preflight.client, "Deployment")
-    colours = _COLOURS if preflight.strategy == "blue-green" and workload.role == "api" else ("",)
-    found: list[Document] = []
-    missing: MissingError | None = None
-    for colour in colours:
-        try:
-            found.append(preflight.client.get(kind.path(preflight.namespace, f"{workload.name}{colour}")))
-        except MissingError as error:
-            missing = missing or error
-    if not found and missing is not None:
-        raise missing
-    return found
+    if preflight.strategy == "blue-green" and workload.role == "api":
+        names = {f"{workload.name}{colour}" for colour in _COLOURS}
+        there = preflight.client.list(kind.path(preflight.namespace))
+        if found := [one for one in there if one["metadata"]["name"] in names]:
+            return found
+    return [preflight.client.get(kind.path(preflight.namespace, workload.name))]
 
 
 def _replicas(deployment: Document) -> int:

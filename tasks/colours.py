@@ -54,6 +54,10 @@ class Surroundings:
         """The Deployment of that name, if there is one."""
         return next((one for one in self.deployments if one["metadata"]["name"] == name), None)
 
+    def service(self, name: str) -> Document | None:
+        """The Service of that name, if there is one."""
+        return next((one for one in self.services if one["metadata"]["name"] == name), None)
+
 
 @dataclass(frozen=True)
 class Sides:
@@ -88,23 +92,33 @@ def read_surroundings(client: KubernetesClient, namespace: str) -> Surroundings:
     )
 
 
-def serving_side(client: KubernetesClient, namespace: str, workload: str, service: str) -> str:
+def serving_side(
+    client: KubernetesClient, namespace: str, workload: str, service: str, around: Surroundings | None = None
+) -> str:
     """Given a workload whose traffic goes by one Service's selector, return the name of the side that it matches. Raise PermanentError when none or several are."""
-    selector = client.get(find_kind(client, "Service").path(namespace, service))["spec"].get("selector") or {}
-    kind = find_kind(client, "Deployment")
-    return side_selected_by(workload, selector, client.list(kind.path(namespace)))
+    deployments = around.deployments if around else client.list(find_kind(client, "Deployment").path(namespace))
+    found = around.service(service) if around else None
+    found = found or client.get(find_kind(client, "Service").path(namespace, service))
+    return side_selected_by(workload, found["spec"].get("selector") or {}, deployments)
 
 
 def read_sides(
-    client: KubernetesClient, namespace: str, environment: str, workload: str, *, live_name: str, service: str
+    client: KubernetesClient,
+    namespace: str,
+    environment: str,
+    workload: str,
+    *,
+    live_name: str,
+    service: str,
+    around: Surroundings | None = None,
 ) -> Sides:
     """Given the side that is live (by the traffic, or by the journal of a release that stands open) and the name of the workload's Service, read both sides.
+    `around`: what is in the namespace, where it was read just now.
 
     Raise PermanentError when the live Deployment or the Service is not there.
     """
-    pair, around = pair_of(environment, workload, live_name), read_surroundings(client, namespace)
-    live = around.deployment(live_name)
-    found_service = next((one for one in around.services if one["metadata"]["name"] == service), None)
+    pair, around = pair_of(environment, workload, live_name), around or read_surroundings(client, namespace)
+    live, found_service = around.deployment(live_name), around.service(service)
     if live is None or found_service is None:
         missing = f"deployment/{live_name}" if live is None else f"service/{service}"
         raise PermanentError(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from core.colour_surroundings import autoscaler_of
 from core.environment_release import Release
 from core.merge_patch import apply_merge_patch
-from core.release_plan import ReleasePlan
+from core.release_plan import ReleasePlan, SidesPlan
 from core.release_plan_text import PlannedObject
 from core.replica_sizes import live_size, pin_change
 from core.traffic import split_between
-from tasks.colours import planned_changes
+from tasks.colours import Sides, Surroundings, planned_changes
 from tasks.config_copies import read_config_copies
 from tasks.kubernetes_client import Document, KubernetesClient, MissingError
 from tasks.kubernetes_kinds import find_kind
@@ -22,27 +21,32 @@ from tasks.release_sides import planned_documents
 _NOT_SHOWN = frozenset({"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"})
 
 
-def planned_objects(client: KubernetesClient, release: Release, plan: ReleasePlan) -> list[PlannedObject]:
+def planned_objects(
+    client: KubernetesClient, release: Release, plan: ReleasePlan, around: Surroundings | None = None
+) -> list[PlannedObject]:
     """Given a plan, return each object that would be made or changed beside the workloads, in order: configuration copies; for two sides the following one's
     objects, the live one's autoscaler, and what shares the traffic, as it is once the new version has all of it.
+    `around`: what is in the namespace, where it was read just now.
 
     Raise PermanentError for what the API server or an admission webhook refuses.
     """
-    copies = read_config_copies(client, release.namespace, plan.environment, plan.config_copies).values()
-    documents = list(copies) if plan.sides is None else planned_documents(client, release, plan)[1]
-    found = [_changed(client, path, patch) for path, patch in planned_changes(client, documents).items()]
-    return [*found, *_of_live_side(client, release, plan)]
+    if plan.sides is None:
+        copies = read_config_copies(client, release.namespace, plan.environment, plan.config_copies)
+        return _changes(client, list(copies.values()))
+    found, documents = planned_documents(client, release, plan, around)
+    return [*_changes(client, documents), *_of_live_side(client, release, plan, plan.sides, found)]
 
 
-def _of_live_side(client: KubernetesClient, release: Release, plan: ReleasePlan) -> Iterator[PlannedObject]:
-    sides = plan.sides
-    if sides is None:
-        return
-    kind = find_kind(client, "HorizontalPodAutoscaler")
-    if scaler := autoscaler_of(sides.live_name, client.list(kind.path(release.namespace))):
-        live = client.get(find_kind(client, "Deployment").path(release.namespace, sides.live_name))
-        if patch := pin_change(scaler, live_size(live, scaler)):
-            yield _planned(kind.path(release.namespace, scaler["metadata"]["name"]), scaler, patch)
+def _changes(client: KubernetesClient, documents: list[Document]) -> list[PlannedObject]:
+    return [_changed(client, path, patch) for path, patch in planned_changes(client, documents).items()]
+
+
+def _of_live_side(
+    client: KubernetesClient, release: Release, plan: ReleasePlan, sides: SidesPlan, found: Sides
+) -> Iterator[PlannedObject]:
+    if (scaler := found.autoscaler) and (patch := pin_change(scaler, live_size(found.live, scaler))):
+        kind = find_kind(client, "HorizontalPodAutoscaler")
+        yield _planned(kind.path(release.namespace, scaler["metadata"]["name"]), scaler, patch)
     traffic = open_traffic(client, release, plan.environment, sides.live, sides.following)
     before, patch = traffic.planned(split_between(sides.live, sides.following, 100))
     yield _planned(traffic.path, before, patch)

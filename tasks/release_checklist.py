@@ -35,6 +35,7 @@ from core.release_checks import (
 from core.release_lease import holder_of
 from core.release_plan import ReleasePlan, images_of
 from core.rollout_status import standing_trouble
+from tasks.colours import read_surroundings
 from tasks.endpoints import endpoint_kind, ready_endpoints
 from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
@@ -234,13 +235,13 @@ def _standing_troubles(client: KubernetesClient, release: Release, plan: Release
 def _sides(client: KubernetesClient, release: Release, plan: ReleasePlan) -> ReleaseCheck:
     if plan.sides is None:
         return not_configured("sides", "a rolling release has no sides")
-    if (serving := live_side(client, release, plan.sides.workload)) != plan.sides.live_name:
+    around = read_surroundings(client, release.namespace)
+    if (serving := live_side(client, release, plan.sides.workload, around)) != plan.sides.live_name:
         return failed(
             "sides", f"{serving} serves, and the plan goes from {plan.sides.live_name}", "Start the release again"
         )
-    sides, documents = planned_documents(client, release, plan)
+    sides, documents = planned_documents(client, release, plan, around)
     deployment = next(one for one in documents if one["kind"] == "Deployment")
-    around = sides.around
     checks = side_checks(
         sides.pair,
         sides.live,

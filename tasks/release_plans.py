@@ -18,6 +18,7 @@ from core.manifest import Record
 from core.release_plan import Compatibility, MigrationPlan, ReleasePlan, SidesPlan, Target, release_id_of
 from core.release_plan_text import PlannedObject, plan_text
 from core.release_settings import planned_settings
+from tasks.colours import Surroundings, read_surroundings
 from tasks.config_copies import read_config_copies
 from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
@@ -108,11 +109,11 @@ def make_plan(request: ReleaseRequest, images: Images, shown: str = "") -> Relea
     with KubernetesClient.open(release.context) as client:
         if strategy == "rolling":
             _require_traffic_in_place(client, release)
-        sides, targets = None, []
+        sides, around, targets = None, None, []
         for workload in release.workloads:
             pinned = images.of(release, workload).pinned
             if strategy == "blue-green" and workload in release.deployments("api"):
-                sides, target = _sides(client, release, environment, workload, pinned, adopt=request.adopt)
+                sides, target, around = _sides(client, release, environment, workload, pinned, adopt=request.adopt)
             else:
                 target = _in_place(client, release, environment, workload, pinned)
             targets.append(target)
@@ -143,7 +144,7 @@ def make_plan(request: ReleaseRequest, images: Images, shown: str = "") -> Relea
     if plan.sha256 == shown:
         return plan
     create_markdown_artifact(
-        plan_text(plan, _objects(environment, plan)),
+        plan_text(plan, _objects(environment, plan, around)),
         key=f"release-plan-{plan.release_id}",
         description=f"Plan {plan.sha256[:12]}",
     )
@@ -180,14 +181,14 @@ def _require_traffic_in_place(client: KubernetesClient, release: Release) -> Non
         )
 
 
-def _objects(environment: Environment, plan: ReleasePlan) -> list[PlannedObject]:
+def _objects(environment: Environment, plan: ReleasePlan, around: Surroundings | None) -> list[PlannedObject]:
     """What would become of each object beside the workloads. What keeps us from looking is told by the checklist, with what to do about it."""
     if plan.is_live_already:
         return []
     release = release_of(environment)
     try:
         with KubernetesClient.open(release.context) as client:
-            return planned_objects(client, release, plan)
+            return planned_objects(client, release, plan, around)
     except PermanentError as error:
         get_run_logger().warning("not every object that would change could be looked at: %s", error)
         return [PlannedObject("objects beside the workloads", {}, {"not looked at": str(error)})]
@@ -206,16 +207,17 @@ def _in_place(
 
 def _sides(
     client: KubernetesClient, release: Release, environment: Environment, workload: Workload, image: str, *, adopt: bool
-) -> tuple[SidesPlan, Target]:
-    name = live_side(client, release, workload.name)
-    sides = read_live_sides(client, release, environment.name, workload.name, name)
+) -> tuple[SidesPlan, Target, Surroundings]:
+    around = read_surroundings(client, release.namespace)
+    name = live_side(client, release, workload.name, around)
+    sides = read_live_sides(client, release, environment.name, workload.name, name, around=around)
     documents = following_documents(client, release, sides, image)
     deployment = next(one for one in documents if one["kind"] == "Deployment")
     live = workload.model_copy(update={"name": name})
     target = find_target(client, release, live, image).model_copy(
         update={"key": workload.key, "after": deployment["spec"]["template"]}
     )
-    return plan_sides(release, workload, sides, deployment, adopt=adopt), target
+    return plan_sides(release, workload, sides, deployment, adopt=adopt), target, around
 
 
 def _migration(release: Release, request: ReleaseRequest, images: Images) -> MigrationPlan | None:

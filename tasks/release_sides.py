@@ -12,18 +12,18 @@ from core.rollout_change import ForeignChangeError
 from core.traffic import Side
 from core.traffic_alb import group_weights
 from core.traffic_httproute import backend_weights
-from tasks.colours import Sides, read_sides, serving_side, side_documents
+from tasks.colours import Sides, Surroundings, read_sides, serving_side, side_documents
 from tasks.config_copies import read_config_copies
 from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 
 
-def live_side(client: KubernetesClient, release: Release, workload: str) -> str:
+def live_side(client: KubernetesClient, release: Release, workload: str, around: Surroundings | None = None) -> str:
     """The name of the side of a workload that gets all of the traffic. Raise PermanentError when none or several do."""
     traffic = release.traffic
     name = traffic.name or workload
     if traffic.kind == "service":
-        return serving_side(client, release.namespace, workload, name)
+        return serving_side(client, release.namespace, workload, name, around)
     services = {service_of(release, workload, side): side for side in sides_of(workload)}
     if traffic.kind == "httproute":
         weights = backend_weights(client.get(find_kind(client, "HTTPRoute").path(release.namespace, name)))
@@ -44,11 +44,19 @@ def service_of(release: Release, workload: str, side: str) -> str:
 
 
 def read_live_sides(
-    client: KubernetesClient, release: Release, environment: str, workload: str, live_name: str
+    client: KubernetesClient,
+    release: Release,
+    environment: str,
+    workload: str,
+    live_name: str,
+    *,
+    around: Surroundings | None = None,
 ) -> Sides:
     """Both sides as they are, by the name of the live one."""
     service = service_of(release, workload, workload if release.traffic.kind == "service" else live_name)
-    return read_sides(client, release.namespace, environment, workload, live_name=live_name, service=service)
+    return read_sides(
+        client, release.namespace, environment, workload, live_name=live_name, service=service, around=around
+    )
 
 
 def following_documents(client: KubernetesClient, release: Release, sides: Sides, image: str) -> list[Document]:
@@ -85,12 +93,17 @@ def plan_sides(release: Release, workload: Workload, sides: Sides, deployment: D
     )
 
 
-def planned_documents(client: KubernetesClient, release: Release, plan: ReleasePlan) -> tuple[Sides, list[Document]]:
-    """Both sides as they are now and the documents of the following one, as the plan has them. Raise ForeignChangeError when the live side changed since."""
+def planned_documents(
+    client: KubernetesClient, release: Release, plan: ReleasePlan, around: Surroundings | None = None
+) -> tuple[Sides, list[Document]]:
+    """Both sides as they are now and the documents of the following one, as the plan has them. Raise ForeignChangeError when the live side changed since.
+
+    `around`: what is in the namespace, where it was read just now.
+    """
     planned, target = plan.sides, plan.deployments("api")[0]
     if planned is None:
         raise PermanentError("prepare the following side", plan.release_id, "its plan has no sides")
-    sides = read_live_sides(client, release, plan.environment, planned.workload, planned.live_name)
+    sides = read_live_sides(client, release, plan.environment, planned.workload, planned.live_name, around=around)
     documents = following_documents(client, release, sides, plan.image_of(target))
     deployment = next(one for one in documents if one["kind"] == "Deployment")
     deployment["metadata"].setdefault("annotations", {})[COMMIT] = plan.commit
