@@ -35,6 +35,13 @@ class Counts:
         return int(self.baseline_requests.shape[-2])
 
     @property
+    def usable_days(self) -> int:
+        """Of one day's counts: how many baseline days are known for at least half of what is known of the new version. A day of which nothing is known is none."""
+        now = ~np.isnan(self.requests)
+        known = (~np.isnan(self.baseline_requests) & now).sum(axis=-1)
+        return int(((known > 0) & (2 * known >= now.sum())).sum())
+
+    @property
     def seen(self) -> NDArray[np.bool_]:
         """Buckets of which it is known what happened, now and on an earlier day, even if nothing did."""
         return np.asarray(~np.isnan(self.requests) & ~np.isnan(self.baseline_requests).all(axis=-2))

@@ -109,20 +109,21 @@ def _of_metric(
     name: str, counts: Counts, at: float, *, closed: int, placebos: Sequence[float], alpha: float
 ) -> MetricVerdict:
     coverage = float(counts.seen[:closed].mean()) if closed else 0.0
-    if counts.days < LEAST_DAYS:
-        why = f"{counts.days} release-free days to compare with, {LEAST_DAYS} are needed"
-        return MetricVerdict(name, counts.days, coverage, math.nan, at, (), None, math.inf, acts=False, why_not=why)
+    days = counts.usable_days
+    if days < LEAST_DAYS:
+        why = f"{days} release-free days to compare with, {LEAST_DAYS} are needed"
+        return MetricVerdict(name, days, coverage, math.nan, at, (), None, math.inf, acts=False, why_not=why)
     process: Array = e_process(counts)
     first = float(first_alarm(process, at))
     alarm = int(first) if math.isfinite(first) else None
     why_not = ""
-    if counts.days < LEAST_DAYS_TO_ACT:
-        why_not = f"{counts.days} release-free days to compare with; fewer than {LEAST_DAYS_TO_ACT} advise only"
+    if days < LEAST_DAYS_TO_ACT:
+        why_not = f"{days} release-free days to compare with; fewer than {LEAST_DAYS_TO_ACT} advise only"
     elif alarm is not None and is_confirmed(float(process.max()), placebos, alpha) is False:
         why_not = f"of {len(placebos)} release-free days too many look the same"
     return MetricVerdict(
         name,
-        counts.days,
+        days,
         coverage,
         float(dispersion(counts)),
         at,

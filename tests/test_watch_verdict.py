@@ -133,3 +133,12 @@ def test_what_is_said_to_be_detectable_is_found_about_four_times_in_five(noise: 
 
 def test_a_thousandfold_of_nothing_is_not_detectable() -> None:
     assert math.isinf(smallest_detectable_factor(plain_day(bad=0), threshold(3)))
+
+
+@pytest.mark.parametrize(("known", "verdict"), [(1, "insufficient"), (3, "insufficient"), (4, "degraded")])
+def test_days_of_which_nothing_is_known_are_none_to_compare_with(known: int, verdict: str) -> None:
+    requests, bad = WORSE.baseline_requests.copy(), WORSE.baseline_bad.copy()
+    requests[known:] = bad[known:] = np.nan
+    found = judge({"errors": replace(WORSE, baseline_requests=requests, baseline_bad=bad)})
+    assert found.verdict == verdict, found.reasons
+    assert found.metrics[0].days == known
