@@ -128,7 +128,8 @@ def migrate_image(tmp_path: Path) -> Iterator[Callable[..., str]]:
 def test_a_good_migration_is_applied_once_and_its_log_comes_line_by_line(
     lab: Lab, migrate_image: Callable[..., str]
 ) -> None:
-    image = migrate_image(a_001="CREATE TABLE a (x int)", a_002="CREATE TABLE b (x int)")
+    # On a busy node a session of a few milliseconds may go unseen.
+    image = migrate_image(a_001="CREATE TABLE a (x int)", a_002="SELECT pg_sleep(2); CREATE TABLE b (x int)")
     pending = "psql -X -At \"$DATABASE_URL\" -c \"SELECT 'c' WHERE NOT EXISTS (SELECT FROM schema_migrations WHERE name = 'a_002.sql')\""
     environment = lab.environment(table="schema_migrations", named_by="PGAPPNAME", pending_command=pending)
     document = lab.document(environment, image)
