@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from core.environment_release import Release
 from core.environment_restore import AppState, BackupCopy, Drill, Restore, RestoreServer
+from core.environment_watch import Watch
 from core.keys import RESERVED_DATABASE_NAMES
 from core.secret_reference import SecretReference
 from core.section import Name, OptionalSecret, OptionalText, Section
@@ -270,6 +271,7 @@ class Environment(Section):
     copy_store: BackupCopy | None = Field(None, description="A copy of the bucket in another region.")
     app_state: AppState | None = Field(None, description="Application state, backed up by Velero.")
     release: Release | None = Field(None, description="How a new version gets out.")
+    watch: Watch | None = Field(None, description="The day after a release. Empty: nobody watches.")
 
     @field_validator("timezone")
     @classmethod
@@ -300,6 +302,8 @@ class Environment(Section):
                 raise ValueError(
                     f"drill.invariants: {invariant.name!r} asks database {invariant.database!r}, which is not in [databases]"
                 )
+        if self.watch is not None and self.release is None:
+            raise ValueError("[watch] watches releases, and there is no [release]")
         if (
             self.release is not None
             and self.release.migration is not None

@@ -11,15 +11,16 @@
     PREFIX/restores/1f2e3d4c.json                  a restored copy that waits for its swap, or was swapped
     PREFIX/releases/r-0123456789ab/plan-HASH.json  what a release was to change
     PREFIX/releases/r-0123456789ab/closed.json     that it came to its end, and how
+    PREFIX/watches/r-0123456789ab/…                what its watch saw (core.watch_record)
 
-One LIST of PREFIX/DATABASE/ tells every backup's id and state. A database cannot be called `evidence`, `restores` or
-`releases`: these folders are the environment's.
+One LIST of PREFIX/DATABASE/ tells every backup's id and state. A database cannot be called `evidence`, `restores`,
+`releases` or `watches`: these folders are the environment's.
 """
 
 MANIFEST = "manifest.json"
 DECODED = "state/decoded.json"
 PROVEN = "state/proven.json"
-RESERVED_DATABASE_NAMES = frozenset({"evidence", "restores", "releases"})
+RESERVED_DATABASE_NAMES = frozenset({"evidence", "restores", "releases", "watches"})
 
 
 def database_folder(prefix: str, database: str) -> str:
@@ -70,3 +71,13 @@ def release_closed_key(prefix: str, release_id: str) -> str:
 def release_folder(prefix: str, release_id: str) -> str:
     """The folder of what is kept of a release, with a slash at its end."""
     return f"{prefix}/releases/{release_id}/"
+
+
+def watches_folder(prefix: str) -> str:
+    """The folder of an environment's watches, with a slash at its end."""
+    return f"{prefix}/watches/"
+
+
+def watch_folder(prefix: str, release_id: str) -> str:
+    """The folder of the watch of a release, with a slash at its end."""
+    return f"{prefix}/watches/{release_id}/"
