@@ -28,8 +28,8 @@ class PodSide(Record):
     @property
     def pattern(self) -> str:
         """Their names as a regular expression (Prometheus' RE2 anchors it at both ends)."""
-        made = [f"{_quoted(name)}-[a-z0-9]+" for name in self.replica_sets]
-        return "|".join([*made, *(_quoted(name) for name in self.names)])
+        made = [f"{quoted(name)}-[a-z0-9]+" for name in self.replica_sets]
+        return "|".join([*made, *(quoted(name) for name in self.names)])
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def buckets_selector(selector: str, seconds: float) -> str:
     Clients write a whole bound as 1 or as 1.0.
     """
     spellings = sorted({f"{seconds:g}", repr(float(seconds))})
-    chosen = "|".join([*(_quoted(one) for one in spellings), r"\+Inf"]).replace("\\", "\\\\")
+    chosen = "|".join([*(quoted(one) for one in spellings), r"\+Inf"]).replace("\\", "\\\\")
     return f'{selector.rstrip().removesuffix("}").rstrip().removesuffix(",")},le=~"{chosen}"}}'
 
 
@@ -199,7 +199,7 @@ def _pod_of(one: Series, label: str) -> str:
     return one.labels[label]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """As a regular expression of RE2: Python escapes more than RE2 takes."""
     return re.sub(r"([.+*?()|\[\]{}^$\\])", r"\\\1", text)
 

@@ -73,6 +73,11 @@ def release_folder(prefix: str, release_id: str) -> str:
     return f"{prefix}/releases/{release_id}/"
 
 
+def releases_folder(prefix: str) -> str:
+    """The folder of an environment's releases, with a slash at its end."""
+    return f"{prefix}/releases/"
+
+
 def watches_folder(prefix: str) -> str:
     """The folder of an environment's watches, with a slash at its end."""
     return f"{prefix}/watches/"

@@ -16,6 +16,8 @@ from core.watch_counts import BUCKET_MINUTES, BUCKETS
 
 BUCKET = timedelta(minutes=BUCKET_MINUTES)
 LAG_DAYS = (7, 14, 21, 28)
+# Where Prometheus remembers no weeks: a Monday is no Sunday, so these advise only.
+YOUNG_LAG_DAYS = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)

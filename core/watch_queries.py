@@ -8,10 +8,11 @@ One number for a side however many Pods it has, and one query for a day: the num
 for afterwards.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from core.environment_gates import Gates
-from core.gate_readings import buckets_selector, filled
+from core.gate_readings import buckets_selector, filled, quoted
 from core.watch_counts import BUCKET_MINUTES
 
 _EARLIER = "6h"
@@ -34,6 +35,16 @@ def grown(selector: str) -> str:
     return f"sum((increase({selector}[{_BUCKET}]) and {earlier}) or ({selector} unless {earlier}))"
 
 
+def any_pods_pattern(deployments: Iterable[str]) -> str:
+    """Given names of Deployments, return a pattern of their Pods' names, whatever their version: NAME, a ReplicaSet's hash, and five characters of the Pod's own."""
+    return "|".join(f"{quoted(name)}-[a-z0-9]+-[a-z0-9]+" for name in deployments)
+
+
+def made_by_pattern(replica_sets: Iterable[str]) -> str:
+    """Given names of ReplicaSets, return a pattern of the names of all Pods that they made, also of those that are gone."""
+    return "|".join(f"{quoted(name)}-[a-z0-9]+" for name in replica_sets)
+
+
 def observer_query() -> str:
     """A query that has an answer where Prometheus scraped anything at a bucket's beginning: else nothing is known of the bucket."""
     return f"count(up offset {_BUCKET})"
@@ -49,7 +60,7 @@ def metric_queries(gates: Gates, pods: str) -> tuple[MetricQueries, ...]:
         MetricQueries(
             "errors",
             grown(_with(requests, f'{gates.error_label}!=""')),
-            grown(_with(requests, f'{gates.error_label}=~"{_quoted(gates.error_values)}"')),
+            grown(_with(requests, f'{gates.error_label}=~"{_in_string(gates.error_values)}"')),
         )
     ]
     if gates.durations is not None:
@@ -64,5 +75,5 @@ def _with(selector: str, matcher: str) -> str:
     return f"{selector.rstrip().removesuffix('}').rstrip().removesuffix(',')},{matcher}}}"
 
 
-def _quoted(pattern: str) -> str:
+def _in_string(pattern: str) -> str:
     return pattern.replace("\\", "\\\\").replace('"', '\\"')

@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 
+from core.burn_rate import burn_process, first_burn_alarm
 from core.detectable_effect import smallest_detectable_factor
 from core.dispersion import LEAST_DAYS, dispersion
 from core.placebo import is_confirmed
@@ -70,11 +71,12 @@ class MetricVerdict:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict, its reasons in sentences, and each metric's."""
+    """The verdict, its reasons in sentences, each metric's, and that of the absolute guard where there is an objective."""
 
     verdict: Verdict
     reasons: tuple[str, ...]
     metrics: tuple[MetricVerdict, ...] = field(repr=False, default=())
+    guard: MetricVerdict | None = field(repr=False, default=None)
 
 
 def judge(
@@ -85,41 +87,52 @@ def judge(
     alpha: float = ALPHA,
     signals: int | None = None,
     placebos: Mapping[str, Sequence[float]] | None = None,
+    objective: float | None = None,
+    guarded: str = "errors",
+    advises: str = "",
 ) -> Judgement:
     """Given each metric's counts, return what they say of the new version.
 
     Args:
         closed: how many buckets of the day are over.
-        signals: how many signals share the budget of false alarms; None: the metrics alone.
+        signals: how many signals share the budget of false alarms; None: the metrics, and the guard where there is one.
         placebos: the largest E of each release-free day by metric; with 19 of them an alarm must stand out among them.
+        objective: the share of requests that must not be bad; the absolute guard (core.burn_rate) then watches the metric `guarded`.
+        advises: why no alarm may send a release back, whatever is found; "": it may.
 
     Raise ValueError without a metric.
     """
     if not metrics:
         raise ValueError("no metric is watched")
-    at = threshold(signals or len(metrics), alpha)
+    has_guard = objective is not None and guarded in metrics
+    at = threshold(signals or len(metrics) + has_guard, alpha)
     found = tuple(
-        _of_metric(name, counts, at, closed=closed, placebos=(placebos or {}).get(name, ()), alpha=alpha)
+        _of_metric(
+            name, counts, at, closed=closed, placebos=(placebos or {}).get(name, ()), alpha=alpha, advises=advises
+        )
         for name, counts in metrics.items()
     )
-    return Judgement(*_verdict(found, demands), found)
+    guard = None
+    if objective is not None and guarded in metrics:
+        guard = _of_guard(guarded, metrics[guarded], objective, at, closed=closed, advises=advises)
+    return Judgement(*_verdict(found, guard, demands), found, guard)
 
 
 def _of_metric(
-    name: str, counts: Counts, at: float, *, closed: int, placebos: Sequence[float], alpha: float
+    name: str, counts: Counts, at: float, *, closed: int, placebos: Sequence[float], alpha: float, advises: str
 ) -> MetricVerdict:
     coverage = float(counts.seen[:closed].mean()) if closed else 0.0
     days = counts.usable_days
     if days < LEAST_DAYS:
+        # What was seen of the new version was seen, though there is nothing to compare it with: the observer was not blind.
+        coverage = float((~np.isnan(counts.requests[:closed])).mean()) if closed else 0.0
         why = f"{days} release-free days to compare with, {LEAST_DAYS} are needed"
         return MetricVerdict(name, days, coverage, math.nan, at, (), None, math.inf, acts=False, why_not=why)
     process: Array = e_process(counts)
     first = float(first_alarm(process, at))
     alarm = int(first) if math.isfinite(first) else None
-    why_not = ""
-    if days < LEAST_DAYS_TO_ACT:
-        why_not = f"{days} release-free days to compare with; fewer than {LEAST_DAYS_TO_ACT} advise only"
-    elif alarm is not None and is_confirmed(float(process.max()), placebos, alpha) is False:
+    why_not = _advises_only(days, advises)
+    if not why_not and alarm is not None and is_confirmed(float(process.max()), placebos, alpha) is False:
         why_not = f"of {len(placebos)} release-free days too many look the same"
     return MetricVerdict(
         name,
@@ -135,25 +148,56 @@ def _of_metric(
     )
 
 
-def _verdict(found: Sequence[MetricVerdict], demands: Demands) -> tuple[Verdict, tuple[str, ...]]:
+def _advises_only(days: int, advises: str) -> str:
+    if days < LEAST_DAYS_TO_ACT:
+        return f"{days} release-free days to compare with; fewer than {LEAST_DAYS_TO_ACT} advise only"
+    return advises
+
+
+def _of_guard(name: str, counts: Counts, objective: float, at: float, *, closed: int, advises: str) -> MetricVerdict:
+    days, known = counts.usable_days, counts.known
+    # How much days differ is not known of fewer than two: then the guard advises, as it does below four.
+    divisor = dispersion(counts) if days >= LEAST_DAYS else np.asarray(1.0)
+    first = float(first_burn_alarm(known.requests, known.bad, objective, divisor, at))
+    alarm = int(first) if math.isfinite(first) else None
+    why_not = _advises_only(days, advises)
+    process = burn_process(known.requests, known.bad, objective, divisor)
+    return MetricVerdict(
+        f"{name}, objective {objective:g}",
+        days,
+        float(counts.seen[:closed].mean()) if closed else 0.0,
+        float(divisor),
+        at,
+        tuple(float(one) for one in process),
+        alarm,
+        math.inf,
+        acts=alarm is not None and not why_not,
+        why_not=why_not,
+    )
+
+
+def _verdict(
+    metrics: Sequence[MetricVerdict], guard: MetricVerdict | None, demands: Demands
+) -> tuple[Verdict, tuple[str, ...]]:
+    found = (*metrics, guard) if guard is not None else metrics
     if bad := [one for one in found if one.acts]:
         return "degraded", tuple(
             f"{one.metric}: E = {one.process[one.alarm or 0]:.3g} ≥ {one.threshold:g} after bucket {one.alarm}"
             for one in bad
         )
     advised = tuple(f"{one.metric}: looks worse, but {one.why_not}" for one in found if one.alarm is not None)
-    unseen = [one for one in found if one.coverage < demands.coverage]
+    unseen = [one for one in metrics if one.coverage < demands.coverage]
     if unseen:
         seen = (
             f"{one.metric}: {one.coverage:.0%} of the buckets were seen; {demands.coverage:.0%} are asked for"
             for one in unseen
         )
         return "blind", (*advised, *seen)
-    weak = [one for one in found if one.detectable_factor > demands.factor]
+    weak = [one for one in metrics if one.detectable_factor > demands.factor]
     if weak or advised:
         told = (f"{one.metric}: {_detectable(one)}; {demands.factor:g} is asked for" for one in weak)
         return "insufficient", (*advised, *told)
-    return "healthy", tuple(f"{one.metric}: {_detectable(one)}" for one in found)
+    return "healthy", tuple(f"{one.metric}: {_detectable(one)}" for one in metrics)
 
 
 def _detectable(found: MetricVerdict) -> str:

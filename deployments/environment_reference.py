@@ -39,6 +39,7 @@ from core.environment_migration import Migration
 from core.environment_release import Registry, Release, Workload
 from core.environment_restore import AppState, BackupCopy, Drill, Invariant, Restore, RestoreServer, ScratchPod
 from core.environment_traffic import LoadBalancer, Traffic
+from core.environment_watch import Incident, Watch
 from deployments.command.new_environment import Answers, rendered
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "environments.md"
@@ -90,6 +91,8 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[release.checks.documentation]", DocumentationCheck),
     ("[release.checks.staging]", StagingCheck),
     ("[release.checks.posture]", PostureCheck),
+    ("[watch]", Watch),
+    ("[[watch.incidents]]", Incident),
 )
 
 INTRODUCTION = """\

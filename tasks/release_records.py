@@ -1,12 +1,13 @@
 """What is kept of a release in the bucket: its plan, before anything is changed, and that it came to its end."""
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import AwareDatetime
 
 from core.environment import Environment
 from core.errors import IntegrityError
-from core.keys import release_closed_key, release_folder, release_plan_key
+from core.keys import release_closed_key, release_folder, release_plan_key, releases_folder
 from core.manifest import Record
 from core.release_journal import Journal, Outcome
 from core.release_plan import KeptPlan, ReleasePlan
@@ -86,3 +87,15 @@ def read_closed(environment: Environment, release_id: str) -> ClosedRelease | No
     if (closed.environment, closed.release_id) != (environment.name, release_id):
         raise IntegrityError("read the release's end", on, "it is another release's")
     return closed
+
+
+def closed_releases(environment: Environment, since: datetime) -> tuple[ClosedRelease, ...]:
+    """What ended since then, releases and rollbacks, the oldest first. One LIST per 1,000 objects, and a GET for each."""
+    store, folder = ObjectStore.open(environment), releases_folder(environment.prefix)
+    ids = [
+        one.key.removeprefix(folder).partition("/")[0]
+        for one in store.list(folder)
+        if one.key.endswith("/closed.json") and one.modified >= since
+    ]
+    found = [closed for one in ids if (closed := read_closed(environment, one)) is not None]
+    return tuple(sorted(found, key=lambda one: one.at))

@@ -8,45 +8,25 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from core.environment_gates import Gates
-from core.watch_counts import BUCKET_MINUTES, BUCKETS, Array, Counts
-from core.watch_days import BUCKET, bucket_starts, runs_of
+from core.watch_counts import BUCKET_MINUTES, BUCKETS, Array
+from core.watch_days import BUCKET, runs_of
 from core.watch_queries import MetricQueries, metric_queries, observer_query
+from core.watch_record import DayCounts
 from tasks.prometheus import PrometheusClient
 
 _STEP = BUCKET_MINUTES * 60
 
 
-def read_counts(
-    client: PrometheusClient,
-    gates: Gates,
-    first: datetime,
-    closed: int,
-    *,
-    new_pods: str,
-    old_pods: str,
-    baseline: Sequence[Sequence[datetime | None]],
-) -> dict[str, Counts]:
-    """Given a watch's first bucket and how many are closed, return each metric's counts; NaN is what nobody knows.
+def read_side(
+    client: PrometheusClient, gates: Gates, pods: str, starts: Sequence[datetime | None]
+) -> dict[str, DayCounts]:
+    """Given a pattern of Pods' names and the start of each of 288 buckets (None: not asked), return each metric's counts.
 
-    Args:
-        new_pods, old_pods: patterns of the Pods' names: the new version's, and of any version in the days before.
-        baseline: for each earlier day the start of each bucket's counterpart (core.watch_days.counterparts).
-
-    Raise TemporaryError when Prometheus is away or answers in part, PermanentError for a query that it does not take.
+    A day of earlier weeks is asked for as a whole, a bucket of now once it is closed. Raise TemporaryError when Prometheus is away or answers in part,
+    PermanentError for a query that it does not take.
     """
-    now = tuple(start if number < closed else None for number, start in enumerate(bucket_starts(first)))
-    # Of a bucket that is not over its counterpart is no evidence either: it is asked for later.
-    days = [[one if number < closed else None for number, one in enumerate(day)] for day in baseline]
-    new = _read_side(client, metric_queries(gates, new_pods), now)
-    old = [_read_side(client, metric_queries(gates, old_pods), day) for day in days]
     return {
-        metric: Counts(
-            requests,
-            bad,
-            np.array([day[metric][0] for day in old]).reshape(len(old), BUCKETS),
-            np.array([day[metric][1] for day in old]).reshape(len(old), BUCKETS),
-        )
-        for metric, (requests, bad) in new.items()
+        name: DayCounts.of(*found) for name, found in _read_side(client, metric_queries(gates, pods), starts).items()
     }
 
 

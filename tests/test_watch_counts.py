@@ -12,14 +12,16 @@ import pytest
 from core.environment_gates import Gates
 from core.errors import NightshiftError, TemporaryError
 from core.watch_counts import BUCKETS, Counts
-from core.watch_days import LAG_DAYS, Interval, counterparts, first_bucket
+from core.watch_days import LAG_DAYS, Interval, bucket_starts, counterparts, first_bucket
+from core.watch_record import WatchBaseline, counts_of
 from core.watch_verdict import Judgement, judge
 from tasks.prometheus import PrometheusClient
-from tasks.watch_counts import read_counts, scraped_by
+from tasks.watch_counts import read_side, scraped_by
 from tests.fix_recorded_prometheus import RELEASED, Application, remembering
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("recorded-prometheus")]
 FIRST = first_bucket(RELEASED)
+ZONE = ZoneInfo("Europe/Berlin")
 HOUR = 60
 APPLICATIONS = (
     Application("well"),
@@ -58,17 +60,23 @@ class Recorded:
             "durations": f'http_request_duration_seconds_bucket{{pod=~"{{pods}}",job="{job}"}}',
             **gates,
         }
-        days = [counterparts(FIRST, one, ZoneInfo("Europe/Berlin"), cut_out) for one in LAG_DAYS]
+        chosen = Gates.model_validate(settings)
+        now = [start if number < closed else None for number, start in enumerate(bucket_starts(FIRST))]
         with PrometheusClient(self.address, patience=5) as client:
-            return read_counts(
-                client,
-                Gates.model_validate(settings),
-                FIRST,
-                closed,
-                new_pods="api-new-[a-z]",
-                old_pods="api-old[0-9]+-[a-z]",
-                baseline=days,
-            )
+            seen = read_side(client, chosen, "api-new-[a-z]", now)
+            days = [
+                read_side(client, chosen, "api-old[0-9]+-[a-z]", counterparts(FIRST, lag, ZONE, cut_out))
+                for lag in LAG_DAYS
+            ]
+        baseline = WatchBaseline(
+            environment="stage",
+            release_id="r-1",
+            read_at=RELEASED,
+            lags=LAG_DAYS,
+            cut_out=(),
+            metrics={metric: tuple(day[metric] for day in days) for metric in seen},
+        )
+        return counts_of(baseline, seen, closed)
 
     def judged(self, job: str) -> Judgement:
         return judge(self.counts(job))

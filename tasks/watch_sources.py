@@ -1,0 +1,74 @@
+"""What a tick looks at beside the requests: each source for itself, all at once, and none of them harms the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.environment import Environment
+from core.errors import NightshiftError
+from core.evidence import Finding
+from core.redaction import redact
+from tasks.watch_stand import Stand
+
+Kept = dict[str, Any]
+# Given how the watch stands, what was kept of the source before (None: nothing), and the bucket, return what is kept now.
+Look = Callable[[Stand, Kept | None, int], Kept]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source. `is_asked`: why it is not ("" when it is)."""
+
+    look: Look
+    findings: Callable[[Kept], tuple[Finding, ...]]
+    is_asked: Callable[[Environment], str]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was seen: kept by source, why a source could not be read, why it is not asked at all, and each source's findings."""
+
+    kept: dict[str, Kept] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+    not_asked: dict[str, str] = field(default_factory=dict)
+    findings: dict[str, tuple[Finding, ...]] = field(default_factory=dict)
+
+    @property
+    def replica_sets(self) -> tuple[str, ...]:
+        """The ReplicaSets that run the new version, as far as they were seen."""
+        return tuple((self.kept.get("pods") or {}).get("replica_sets") or ())
+
+    @property
+    def crash_loop(self) -> str:
+        """A sentence when the Pods of the new version crash again and again; "" when they do not, or nobody knows."""
+        return ""
+
+
+SOURCES: Mapping[str, Source] = {}
+
+
+def look_at_all(stand: Stand, bucket: int, sources: Mapping[str, Source] = SOURCES) -> Looked:
+    """Look at every source that the environment names, side by side; what could not be read keeps what it had."""
+    before = dict(stand.before.sources) if stand.before is not None else {}
+    not_asked = {name: why for name, one in sources.items() if (why := one.is_asked(stand.environment))}
+    asked = {name: one for name, one in sources.items() if name not in not_asked}
+    found = Looked(kept=before, not_asked=not_asked)
+    with ThreadPoolExecutor(max_workers=len(asked) or 1, thread_name_prefix="watch-source") as pool:
+        looks = {name: pool.submit(one.look, stand, before.get(name), bucket) for name, one in asked.items()}
+    for name, look in looks.items():
+        error = look.exception()
+        if error is None:
+            found.kept[name] = look.result()
+        elif isinstance(error, NightshiftError):
+            found.unread[name] = str(error)
+        elif isinstance(error, Exception):
+            # A slip of ours in one source must not stop the watch; it is told like a source that is away.
+            found.unread[name] = redact(f"unexpected {type(error).__name__}: {error}")[:500]
+        else:
+            raise error
+        if name in found.kept:
+            found.findings[name] = asked[name].findings(found.kept[name])
+    return found
