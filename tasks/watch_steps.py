@@ -6,9 +6,9 @@ from datetime import datetime
 
 from core.environment import Environment
 from core.errors import NightshiftError
+from core.watch_days import LAG_DAYS
 from core.watch_decision import ROLLBACK, Trouble, trouble_of
 from core.watch_record import WatchTick, counts_of
-from core.watch_days import LAG_DAYS
 from core.watch_traffic import traffic_findings
 from core.watch_verdict import Demands, Judgement, judge
 from tasks.kubernetes_client import KubernetesClient
