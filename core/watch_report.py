@@ -1,13 +1,35 @@
-"""What is told of a watch: the facts of its signed report, and the text that a person reads."""
+"""What is told of a watch: the facts of its signed report, and the text that a person reads (core.watch_text).
+
+Signed reports hold no floats: counts are whole requests, all other figures text as a person reads them. What nobody knows is None, which is not 0.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from core.evidence import Finding
-from core.watch_record import HowItEnded, WatchBaseline, WatchMark, WatchStart, WatchTick
-from core.watch_verdict import Judgement
+from core.redaction import redact
+from core.units import counted
+from core.watch_days import BUCKET
+from core.watch_figures import MetricFigures, figures_of, share_text
+from core.watch_record import HowItEnded, WatchBaseline, WatchEnd, WatchMark, WatchStart, WatchTick, counts_of
+from core.watch_verdict import Judgement, Verdict
+
+# A report stays readable, and small, whatever a source tells.
+MOST_FINDINGS, MOST_REASONS, LONGEST_TEXT = 40, 12, 400
+# More than these stand below the sentence.
+_REASONS_IN_SENTENCE = 3
+
+_UNPROVEN = "NO PASS: "
+_PLAIN: dict[Verdict, str] = {
+    "degraded": "The new version is worse than before",
+    "insufficient": f"{_UNPROVEN}nothing was found, but a trouble of the size that matters would not have been either",
+    "blind": f"{_UNPROVEN}too little of the day was seen to say anything",
+    "superseded": f"{_UNPROVEN}another release came before the day was over",
+}
+_UNKNOWN_POWER = f"{_UNPROVEN}nothing was found, and whether anything would have been is not known"
 
 
 @dataclass(frozen=True)
@@ -27,6 +49,15 @@ class Watched:
     sources: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     not_asked: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def figures(self) -> tuple[MetricFigures, ...]:
+        """The figures of each metric."""
+        counts = counts_of(self.baseline, self.tick.metrics, self.tick.closed)
+        return tuple(
+            figures_of(one, counts.get(one.metric), self.tick.closed, self.start.first)
+            for one in self.judgement.metrics
+        )
+
 
 @dataclass(frozen=True)
 class ToldStep:
@@ -37,21 +68,193 @@ class ToldStep:
     findings: tuple[Finding, ...] = ()
 
 
-def final_steps(watched: Watched, how: HowItEnded, zone: ZoneInfo) -> tuple[ToldStep, ...]:
-    """The steps of the report at a watch's end, for `with record.step(one.name) as notes: notes.add(facts=one.facts, findings=one.findings)`."""
-    raise NotImplementedError
-
-
-def final_text(watched: Watched, how: HowItEnded, zone: ZoneInfo, location: str = "") -> str:
-    """The Markdown of a watch's end. `location`: where its signed report lies (`s3://…`)."""
-    raise NotImplementedError
-
-
-def running_text(watched: Watched, zone: ZoneInfo) -> str:
-    """The Markdown of a watch that goes on, in short."""
-    raise NotImplementedError
+def watch_artifact_key(environment: str) -> str:
+    """The key under which the UI shows a watch's text."""
+    return f"watch-{environment}"
 
 
 def verdict_sentence(watched: Watched) -> str:
-    """The verdict in plain words, one line without markup: for a run's state, a notification, an alert."""
-    raise NotImplementedError
+    """The verdict in plain words, one line without markup: for a run's state, a notification, an alert.
+
+    Nothing found is said only with what would have been found; where that is not known, or nothing would have been, it is no pass.
+    """
+    judgement = watched.judgement
+    if judgement.verdict != "healthy":
+        return _with_reasons(_PLAIN[judgement.verdict], judgement.reasons)
+    power = [one.detectable for one in watched.figures]
+    if not power or None in power:
+        return _with_reasons(_UNKNOWN_POWER, judgement.reasons)
+    return f"Nothing found; a factor of {max(map(_number, power)):g} would have been"
+
+
+def unproven(sentence: str) -> str:
+    """Given a verdict's sentence, return it without the words that it is no pass; "" when it is one, or a trouble was found."""
+    return sentence.removeprefix(_UNPROVEN) if sentence.startswith(_UNPROVEN) else ""
+
+
+def ended_sentence(end: WatchEnd) -> str:
+    """The same of a watch that ended, by what is kept of its end: there the reasons tell what would have been found."""
+    if end.verdict != "healthy":
+        return _with_reasons(_PLAIN[end.verdict], end.reasons)
+    return _with_reasons("Nothing found", end.reasons) if end.reasons else _UNKNOWN_POWER
+
+
+def final_steps(watched: Watched, how: HowItEnded, zone: ZoneInfo) -> tuple[ToldStep, ...]:
+    """The steps of the report at a watch's end, for `with record.step(one.name) as notes: notes.add(facts=one.facts, findings=one.findings)`."""
+    sources = dict.fromkeys((*watched.sources, *watched.tick.unread, *watched.not_asked))
+    return (
+        _verdict_step(watched, how, zone),
+        *(_metric_step(one, zone) for one in watched.figures),
+        _baseline_step(watched, zone),
+        *(_source_step(watched, source) for source in sources),
+        _marks_step(watched, zone),
+    )
+
+
+def moment(time: datetime, zone: ZoneInfo) -> str:
+    """A time by the clock on the wall: `2026-11-26 10:05 CET`."""
+    return time.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
+
+
+def cut(text: str) -> str:
+    """What comes from outside, in one line, without secrets, and bounded."""
+    flat = " ".join(redact(text).split())
+    return flat if len(flat) <= LONGEST_TEXT else flat[: LONGEST_TEXT - 1] + "…"
+
+
+def bounded(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Findings with the gravest first, cut to what a report bears; how many were left out is one of them."""
+    ordered = sorted(findings, key=lambda one: ("error", "warning", "note").index(one.severity))
+    kept = [Finding(severity=one.severity, text=cut(one.text)) for one in ordered[:MOST_FINDINGS]]
+    if left := ordered[MOST_FINDINGS:]:
+        kept.append(Finding(severity=left[0].severity, text=f"and {counted(len(left), 'other finding')}"))
+    return tuple(kept)
+
+
+def figure_rows(one: MetricFigures, zone: ZoneInfo) -> dict[str, str]:
+    """A metric's figures as a person reads them, by name. The same in the report and in the text."""
+    alarm = "none"
+    if one.alarm is not None and one.alarm_at is not None:
+        alarm = f"after bucket {one.alarm}, {moment(one.alarm_at, zone)}"
+    return {
+        "requests, new version": _count(one.requests),
+        "bad, new version": f"{_count(one.bad)} ({share_text(one.bad, one.requests)})",
+        "requests, days before": _count(one.baseline_requests),
+        "bad, days before": f"{_count(one.baseline_bad)} ({share_text(one.baseline_bad, one.baseline_requests)})",
+        "largest E": f"{_e(one.largest)}, after {_bucket(one, zone)}"
+        if one.largest_bucket is not None
+        else "not known",
+        "E that is an alarm": f"{one.threshold:g}",
+        "alarm": alarm,
+        "would have been found": f"a factor of {one.detectable:g}" if one.detectable else "nothing",
+        "buckets seen": f"{one.coverage:.0%}",
+        "days compared with": str(one.days),
+        "how days differ (φ̂)": "not known" if one.dispersion is None else f"{one.dispersion:.2f}",
+        "may send the release back": "yes" if one.acts else f"no: {cut(one.why_not)}" if one.why_not else "no alarm",
+    }
+
+
+def _verdict_step(watched: Watched, how: HowItEnded, zone: ZoneInfo) -> ToldStep:
+    start, tick, judgement = watched.start, watched.tick, watched.judgement
+    sentence = verdict_sentence(watched)
+    whole = how == "the day is over" and not sentence.startswith(_UNPROVEN)
+    severity = "error" if judgement.verdict == "degraded" else "note" if whole else "warning"
+    # A run's report knows passed, warnings and failed: no verdict but that of a whole day in which something would have been found is the first.
+    facts: dict[str, Any] = {
+        "verdict": judgement.verdict,
+        "in_words": sentence,
+        "reasons": [cut(one) for one in judgement.reasons[:MOST_REASONS]],
+        "how_it_ended": how,
+        "release": start.release_id,
+        "image": cut(start.image),
+        "commit": cut(start.commit),
+        "plan_sha256": start.plan_sha256,
+        "released": moment(start.released_at, zone),
+        "watched_from": moment(start.first, zone),
+        "watched_until": moment(start.first + tick.closed * BUCKET, zone),
+        "buckets_over": tick.closed,
+        "buckets_known": tick.known,
+        "flow_run_of_last_look": tick.flow_run_id,
+    }
+    return ToldStep("judge", facts, (Finding.model_validate({"severity": severity, "text": cut(sentence)}),))
+
+
+def _metric_step(one: MetricFigures, zone: ZoneInfo) -> ToldStep:
+    facts: dict[str, Any] = {
+        "metric": cut(one.metric),
+        "requests": one.requests,
+        "bad": one.bad,
+        "baseline_requests": one.baseline_requests,
+        "baseline_bad": one.baseline_bad,
+        "alarm_bucket": one.alarm,
+        "largest_bucket": one.largest_bucket,
+    }
+    rows = figure_rows(one, zone)
+    return ToldStep(f"metric {cut(one.metric)}", facts | {"figures": [{"figure": k, "is": v} for k, v in rows.items()]})
+
+
+def _baseline_step(watched: Watched, zone: ZoneInfo) -> ToldStep:
+    baseline = watched.baseline
+    if baseline is None:
+        told = Finding(severity="warning", text="there are no days to compare with: they were never read")
+        return ToldStep("compare with", {"days_before": []}, (told,))
+    cut_out = [
+        {"from": moment(one.begin, zone), "until": moment(one.end, zone), "why": cut(one.why)}
+        for one in baseline.cut_out[:MOST_FINDINGS]
+    ]
+    known = [
+        {"metric": cut(metric), "days_before": lag, "buckets_known": sum(day.is_known)}
+        for metric, days in baseline.metrics.items()
+        for lag, day in zip(baseline.lags, days, strict=False)
+    ]
+    facts = {
+        "read": moment(baseline.read_at, zone),
+        "days_before": list(baseline.lags),
+        "cut_out": cut_out,
+        "cut_out_times": len(baseline.cut_out),
+        "days": known,
+    }
+    return ToldStep("compare with", facts)
+
+
+def _source_step(watched: Watched, source: str) -> ToldStep:
+    unread: tuple[Finding, ...] = ()
+    if why := watched.tick.unread.get(source):
+        looked = f"could not be read: {cut(why)}"
+        unread = (Finding(severity="warning", text=f"{cut(source)} could not be read at the end: {cut(why)}"),)
+    else:
+        looked = "yes" if source in watched.sources else f"no: {cut(watched.not_asked.get(source, ''))}"
+    found = bounded(watched.sources.get(source, ()))
+    # Other sources advise: none of them makes a report a failed one.
+    advice = tuple(Finding(severity="warning", text=one.text) if one.severity == "error" else one for one in found)
+    return ToldStep(f"look at {cut(source)}", {"looked": looked, "findings": len(found)}, (*unread, *advice))
+
+
+def _marks_step(watched: Watched, zone: ZoneInfo) -> ToldStep:
+    rows = [
+        {"what": cut(one.what), "at": moment(one.at, zone), "by": cut(one.by), "why": cut(one.why)}
+        for one in watched.marks
+    ]
+    return ToldStep("tell", {"told": rows, "times": len(rows)})
+
+
+def _with_reasons(words: str, reasons: Sequence[str]) -> str:
+    told = "; ".join(cut(one) for one in reasons[:_REASONS_IN_SENTENCE])
+    return f"{words}: {told}" if told else words
+
+
+def _bucket(one: MetricFigures, zone: ZoneInfo) -> str:
+    at = "" if one.largest_at is None else f", {moment(one.largest_at, zone)}"
+    return f"bucket {one.largest_bucket}{at}"
+
+
+def _count(number: int | None) -> str:
+    return "not known" if number is None else f"{number:,}"
+
+
+def _e(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _number(value: float | None) -> float:
+    return value or 0.0
