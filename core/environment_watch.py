@@ -14,7 +14,7 @@ class Incident(Section):
     """A time that is no guide to how a day ought to be: [[watch.incidents]]. Releases of nightshift's own are cut out by themselves."""
 
     begin: AwareDatetime = Field(description="Its beginning, with its offset: 2026-11-05T10:00:00Z.")
-    end: AwareDatetime = Field(description="Its end.")
+    end: AwareDatetime = Field(description="Its end, with its offset.")
     why: str = Field("an incident", min_length=1, max_length=200, description="What it was; stands in the report.")
 
     @model_validator(mode="after")

@@ -1,17 +1,18 @@
 """What a watch does about what it found: tell, ask for a rollback, or advise to go forward. Each once."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from core.watch_counts import Counts
+from core.watch_record import HowItEnded, WatchMark
 from core.watch_verdict import Judgement
 
 Act = Literal["nothing", "tell", "roll back", "go forward"]
 # The marks, by the names of their objects in the bucket.
-DEGRADED, ROLLBACK, STOPPED = "degraded", "rollback-asked", "stopped"
+DEGRADED, ROLLBACK, STOPPED, SIGNED_OFF = "degraded", "rollback-asked", "stopped", "signed-off"
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,30 @@ def blind_since(counts: Collection[Counts], closed: int, buckets: int) -> int | 
         if closed - last >= buckets and (found is None or last < found):
             found = last
     return found
+
+
+def how_it_ended(stopped: WatchMark | None) -> HowItEnded:
+    """Given that a watch was stopped (None: it was not), return how it ends."""
+    if stopped is None:
+        return "the day is over"
+    return "rolled back" if stopped.by.startswith("b-") else "superseded"
+
+
+def final_judgement(judgement: Judgement, how: HowItEnded, marks: Collection[WatchMark]) -> Judgement:
+    """The verdict at the end. What was told before is not taken back by a quiet evening; a part of a day is never healthy."""
+    told = next((one for one in marks if one.what == DEGRADED), None)
+    if told is not None and judgement.verdict != "degraded":
+        judgement = replace(judgement, verdict="degraded", reasons=(told.why, *judgement.reasons))
+    if how == "the day is over" or (how == "rolled back" and judgement.verdict == "degraded"):
+        return judgement
+    reasons = (f"{how} before the day was over; until then {_UNTIL_THEN[judgement.verdict]}", *judgement.reasons)
+    return replace(judgement, verdict="superseded", reasons=reasons)
+
+
+_UNTIL_THEN = {
+    "healthy": "nothing was found",
+    "degraded": "it was worse",
+    "insufficient": "too little happened to say anything",
+    "blind": "too little was seen to say anything",
+    "superseded": "nothing was said",
+}

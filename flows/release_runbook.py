@@ -29,6 +29,7 @@ from tasks.release_upkeep import forget_old_journals
 from tasks.roll_out import ask_pods, copy_configuration, let_go_on, roll, suspend
 from tasks.rollback_steps import restore_old_side
 from tasks.shift_steps import ask_side, fill_side, prepare_side, retire_following, retire_others, shift_to, traffic_back
+from tasks.watch_start import hand_over, taken_back
 
 
 @dataclass(frozen=True)
@@ -166,10 +167,6 @@ def close(run: ReleaseRun, outcome: Outcome) -> None:
             run.journal.close(client, outcome)
         forget_old_journals(client, run.environment)
         run.give_back()
-        if outcome == "released":
-            notes.findings.append(
-                Finding(severity="note", text="nobody watches this release from here on: there is no watch yet")
-            )
         notes.add(facts={"outcome": outcome, "entries": len(run.journal.journal.entries)})
         get_run_logger().info(
             "%s: %s, and the lease is free; waiting for the bucket to keep its end and the report",
@@ -181,6 +178,12 @@ def close(run: ReleaseRun, outcome: Outcome) -> None:
         except NightshiftError as error:
             told = f"its end could not be kept in the bucket; the next sweep (release-recovery) does it: {error}"
             notes.findings.append(Finding(severity="warning", text=told))
+    with run.record.step("hand over to the watch") as notes:
+        journal = run.journal.journal
+        if outcome == "released":
+            hand_over(run.environment, run.plan, journal.entries[-1].at, notes)
+        elif journal.kind == "rollback":
+            taken_back(run.environment, run.plan.release_id, journal.release_id, notes)
 
 
 def held_sentence(environment: str, release_id: str, why: str) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
 from core.environment import Environment
 from core.errors import NightshiftError
 from core.watch_days import LAG_DAYS
 from core.watch_decision import ROLLBACK, Trouble, trouble_of
 from core.watch_record import WatchTick, counts_of
+from core.watch_report import watch_artifact_key
 from core.watch_traffic import traffic_findings
 from core.watch_verdict import Demands, Judgement, judge
 from tasks.kubernetes_client import KubernetesClient
@@ -108,3 +112,11 @@ def ask_for_rollback(stand: Stand, trouble: Trouble, by: str) -> str:
     run_id = start_run(ROLLBACK_FLOW, stand.environment.name, parameters, f"watch-{stand.release_id}")
     stand.records.keep_mark(ROLLBACK, f"run {run_id}: {trouble.told}", by)
     return str(run_id)
+
+
+def show(environment: Environment, text: str) -> None:
+    """Show how a watch stands in the UI; that this fails is nobody's trouble but the reader's."""
+    try:
+        create_markdown_artifact(text, key=watch_artifact_key(environment.name), description="How the watch stands")
+    except Exception as error:  # noqa: BLE001 - the tick is kept
+        get_run_logger().warning("how the watch stands could not be shown: %s", error)

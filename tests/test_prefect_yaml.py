@@ -13,7 +13,7 @@ from prefect.utilities.callables import parameter_schema
 
 from core.environment import Environment
 from deployments.command.automations import read_automations
-from deployments.command.deploying import PREFECT_FILE, RECOVERY, RELEASING, deployment_file
+from deployments.command.deploying import PREFECT_FILE, RECOVERY, RELEASING, WATCHING, deployment_file
 from deployments.local.prefect_server import WORK_POOL
 from tasks.environments import environment_names, environments_folder, load_environment
 
@@ -26,10 +26,12 @@ CRONS = {
     "app-state-backup": "0 3 * * *",
     "dr-drill": "0 4 * * *",
     "release-recovery": "*/2 * * * *",
+    "post-deploy-watch": "17 * * * *",
 }
 ONE_AT_A_TIME = {"limit": 1, "collision_strategy": "ENQUEUE"}
 # A release must not wait behind another one, nor a rollback behind anything: the lease in the cluster is what lets one work.
-LIMITS = {"release": None, "rollback": None, "release-recovery": {"limit": 5, "collision_strategy": "CANCEL_NEW"}}
+AT_MOST_FIVE = {"limit": 5, "collision_strategy": "CANCEL_NEW"}
+LIMITS = {"release": None, "rollback": None, "release-recovery": AT_MOST_FIVE, "post-deploy-watch": AT_MOST_FIVE}
 
 FILLED_IN = {"database": "app", "restore_id": "1f2e3d4c", "image": "v1.2.3", "commit": "1f2e3d4c", "reason": "INC-7"}
 
@@ -67,6 +69,13 @@ def test_each_environment_that_releases_has_all_that_belongs_to_it_and_no_other(
     assert releasing
     for flow in RELEASING:
         assert {entry["name"] for entry in ENTRIES if flow_of(entry).name == flow} == releasing
+
+
+def test_each_environment_that_watches_has_all_that_belongs_to_it_and_no_other() -> None:
+    watching = {name for name in environment_names() if load_environment(name).watch is not None}
+    assert watching
+    for flow in WATCHING:
+        assert {entry["name"] for entry in ENTRIES if flow_of(entry).name == flow} == watching
 
 
 def test_no_deployment_is_there_twice() -> None:

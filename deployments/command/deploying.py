@@ -22,12 +22,16 @@ PREFECT_FILE = CHECKOUT / "prefect.yaml"
 # A release may be started only where that is there which brings it to its end: so this comes first, and with its sweep.
 RECOVERY = "release-recovery"
 RELEASING = (RECOVERY, "release", "rollback")
+# Where there is a table [watch]: a release makes its ticks on the first of them, which has a sweep of its own.
+WATCH = "post-deploy-watch"
+WATCHING = (WATCH,)
 
 
 def ensure_releasing(server: Server, client: SyncPrefectClient, environment: str, *, quiet: bool) -> None:
     """Deploy all that releases of an environment need, and make the automations, as far as the server does not have them."""
-    release_of(load_environment(environment))
-    for flow in RELEASING:
+    settings = load_environment(environment)
+    release_of(settings)
+    for flow in (*RELEASING, *(WATCHING if settings.watch is not None else ())):
         ensure_deployment(server, client, flow, environment, quiet=quiet)
     ensure_automations(client)
 
@@ -50,7 +54,7 @@ def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, envi
             "as prefect.yaml says"
             if scheduled
             else "with its sweep, and nothing else that prefect.yaml would say"
-            if flow == RECOVERY
+            if flow in {RECOVERY, WATCH}
             else "to be run by hand or through the API"
             if flow in RELEASING
             else "without a schedule: for one, give it an entry in prefect.yaml and run "
@@ -62,8 +66,8 @@ def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, envi
 def deployment_file(document: dict[str, Any], flow: str, environment: str) -> tuple[dict[str, Any], bool]:
     """Given prefect.yaml as read, return one that holds this deployment only, and whether the file itself has it.
 
-    An environment that the file does not have gets another one's entry of the same flow, without its schedules; release-recovery alone keeps its own, since a release
-    without it would be left in the middle. Raise ConfigurationError when there is none.
+    An environment that the file does not have gets another one's entry of the same flow, without its schedules; release-recovery and post-deploy-watch keep their
+    own, since a release without them would be left in the middle, or unwatched. Raise ConfigurationError when there is none.
     """
     entrypoint_end = f".{flow.replace('-', '_')}"
     entries = [
@@ -72,7 +76,7 @@ def deployment_file(document: dict[str, Any], flow: str, environment: str) -> tu
     if not entries:
         raise ConfigurationError(f"deploy {flow}/{environment}", str(PREFECT_FILE), f"it has no deployment of {flow}")
     own = next((entry for entry in entries if entry["name"] == environment), None)
-    entry = own or _for_environment(entries[0], environment, keep_schedules=flow == RECOVERY)
+    entry = own or _for_environment(entries[0], environment, keep_schedules=flow in {RECOVERY, WATCH})
     return {**document, "deployments": [entry]}, bool(own)
 
 

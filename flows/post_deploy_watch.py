@@ -1,0 +1,183 @@
+"""The 24 hours after a release: a look each five minutes, and at the end a verdict. Runbook: docs/watch.md.
+
+A look (tick) is short, and may be killed, late, doubled or out of order: what was seen lies in the bucket by (release, bucket), and the next one goes on from there.
+Nothing here changes the cluster: a release that is worse is told, and where the environment says so the flow `rollback` is started, once.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from core.errors import NightshiftError
+from core.evidence import Finding
+from core.watch_counts import BUCKET_MINUTES, BUCKETS
+from core.watch_decision import DEGRADED, ROLLBACK, act_on, blind_since, final_judgement, how_it_ended
+from core.watch_record import counts_of
+from core.watch_report import Watched, ended_sentence, verdict_sentence
+from core.watch_text import running_text
+from flows.nightly_backup import EnvironmentName
+from tasks.recording import Record, RunRecord, utc_now
+from tasks.report_steps import begin_run, end_run
+from tasks.watch_end import end_watch
+from tasks.watch_events import emit_watch_event
+from tasks.watch_stand import Stand
+from tasks.watch_steps import Seen, ask_for_rollback, keep_tick, look, read_stand, show, why_no_way_back
+from tasks.watch_sweep import begin_missing, open_watches, remind, stood_still
+
+ReleaseId = Annotated[str, Field(pattern=r"^(r-[0-9a-f]{12})?$")]
+
+
+@flow(name="post-deploy-watch", flow_run_name="watch {environment} {release_id}", persist_result=False)
+def post_deploy_watch(environment: EnvironmentName, release_id: ReleaseId = "") -> State[None]:
+    """Look once at a release that came out within the last day, and judge all that was seen of it until now.
+
+    Args:
+        environment: Which environment: the name of its file in deployments/environments/, without .toml. It needs a table [watch].
+        release_id: Which release. Empty: a sweep: every watch that goes on, those that were never begun, and sign-offs that are open for too long.
+    """
+    run = begin_run(environment, flow="post-deploy-watch", run_id=str(flow_run.id), run_name=str(flow_run.name))
+    try:
+        return tick(run, release_id, utc_now()) if release_id else sweep(run, utc_now())
+    except NightshiftError as error:
+        return Failed(message=str(error))
+
+
+def sweep(run: RunRecord, now: datetime) -> State[None]:
+    """What the ticks leave undone. Failed when a watch stood still, a look failed, or a person must be reminded."""
+    told = [*begin_missing(run.environment, now)]
+    failed = bool(told)
+    for release_id in open_watches(run.environment):
+        try:
+            still = stood_still(read_stand(run.environment, release_id), now)
+            state = tick(run, release_id, now)
+        except NightshiftError as error:
+            told.append(f"{release_id}: {error}")
+            failed = True
+            continue
+        told += [one for one in (still, f"{release_id}: {state.message}") if one]
+        failed |= bool(still) or state.is_failed()
+    reminders = remind(run.environment, now)
+    told += reminders
+    message = "; ".join(told) or "no watch goes on"
+    return Failed(message=message) if failed or reminders else Completed(message=message)
+
+
+def tick(run: RunRecord, release_id: str, now: datetime) -> State[None]:
+    """Look, judge, keep, and act on it; end the watch when its day is over or it was stopped."""
+    stand = read_stand(run.environment, release_id)
+    if stand.ended is not None:
+        return Completed(message=f"ended already: {ended_sentence(stand.ended)}")
+    seen = look(stand, run.run_id, now)
+    keep_tick(stand, seen.tick)
+    emit_watch_event(run.environment.name, release_id, "tick", closed=seen.tick.closed, verdict=seen.tick.verdict)
+
+    told = act(run, stand, seen, now)
+    if stand.is_over(seen.tick.closed) and not waits_for_prometheus(stand, seen, now):
+        return end(run, read_stand(run.environment, release_id), seen)
+    watched = watched_by(stand, seen)
+    show(run.environment, running_text(watched, run.environment.zone))
+    return told or Completed(message=f"{seen.tick.closed} of {BUCKETS} buckets: {so_far(stand, watched)}")
+
+
+def act(run: RunRecord, stand: Stand, seen: Seen, now: datetime) -> State[None] | None:
+    """Tell what was found, each thing once, and ask for the rollback where the environment says so. None: there is nothing new."""
+    settings, marks = stand.settings, {one.what for one in stand.marks}
+    way_back, hours = "", stand.hours(now)
+    if seen.trouble is not None and settings.policy == "roll-back" and ROLLBACK not in marks:
+        way_back = why_no_way_back(stand)
+    what = act_on(
+        seen.trouble,
+        policy=settings.policy,
+        hours=hours,
+        roll_back_hours=settings.roll_back_hours,
+        marks=marks,
+        way_back=way_back,
+    )
+    if what == "nothing" or seen.trouble is None:
+        return tell_blind(run, stand, seen)
+    record = Record(stand.release_id)
+    advice = {
+        "tell": f"Look at it, and take it back if need be: nightshift rollback {run.environment.name}",
+        "roll back": "The rollback was asked for",
+        "go forward": f"It cannot be taken back any more ({way_back or f'{hours:.0f} h after the release'}): release a mend",
+    }[what]
+    with record.step("judge") as notes:
+        facts = {"act": what, "policy": settings.policy, "bucket": seen.tick.closed, "reasons": list(seen.trouble.why)}
+        worse = Finding(severity="error", text=f"the new version is worse than before: {seen.trouble.told}. {advice}")
+        notes.add(facts=facts, findings=[worse, *seen.tick.findings])
+    if what == "roll back":
+        try:
+            with record.step("ask for the rollback") as notes:
+                notes.add(facts={"run": ask_for_rollback(stand, seen.trouble, run.run_id)})
+        except NightshiftError:
+            # In the record; the next tick asks again.
+            pass
+    state = end_run(run, [record], {"release_id": stand.release_id}, name="Degraded")
+    stand.records.keep_mark(DEGRADED, seen.trouble.told, run.run_id)
+    return state
+
+
+def tell_blind(run: RunRecord, stand: Stand, seen: Seen) -> State[None] | None:
+    """Tell, once each time, that nobody sees the requests of the new version: neither a pass nor a failure of the release, and an alert of its own."""
+    counts = counts_of(seen.counted.baseline, seen.tick.metrics, seen.tick.closed)
+    since = blind_since(counts.values(), seen.tick.closed, stand.settings.blind_minutes // BUCKET_MINUTES)
+    if since is None or (mark := f"blind-{since:03d}") in stand.names:
+        return None
+    why = (
+        seen.tick.unread.get("requests")
+        or "Prometheus answers, and has no such requests of its Pods: was a metric renamed, is it scraped?"
+    )
+    record = Record(stand.release_id)
+    with record.step("count requests") as notes:
+        text = f"the observer is blind since {stand.time_of(since):%Y-%m-%d %H:%M} UTC: {why}"
+        notes.add(facts={"blind_since_bucket": since}, findings=[Finding(severity="error", text=text)])
+    state = end_run(run, [record], {"release_id": stand.release_id}, name="Blind")
+    stand.records.keep_mark(mark, why, run.run_id)
+    return state
+
+
+def end(run: RunRecord, stand: Stand, seen: Seen) -> State[None]:
+    """The verdict. Only healthy, and a watch that another release ended, are Completed: everything else wants a person's eye."""
+    judgement = final_judgement(seen.judgement, how_it_ended(stand.stopped), stand.marks)
+    watched = replace(watched_by(stand, seen), judgement=judgement)
+    sentence = end_watch(run, stand, watched, Record(stand.release_id))
+    message, name = f"{stand.release_id}: {sentence}", judgement.verdict.capitalize()
+    if judgement.verdict in {"healthy", "superseded"}:
+        return Completed(name=name, message=message)
+    return Failed(name=name, message=message)
+
+
+def waits_for_prometheus(stand: Stand, seen: Seen, now: datetime) -> bool:
+    """Whether the day is over and Prometheus, which is away, may still tell of it (backfill_hours)."""
+    if stand.stopped is not None or "requests" not in seen.tick.unread or not seen.tick.metrics:
+        return False
+    return now < stand.time_of(BUCKETS) + timedelta(hours=stand.settings.backfill_hours)
+
+
+def watched_by(stand: Stand, seen: Seen) -> Watched:
+    """All that is known, for whoever tells it."""
+    return Watched(
+        stand.start,
+        seen.counted.baseline,
+        seen.tick,
+        seen.judgement,
+        stand.marks,
+        seen.looked.findings,
+        seen.looked.not_asked,
+    )
+
+
+def so_far(stand: Stand, watched: Watched) -> str:
+    """The verdict of a day that is not over; what was told once stays in sight."""
+    told = next((one for one in stand.marks if one.what == DEGRADED), None)
+    warnings = sum(one.severity == "warning" for one in watched.tick.findings)
+    more = f"; {warnings} warnings of other sources" if warnings else ""
+    if told is not None:
+        return f"worse than before, as told at {told.at:%H:%M} UTC{more}"
+    return f"{verdict_sentence(watched)}, so far{more}"

@@ -1,0 +1,82 @@
+"""What a sweep finds: releases whose watch was never begun, watches that go on, that stand still, and sign-offs that nobody gave."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from core.environment import Environment
+from core.release_rollback import live_releases
+from core.watch_decision import SIGNED_OFF
+from tasks.recording import Notes
+from tasks.release_records import closed_releases, read_plan
+from tasks.retrying import step
+from tasks.watch_records import ENDED, START, WatchRecords, watches
+from tasks.watch_schedule import SIGN_OFF, schedule_ticks, start_run
+from tasks.watch_stand import Stand
+from tasks.watch_start import first_tick_of, hand_over, watch_of
+
+# A tick may be late; three that did not come are a watch that stands still.
+STILL_BUCKETS = 3
+
+
+@step("begin the watches that are missing")
+def begin_missing(environment: Environment, now: datetime) -> tuple[str, ...]:
+    """Begin the watch of the newest release that is live, if it ended within the last day and has none; return what was found about it."""
+    found = closed_releases(environment, now - timedelta(days=29))
+    live = live_releases([one.journal for one in found])
+    if not live:
+        return ()
+    newest = next(one for one in found if one.release_id == live[-1].release_id)
+    if newest.at < now - timedelta(days=1) or START in WatchRecords(environment, newest.release_id).names():
+        return ()
+    notes = Notes()
+    journal = newest.journal
+    plan = read_plan(environment, journal.plan_id, journal.plan_sha256)
+    hand_over(environment, plan, journal.entries[-1].at, notes)
+    told = [one.text for one in notes.findings] or ["begun now"]
+    return tuple(f"the watch of {newest.release_id} was missing: {one}" for one in told)
+
+
+@step("look for watches that go on")
+def open_watches(environment: Environment) -> tuple[str, ...]:
+    """The releases whose watch goes on, oldest first; each has its schedule after this."""
+    found = tuple(release_id for release_id, names in watches(environment).items() if ENDED not in names)
+    for release_id in found:
+        start = WatchRecords(environment, release_id).start()
+        schedule_ticks(environment.name, release_id, first_tick_of(environment, start))
+    return found
+
+
+def stood_still(stand: Stand, now: datetime) -> str:
+    """Since when no tick came, in a sentence; "" when they come."""
+    before = stand.before
+    last = before.closed if before is not None else 0
+    behind = stand.closed_by(now) - last
+    if stand.ended is not None or behind <= STILL_BUCKETS:
+        return ""
+    since = before.at if before is not None else stand.start.released_at
+    return (
+        f"the watch of {stand.release_id} stood still since {since:%Y-%m-%d %H:%M} UTC: {behind} buckets were read afterwards only; "
+        "see that the worker and the Prefect server run"
+    )
+
+
+@step("look for sign-offs that are open")
+def remind(environment: Environment, now: datetime) -> tuple[str, ...]:
+    """Remind of each sign-off that is open for too long, once in so many days: its run is started anew where it was given up. Return what was told."""
+    settings, told = watch_of(environment), []
+    for release_id, names in watches(environment).items():
+        if not settings.sign_off or ENDED not in names or SIGNED_OFF in names:
+            continue
+        records = WatchRecords(environment, release_id)
+        end = records.end()
+        times = (now - end.at) // timedelta(days=settings.sign_off_days)
+        mark = f"reminded-{times}"
+        if end.how != "the day is over" or times < 1 or mark in names:
+            continue
+        run_id = start_run(SIGN_OFF, environment.name, {"release_id": release_id}, f"sign-off-{release_id}-{times}")
+        records.keep_mark(mark, f"run {run_id}", "the sweep")
+        told.append(
+            f"nobody signed off {release_id} ({end.verdict}), which ended {end.at:%Y-%m-%d}: run {run_id} waits for it"
+        )
+    return tuple(told)
