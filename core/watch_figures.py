@@ -56,7 +56,7 @@ def figures_of(found: MetricVerdict, counts: Counts | None, closed: int, first: 
     """Given a metric's verdict, its counts (None: there are none), how many buckets are over and when the first began, return its figures."""
     process = np.asarray(found.process[:closed], dtype=float)
     largest = int(np.argmax(process)) if process.size else None
-    now = None if counts is None else np.isfinite(counts.requests)
+    now = np.asarray(True) if counts is None else np.isfinite(counts.requests)
     return MetricFigures(
         metric=found.metric,
         days=found.days,
