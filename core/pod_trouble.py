@@ -49,7 +49,7 @@ def newest_replica_set(
     """
     uid = (deployment.get("metadata") or {}).get("uid")
     owned = [one for one in replica_sets if _controller_uid(one) == uid]
-    newest = max(owned, key=_revision, default=None)
+    newest = max(owned, key=revision_of, default=None)
     container, image = template_image
     specification = (((newest or {}).get("spec") or {}).get("template") or {}).get("spec") or {}
     everyone = [*(specification.get("containers") or ()), *(specification.get("initContainers") or ())]
@@ -125,12 +125,18 @@ def _condition(pod: Document, kind: str) -> Document:
     return next((one for one in conditions if one.get("type") == kind), {})
 
 
-def _controller_uid(document: Document) -> str:
+def controller_of(document: Document) -> Document:
+    """The reference to an object's controller; empty when it has none."""
     owners = (document.get("metadata") or {}).get("ownerReferences") or ()
-    return next((str(one.get("uid", "")) for one in owners if one.get("controller")), "")
+    return next((one for one in owners if one.get("controller")), {})
 
 
-def _revision(replica_set: Document) -> int:
+def _controller_uid(document: Document) -> str:
+    return str(controller_of(document).get("uid", ""))
+
+
+def revision_of(replica_set: Document) -> int:
+    """The revision that the Deployment controller stamped on a ReplicaSet; 0 when it has none."""
     annotations = (replica_set.get("metadata") or {}).get("annotations") or {}
     stamped = str(annotations.get("deployment.kubernetes.io/revision", ""))
     return int(stamped) if stamped.isdigit() else 0

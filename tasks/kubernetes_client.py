@@ -206,10 +206,10 @@ class KubernetesClient:
         attempted, on = _ATTEMPTED[asked.method], self._on(asked.path)
         try:
             document = self._send(asked).json()
-        except (httpx.TransportError, httpx.StreamError) as error:
+        except (httpx.RequestError, httpx.StreamError) as error:
             unknown = "" if asked.method == "GET" else "; whether it happened is not known"
             raise TemporaryError(attempted, on, f"{_told(error)}{unknown}", _REACH) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TemporaryError(attempted, on, "the answer is no JSON", _REACH) from error
         return document if isinstance(document, dict) else {}
 
@@ -321,7 +321,7 @@ def _retry_after(response: httpx.Response) -> float:
 def _message_of(response: httpx.Response) -> str:
     try:
         message = response.json().get("message")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         message = None
     return str(message or response.text[:200] or response.reason_phrase)
 
