@@ -102,22 +102,24 @@ def act(run: RunRecord, stand: Stand, seen: Seen, now: datetime) -> State[None] 
     if what == "nothing" or seen.trouble is None:
         return tell_blind(run, stand, seen)
     record = Record(stand.release_id)
+    by_hand = f"nightshift rollback {run.environment.name}"
     advice = {
-        "tell": f"Look at it, and take it back if need be: nightshift rollback {run.environment.name}",
-        "roll back": "The rollback was asked for",
+        "tell": f"Look at it, and take it back if need be: {by_hand}",
+        "roll back": "Its rollback was asked for",
         "go forward": f"It cannot be taken back any more ({way_back or f'{hours:.0f} h after the release'}): release a mend",
     }[what]
+    if what == "roll back":
+        with record.step("ask for the rollback") as notes:
+            try:
+                notes.add(facts={"run": ask_for_rollback(stand, seen.trouble, run.run_id)})
+            except NightshiftError as error:
+                # The next tick asks again.
+                notes.findings.append(Finding(severity="warning", text=str(error)))
+                advice = f"Its rollback could not be asked for ({error}): take it back by hand, {by_hand}"
     with record.step("judge") as notes:
         facts = {"act": what, "policy": settings.policy, "bucket": seen.tick.closed, "reasons": list(seen.trouble.why)}
         worse = Finding(severity="error", text=f"the new version is worse than before: {seen.trouble.told}. {advice}")
         notes.add(facts=facts, findings=[worse, *seen.tick.findings])
-    if what == "roll back":
-        try:
-            with record.step("ask for the rollback") as notes:
-                notes.add(facts={"run": ask_for_rollback(stand, seen.trouble, run.run_id)})
-        except NightshiftError:
-            # In the record; the next tick asks again.
-            pass
     state = end_run(run, [record], {"release_id": stand.release_id}, name="Degraded")
     stand.records.keep_mark(DEGRADED, seen.trouble.told, run.run_id)
     return state

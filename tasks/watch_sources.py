@@ -14,17 +14,17 @@ from core.redaction import redact
 from tasks.watch_stand import Stand
 
 Kept = dict[str, Any]
-# Given how the watch stands, what was kept of the source before (None: nothing), and the bucket, return what is kept now.
+# Given how the watch stands, what was kept of the source before (None: nothing), and the bucket that was over last (-1: none yet), return what is kept now.
 Look = Callable[[Stand, Kept | None, int], Kept]
 
 
 @dataclass(frozen=True)
 class Source:
-    """One source. `is_asked`: why it is not ("" when it is)."""
+    """One source. `not_asked`: why an environment does not look at it, "" when it does."""
 
     look: Look
     findings: Callable[[Kept], tuple[Finding, ...]]
-    is_asked: Callable[[Environment], str]
+    not_asked: Callable[[Environment], str]
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,11 @@ class Looked:
     not_asked: dict[str, str] = field(default_factory=dict)
     findings: dict[str, tuple[Finding, ...]] = field(default_factory=dict)
 
-    @property
-    def replica_sets(self) -> tuple[str, ...]:
-        """The ReplicaSets that run the new version, as far as they were seen."""
-        return tuple((self.kept.get("pods") or {}).get("replica_sets") or ())
 
-    @property
-    def crash_loop(self) -> str:
-        """A sentence when the Pods of the new version crash again and again; "" when they do not, or nobody knows."""
-        return ""
-
-
-SOURCES: Mapping[str, Source] = {}
-
-
-def look_at_all(stand: Stand, bucket: int, sources: Mapping[str, Source] = SOURCES) -> Looked:
+def look_at_all(stand: Stand, bucket: int, sources: Mapping[str, Source]) -> Looked:
     """Look at every source that the environment names, side by side; what could not be read keeps what it had."""
     before = dict(stand.before.sources) if stand.before is not None else {}
-    not_asked = {name: why for name, one in sources.items() if (why := one.is_asked(stand.environment))}
+    not_asked = {name: why for name, one in sources.items() if (why := one.not_asked(stand.environment))}
     asked = {name: one for name, one in sources.items() if name not in not_asked}
     found = Looked(kept=before, not_asked=not_asked)
     with ThreadPoolExecutor(max_workers=len(asked) or 1, thread_name_prefix="watch-source") as pool:

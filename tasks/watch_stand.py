@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 
 from core.environment import Environment
 from core.errors import PermanentError
+from core.release_plan import ReleasePlan
 from core.watch_counts import BUCKETS
 from core.watch_days import BUCKET, closed_buckets
 from core.watch_decision import DEGRADED, ROLLBACK, STOPPED
 from core.watch_record import WatchEnd, WatchMark, WatchStart, WatchTick
+from tasks.release_records import read_plan
 from tasks.watch_counts import scraped_by
 from tasks.watch_records import ENDED, START, WatchRecords
 from tasks.watch_start import watch_of
@@ -62,6 +64,10 @@ class Stand:
     def release_id(self) -> str:
         """The release that is watched."""
         return self.start.release_id
+
+    def plan(self) -> ReleasePlan:
+        """The release's signed plan. Raise ObjectMissingError when it is gone, IntegrityError when it is another one."""
+        return read_plan(self.environment, self.release_id, self.start.plan_sha256)
 
     @property
     def stopped(self) -> WatchMark | None:

@@ -74,6 +74,8 @@ def begin_watch(environment: Environment, plan: ReleasePlan, released_at: dateti
     if not records.keep(start):
         start = records.start()
     schedule_ticks(environment.name, plan.release_id, first_tick_of(environment, start))
+    # One look at once: what was so at the beginning is what later ones are compared with.
+    start_run(WATCH, environment.name, {"release_id": plan.release_id}, f"first-{plan.release_id}")
     emit_watch_event(environment.name, plan.release_id, "began")
     return start
 

@@ -21,6 +21,7 @@ from tasks.release_run import release_of
 from tasks.retrying import step
 from tasks.rollback_steps import choose_release
 from tasks.watch_count import Counted, count
+from tasks.watch_looks import SOURCES, crash_loop_of, replica_sets_of
 from tasks.watch_schedule import ROLLBACK as ROLLBACK_FLOW
 from tasks.watch_schedule import start_run
 from tasks.watch_sources import Looked, look_at_all
@@ -48,8 +49,9 @@ def read_stand(environment: Environment, release_id: str) -> Stand:
 @step("look, and judge", retries=_NO_RETRIES)
 def look(stand: Stand, run_id: str, now: datetime) -> Seen:
     """Look at every source, count the requests of what closed, and judge all that was seen until now."""
-    looked = look_at_all(stand, stand.closed_by(now))
-    counted = count(stand, looked.replica_sets, now)
+    last = stand.closed_by(now) - 1
+    looked = look_at_all(stand, last, SOURCES)
+    counted = count(stand, replica_sets_of(looked), now)
     judgement = judged(stand, counted)
     found = [one for findings in looked.findings.values() for one in findings]
     counts = counts_of(counted.baseline, counted.metrics, counted.closed)
@@ -69,7 +71,7 @@ def look(stand: Stand, run_id: str, now: datetime) -> Seen:
         reasons=judgement.reasons,
         findings=tuple(found),
     )
-    return Seen(tick, looked, counted, judgement, trouble_of(judgement, looked.crash_loop))
+    return Seen(tick, looked, counted, judgement, trouble_of(judgement, crash_loop_of(looked, last)))
 
 
 def judged(stand: Stand, counted: Counted) -> Judgement:

@@ -50,5 +50,6 @@ pytest_plugins: list[str] = [
     "tests.fix_release_gates",  # after fix_release, fix_prometheus_api
     "tests.fix_migration",
     "tests.fix_release_migration",  # after fix_release and fix_postgres
+    "tests.fix_watch",  # after fix_release
     "tests.fix_pod_postgres",  # after fix_postgres
 ]

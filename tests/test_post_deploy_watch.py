@@ -1,0 +1,396 @@
+"""A day after a release through the flow, on the small API with a scripted Prometheus: what it finds, tells, does once, and how it ends."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from prefect.client.orchestration import get_client
+
+from core.keys import watch_folder
+from core.watch_counts import BUCKETS
+from core.watch_verdict import Judgement
+from flows.post_deploy_watch import post_deploy_watch
+from flows.rollback import rollback
+from tasks.object_store import ObjectStore
+from tasks.watch_count import count
+from tasks.watch_schedule import remove_schedule
+from tasks.watch_steps import judged
+from tests.fix_watch import Day
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("watch-flow")]
+
+
+def test_a_release_hands_over_to_its_watch_and_a_quiet_day_ends_healthy(day: Day) -> None:
+    state = day.begin()
+    assert state.is_completed(), state.message
+    assert day.schedules() == [f"watch-{day.release_id}"]
+    assert day.tick(0, 10).is_completed()
+    for bucket in (1, 2, 100):
+        state = day.tick(bucket)
+        assert state.is_completed(), state.message
+        assert state.message.startswith(f"{bucket} of {BUCKETS} buckets: ")
+    state = day.tick(BUCKETS)
+    assert (state.name, state.is_completed()) == ("Healthy", True), state.message
+    assert "would have been" in state.message
+    assert (day.end.verdict, day.end.how, day.end.closed) == ("healthy", "the day is over", BUCKETS)
+    assert day.schedules() == []
+    assert [one for one in day.names if one.startswith("tick-")] == ["tick-288-288"]
+    assert len(day.runs_of("watch-sign-off")) == 1
+    again = day.tick(BUCKETS)
+    assert again.is_completed()
+    assert again.message.startswith("ended already: ")
+    report = day.stage.reports()[-1]
+    assert (report.flow, report.verdict) == ("post-deploy-watch", "passed")
+
+
+def worse(day: Day, begin: int = 10, times: float = 6.0) -> None:
+    day.errors[begin:] *= times
+
+
+def test_a_worse_version_is_told_once_and_the_day_ends_degraded(day: Day) -> None:
+    day.begin()
+    worse(day)
+    assert day.tick(10).is_completed()
+    state = day.tick(30)
+    assert (state.name, state.is_failed()) == ("Degraded", True), state.message
+    assert "worse than before: errors: E = " in state.message
+    assert "nightshift rollback stage" in state.message
+    reports = len(day.stage.reports())
+    later = day.tick(31)
+    assert later.is_completed()
+    assert "worse than before, as told" in later.message
+    assert len(day.stage.reports()) == reports
+    assert day.runs_of("rollback") == []
+    assert day.tick(BUCKETS).name == "Degraded"
+    assert day.end.verdict == "degraded"
+    assert "rollback-asked" not in day.names
+
+
+@pytest.mark.services
+class TestActing:
+    def test_where_the_environment_says_so_the_rollback_is_asked_for_once(self, day: Day) -> None:
+        day.stage.settings["watch"]["policy"] = "roll-back"
+        day.begin()
+        worse(day)
+        state = day.tick(30)
+        assert state.name == "Degraded", state.message
+        assert "Its rollback was asked for" in state.message
+        (run,) = day.runs_of("rollback")
+        assert run.parameters["release_id"] == day.release_id
+        assert run.parameters["requested_by"] == "post-deploy-watch"
+        assert "errors: E = " in run.parameters["reason"]
+        for bucket in (30, 31, 40):
+            assert day.tick(bucket).is_completed()
+        assert len(day.runs_of("rollback")) == 1
+
+    def test_the_rollback_that_was_asked_for_takes_it_back_and_ends_the_watch(self, day: Day) -> None:
+        day.stage.settings["watch"]["policy"] = "roll-back"
+        day.begin()
+        worse(day)
+        day.tick(30)
+        (run,) = day.runs_of("rollback")
+        given = {name: run.parameters[name] for name in ("reason", "release_id", "requested_by")}
+        state = day.stage.run_rollback(**given)
+        assert state.is_completed(), state.message
+        assert day.stage.image_of() == day.stage.image("v1")
+        state = day.tick(31)
+        assert state.name == "Degraded", state.message
+        assert (day.end.how, day.end.verdict) == ("rolled back", "degraded")
+        assert day.runs_of("watch-sign-off") == []
+
+    def test_late_at_night_it_is_advised_to_go_forward(self, day: Day) -> None:
+        day.stage.settings["watch"]["policy"] = "roll-back"
+        day.begin()
+        worse(day, begin=270)
+        state = day.tick(285)
+        assert state.name == "Degraded"
+        assert "release a mend" in state.message
+        assert day.runs_of("rollback") == []
+
+    def test_what_cannot_be_asked_for_is_told_and_asked_again(self, day: Day) -> None:
+        day.stage.settings["watch"]["policy"] = "roll-back"
+        day.begin()
+        worse(day)
+        with get_client(sync_client=True) as prefect:
+            prefect.delete_deployment(prefect.read_deployment_by_name("rollback/stage").id)
+        state = day.tick(30)
+        assert state.name == "Degraded"
+        assert "the server has no such deployment" in state.message
+        rollback.to_deployment(name="stage", parameters={"environment": "stage"}).apply()
+        day.tick(31)
+        assert len(day.runs_of("rollback")) == 1
+
+    def test_fewer_than_four_weeks_advise_only(self, day: Day) -> None:
+        day.stage.settings["watch"]["policy"] = "roll-back"
+        day.lags = (7, 14)
+        day.begin()
+        worse(day)
+        for bucket in (30, 60):
+            assert day.tick(bucket).is_completed()
+        state = day.tick(BUCKETS)
+        assert state.name == "Insufficient", state.message
+        assert "advise only" in state.message
+        assert day.runs_of("rollback") == []
+
+    def test_where_prometheus_knows_no_weeks_the_days_before_advise(self, day: Day) -> None:
+        day.stage.settings["watch"]["policy"] = "roll-back"
+        day.lags = (1, 2, 3, 4)
+        day.begin()
+        worse(day)
+        assert day.tick(40).is_completed()
+        state = day.tick(BUCKETS)
+        assert state.name == "Insufficient", state.message
+        assert "the days before, not" in state.message
+        assert day.runs_of("rollback") == []
+
+
+@pytest.mark.services
+class TestWhatHappensToTicks:
+    def test_doubled_late_and_out_of_order_the_verdict_is_the_same(self, day: Day) -> None:
+        day.begin()
+        worse(day, begin=200, times=2.0)
+        for bucket in (1, 1, 3, 2, 100, 99, 250, 250, 249):
+            assert not day.tick(bucket).is_crashed()
+        newest = day.newest
+        assert (newest.closed, newest.known) == (250, 250)
+        day.tick(BUCKETS)
+        found = day.end
+        # A second watch that saw all of it in one look.
+        once = look_once(day)
+        assert (found.verdict, found.reasons) == (once.verdict, once.reasons)
+
+    def test_a_tick_that_was_killed_before_it_kept_anything_is_made_up_for(
+        self, day: Day, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        day.begin()
+        day.tick(1)
+        with monkeypatch.context() as patch:
+            patch.setattr("flows.post_deploy_watch.keep_tick", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                day.tick(2)
+        assert day.newest.closed == 1
+        day.tick(3)
+        assert (day.newest.closed, day.newest.known) == (3, 3)
+
+    def test_killed_between_telling_and_noting_it_is_told_again_and_asked_for_once(
+        self, day: Day, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        day.stage.settings["watch"]["policy"] = "roll-back"
+        day.begin()
+        worse(day)
+        with monkeypatch.context() as patch:
+            patch.setattr("tasks.watch_records.WatchRecords.keep_mark", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                day.tick(30)
+        assert day.tick(31).name == "Degraded"
+        assert len(day.runs_of("rollback")) == 1
+
+    def test_killed_at_its_end_it_is_ended_by_the_sweep(self, day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
+        day.begin()
+        day.tick(100)
+        with monkeypatch.context() as patch:
+            patch.setattr("tasks.watch_end.write_report", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                day.tick(BUCKETS)
+        assert "ended" not in day.names
+        state = day.sweep()
+        assert state.is_completed(), state.message
+        assert day.end.verdict == "healthy"
+        assert len(day.runs_of("watch-sign-off")) == 1
+
+    @pytest.mark.parametrize("apart", [-300.0, 300.0])
+    def test_a_clock_that_is_five_minutes_wrong_changes_nothing(self, day: Day, apart: float) -> None:
+        day.begin()
+        worse(day, begin=20)
+        # The worker's clock is wrong by so much, so Prometheus' is apart by the other way.
+        day.api.clock_apart = -apart
+        day.tick(50, 75 + apart)
+        assert (day.newest.closed, day.newest.known) == (50, 50)
+        assert "degraded" in day.names
+
+
+@pytest.mark.services
+class TestBlind:
+    def test_prometheus_away_for_hours_is_told_once_and_filled_in_afterwards(self, day: Day) -> None:
+        day.begin()
+        day.tick(20)
+        day.api.go_away()
+        assert day.tick(23).is_completed()
+        state = day.tick(26)
+        assert (state.name, state.is_failed()) == ("Blind", True), state.message
+        assert "the observer is blind since" in state.message
+        assert day.tick(40).is_completed()
+        assert (day.newest.closed, day.newest.known) == (40, 20)
+        day.api.come_back()
+        day.tick(41)
+        assert day.newest.known == 41
+        assert day.tick(BUCKETS).name == "Healthy"
+
+    def test_a_trouble_while_nobody_saw_is_found_afterwards(self, day: Day) -> None:
+        day.begin()
+        worse(day, begin=30)
+        day.tick(20)
+        day.api.go_away()
+        day.tick(90)
+        day.api.come_back()
+        assert day.tick(91).name == "Degraded"
+
+    def test_away_at_the_end_of_the_day_it_is_waited_for_and_then_blind(self, day: Day) -> None:
+        day.begin()
+        day.tick(100)
+        day.api.go_away()
+        state = day.tick(BUCKETS)
+        assert "ended" not in day.names, state.message
+        day.at(BUCKETS, 3600 * 7)
+        state = day.sweep()
+        assert day.end.verdict == "blind"
+        assert state.is_failed()
+
+    def test_away_from_the_beginning_it_is_never_healthy(self, day: Day) -> None:
+        day.begin()
+        day.api.go_away()
+        day.tick(20)
+        assert day.newest.verdict == "blind"
+        day.at(BUCKETS, 3600 * 7)
+        day.sweep()
+        assert day.end.verdict == "blind"
+
+    def test_a_metric_that_is_called_otherwise_now_is_blind(self, day: Day) -> None:
+        day.begin()
+        day.requests[:] = np.nan
+        state = day.tick(30)
+        assert state.name == "Blind", state.message
+        assert "was a metric renamed" in state.message
+        assert day.tick(BUCKETS).name == "Blind"
+
+    def test_three_requests_an_hour_are_insufficient(self, day: Day) -> None:
+        day.requests[:], day.errors[:], day.slow[:] = 0.25, 0, 0
+        day.before = (0.25, 0.0, 0.0)
+        day.begin()
+        assert day.tick(BUCKETS).name == "Insufficient"
+
+    def test_traffic_that_collapses_is_a_warning(self, day: Day) -> None:
+        day.begin()
+        for one in (day.requests, day.errors, day.slow):
+            one[50:] *= 0.05
+        state = day.tick(70)
+        assert state.is_completed()
+        assert any(one.text.startswith("traffic: ") for one in day.newest.findings)
+
+    def test_without_prometheus_nothing_is_healthy(self, day: Day) -> None:
+        del day.stage.settings["release"]["gates"]["prometheus_url"]
+        day.begin()
+        assert day.tick(20).is_completed()
+        state = day.tick(BUCKETS)
+        assert state.name == "Insufficient"
+        assert "nothing is counted" in state.message
+
+
+@pytest.mark.services
+class TestTheNextRelease:
+    def test_another_release_ends_the_watch_as_superseded(self, day: Day) -> None:
+        day.begin()
+        day.tick(20)
+        first = day.release_id
+        day.begin("v3", commit="3" * 40)
+        second = day.release_id
+        assert len(day.runs_of("post-deploy-watch")) == 3
+        day.release_id = first
+        state = day.tick(21)
+        assert (state.name, state.is_completed()) == ("Superseded", True), state.message
+        assert (day.end.how, day.end.verdict) == ("superseded", "superseded")
+        assert day.schedules() == [f"watch-{second}"]
+        assert day.runs_of("watch-sign-off") == []
+
+    def test_a_release_that_went_back_by_itself_is_not_watched(self, day: Day) -> None:
+        state = day.begin_badly()
+        assert state.name == "RolledBack"
+        assert day.schedules() == []
+
+
+@pytest.mark.services
+class TestSweep:
+    def test_with_nothing_to_do_it_says_so(self, day: Day) -> None:
+        day.stage.write()
+        state = day.sweep()
+        assert (state.is_completed(), state.message) == (True, "no watch goes on")
+
+    def test_a_watch_that_stood_still_is_told_and_caught_up(self, day: Day) -> None:
+        day.begin()
+        day.tick(5)
+        day.at(30)
+        state = day.sweep()
+        assert state.is_failed()
+        assert "stood still since" in state.message
+        assert (day.newest.closed, day.newest.known) == (30, 30)
+
+    def test_a_watch_that_was_never_begun_is(self, day: Day) -> None:
+        del day.stage.settings["watch"]
+        state = day.stage.release("v2")
+        assert state.is_completed()
+        day.stage.settings["watch"] = {}
+        day.stage.write()
+        day.now = datetime.now(UTC)
+        state = day.sweep()
+        assert state.is_failed()
+        assert "was missing: begun now" in state.message
+        assert len(day.schedules()) == 1
+
+    def test_a_schedule_that_somebody_removed_is_made_again(self, day: Day) -> None:
+        day.begin()
+        remove_schedule("stage", day.release_id)
+        day.at(2)
+        assert day.sweep().is_completed()
+        assert day.schedules() == [f"watch-{day.release_id}"]
+
+    def test_a_sign_off_that_nobody_gives_is_reminded_of(self, day: Day) -> None:
+        day.begin()
+        day.tick(BUCKETS)
+        day.now = day.end.at + timedelta(days=3, minutes=1)
+        state = day.sweep()
+        assert state.is_failed()
+        assert "nobody signed off" in state.message
+        assert len(day.runs_of("watch-sign-off")) == 2
+        assert day.sweep().is_completed()
+        day.now += timedelta(days=3)
+        assert day.sweep().is_failed()
+
+
+@pytest.mark.services
+class TestDamage:
+    def test_a_record_that_somebody_changed_stops_the_watch_and_is_named(self, day: Day) -> None:
+        day.begin()
+        day.tick(1)
+        store = ObjectStore.open(day.stage.environment)
+        key = f"{watch_folder(day.stage.environment.prefix, day.release_id)}tick-001-001.json"
+        store.put(key, store.get(key).replace(b'"closed":1', b'"closed":2'))
+        state = day.tick(2)
+        assert state.is_failed()
+        assert "verify the watch's tick-001-001" in state.message
+
+    def test_a_release_without_a_watch_is_named(self, day: Day) -> None:
+        day.stage.write()
+        state = post_deploy_watch("stage", "r-0123456789ab", return_state=True)
+        assert state.is_failed()
+        assert "no watch of it was begun" in state.message
+
+    def test_without_a_table_watch_a_release_says_that_nobody_watches(self, day: Day) -> None:
+        del day.stage.settings["watch"]
+        state = day.stage.release("v2")
+        assert state.is_completed()
+        (report,) = day.stage.reports()
+        assert any("nobody watches" in one.text for step in report.steps for one in step.findings)
+        state = post_deploy_watch("stage", return_state=True)
+        assert state.is_failed()
+        assert "no table [watch]" in state.message
+
+
+def interrupted(*_arguments: object, **_named: object) -> None:
+    """Stands for a kill: no line of ours runs after it."""
+    raise KeyboardInterrupt
+
+
+def look_once(day: Day) -> Judgement:
+    """What is said of the whole day by who looks at its end alone."""
+    counted = count(day.stand_anew(), day.newest_replica_sets, day.at(BUCKETS))
+    return judged(day.stand_anew(), counted)
