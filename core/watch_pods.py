@@ -21,6 +21,7 @@ from core.pods_look import (
     PodsLook,
 )
 from core.pods_standing import LASTING, Standing, standing_after
+from core.watch_words import at_bucket, note, warning
 
 _MOST_TOTALS, _MOST_EVENTS, _MOST_PODS, _MOST_TOLD = 8, 8, 2, 5
 # Restarts of one container of a Deployment in a day, up to which they are only noted.
@@ -127,28 +128,22 @@ def crash_loop(seen: PodsSeen | None, *, bucket: int, outside: str = "") -> str 
 def pods_findings(seen: PodsSeen) -> tuple[Finding, ...]:
     """Given what was seen, return what is worth telling, worst first."""
     found = [*_of_loops(seen), *map(_of_total, seen.totals[:_MOST_TOLD]), *_of_standing(seen)]
-    found += [_note(_of_event(one)) for one in seen.events[:_MOST_TOLD]]
+    found += [note(_of_event(one)) for one in seen.events[:_MOST_TOLD]]
     if seen.pods_left_out:
         found.append(
-            _note(
+            note(
                 f"of the new version's Pods {seen.pods_left_out} were not looked at, so that at most {MOST_CONTAINERS} containers are"
             )
         )
     if seen.events_unread:
-        found.append(_note(f"Warnings of Kubernetes could not be read: {seen.events_unread}"))
+        found.append(note(f"Warnings of Kubernetes could not be read: {seen.events_unread}"))
     if seen.events_left_out:
         found.append(
-            _note(
+            note(
                 "there were more Warnings of Kubernetes in the namespace than were read: of them some may be missing here"
             )
         )
     return tuple(sorted(found, key=lambda one: one.severity != "warning"))
-
-
-def at_bucket(bucket: int) -> str:
-    """When a bucket was over, in words."""
-    minutes = 5 * (bucket + 1)
-    return f"bucket {bucket}, {minutes // 60}:{minutes % 60:02} h after the release"
 
 
 def _total(
@@ -210,11 +205,11 @@ def _crashing(elsewhere: Elsewhere | None) -> tuple[str, ...]:
 def _of_loops(seen: PodsSeen) -> list[Finding]:
     acting, held = verdict(seen.loops, seen.elsewhere, seen.crashed_before)
     if acting:
-        return [_warning(f"{acting} ({at_bucket(seen.bucket)})")]
+        return [warning(f"{acting} ({at_bucket(seen.bucket)})")]
     if not held:
         return []
     return [
-        _warning(f"{told}; it is no reason to go back: {held} ({at_bucket(seen.bucket)})")
+        warning(f"{told}; it is no reason to go back: {held} ({at_bucket(seen.bucket)})")
         for told in told_loops(seen.loops)[:3]
     ]
 
@@ -226,13 +221,13 @@ def _of_total(one: ContainerTotal) -> Finding:
         f"{one.deployment}: container {one.container} was restarted {times} on {one.pods} Pods ({', '.join(one.names)}){memory},"
         f" first in {at_bucket(one.first)}, last in bucket {one.last} ({one.ended or 'why is not told'})"
     )
-    return _warning(text) if one.oom_kills or one.restarts > _FEW_RESTARTS else _note(text)
+    return warning(text) if one.oom_kills or one.restarts > _FEW_RESTARTS else note(text)
 
 
 def _of_standing(seen: PodsSeen) -> list[Finding]:
     lasting = [one for one in seen.standing if one.looks >= LASTING]
     return [
-        _warning(
+        warning(
             f"{one.deployment}: {one.what}, up to {one.most} of {one.of}{f', e.g. Pod {one.example}' if one.example else ''},"
             f" in {one.looks} looks since {at_bucket(one.since)}{'' if one.last == seen.bucket else f', last in bucket {one.last}'}"
         )
@@ -242,11 +237,3 @@ def _of_standing(seen: PodsSeen) -> list[Finding]:
 
 def _of_event(one: EventTotal) -> str:
     return f"{one.deployment}: {one.count} Warnings {one.reason} since {at_bucket(one.first)}, last in bucket {one.last}: {one.message}"
-
-
-def _note(text: str) -> Finding:
-    return Finding(severity="note", text=text)
-
-
-def _warning(text: str) -> Finding:
-    return Finding(severity="warning", text=text)

@@ -52,4 +52,6 @@ pytest_plugins: list[str] = [
     "tests.fix_release_migration",  # after fix_release and fix_postgres
     "tests.fix_watch",  # after fix_release
     "tests.fix_pod_postgres",  # after fix_postgres
+    "tests.fix_raw_server",
+    "tests.fix_redis",  # after fix_postgres
 ]

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Servers for `make test-services`: PgBouncer, PostgreSQL and Prometheus as Debian packages them, and an image registry. Installs what is missing when it may;
+# Servers for `make test-services`: PgBouncer, PostgreSQL, Prometheus and Redis as Debian packages them, and an image registry. Installs what is missing when it may;
 # says loudly what is left out.
 set -eu
 
@@ -8,6 +8,7 @@ command -v pgbouncer >/dev/null 2>&1 || [ -x /usr/sbin/pgbouncer ] || packages="
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages="$packages postgresql"
 command -v docker-registry >/dev/null 2>&1 || packages="$packages docker-registry"
 command -v prometheus >/dev/null 2>&1 || packages="$packages prometheus"
+command -v redis-server >/dev/null 2>&1 || packages="$packages redis-server"
 [ -n "$packages" ] || exit 0
 
 left_out() {
