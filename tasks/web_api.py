@@ -1,13 +1,18 @@
-"""Patient reads of a web API that is not Kubernetes' and not AWS': registries, GitHub, Prometheus, a page. GET alone, so that everything may be repeated."""
+"""Requests to a web API that is not Kubernetes' and not AWS': registries, GitHub, Prometheus, Alertmanager, Grafana, a page.
+
+What is read (GET) is asked for again when the server was away. What is written (`post`) is sent once: whether it came through, the caller looks up.
+"""
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
 from core.errors import NightshiftError, PermanentError, TemporaryError
 
@@ -21,7 +26,33 @@ LONGEST_RETRY_AFTER = 30.0
 LARGEST_ANSWER_BYTES = 32 * 1024 * 1024
 
 _backoff = wait_exponential_jitter(multiplier=0.5, max=5, jitter=0.5)
-Parameters = Mapping[str, str | int]
+Parameters = Mapping[str, str | int | list[str]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How patient a client is. Seconds, and bytes of an answer.
+
+    `patience_seconds`: for all attempts of a request together; None: as long as they take.
+    """
+
+    attempts: int
+    connect_seconds: float
+    read_seconds: float
+    answer_seconds: float
+    answer_bytes: int
+    patience_seconds: float | None = None
+
+
+# For what is looked at every few minutes beside other things: the next look is the next attempt.
+QUICK = Limits(
+    attempts=2,
+    connect_seconds=1,
+    read_seconds=1.5,
+    answer_seconds=2,
+    answer_bytes=8 * 1024 * 1024,
+    patience_seconds=2.5,
+)
 
 
 class BusyError(TemporaryError):
@@ -47,7 +78,10 @@ class Answer:
 
 
 class WebApi:
-    """Requests to one server, within one task. `next_steps` says by status what an operator can do; `what` is how messages call the server."""
+    """Requests to one server, within one task. `next_steps` says by status what an operator can do; `what` is how messages call the server.
+
+    `verify` is what certifies an https address, `limits` how patient the client is: a minute for each of three attempts, where nothing else is said.
+    """
 
     def __init__(
         self,
@@ -56,14 +90,17 @@ class WebApi:
         what: str,
         headers: Mapping[str, str] | None = None,
         next_steps: Mapping[int, str] | None = None,
+        verify: ssl.SSLContext | bool = True,
+        limits: Limits | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.address, self.what = address.rstrip("/"), what
         self._next_steps, self._sleep = next_steps or {}, sleep
+        self._limits = limits or Limits(
+            ATTEMPTS, CONNECT_SECONDS, READ_SECONDS, LONGEST_ANSWER_SECONDS, LARGEST_ANSWER_BYTES
+        )
         self._http = httpx.Client(
-            headers={"User-Agent": "nightshift", **(headers or {})},
-            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            follow_redirects=False,
+            headers={"User-Agent": "nightshift", **(headers or {})}, verify=verify, follow_redirects=False
         )
 
     def __enter__(self) -> "WebApi":
@@ -87,40 +124,70 @@ class WebApi:
         Raise TemporaryError when the server stays away, is busy (429: after its Retry-After, up to 30 s) or broken, PermanentError for any other answer.
         """
         url = path if path.startswith(("https://", "http://")) else f"{self.address}{path}"
+        ends = self._deadline()
         retrying = Retrying(
             retry=retry_if_exception(_worth_another_try),
-            stop=stop_after_attempt(ATTEMPTS),
+            # An attempt that patience does not reach is none: who was told to come back later has the answer now.
+            stop=lambda state: (
+                state.attempt_number >= self._limits.attempts or time.monotonic() + state.upcoming_sleep >= ends
+            ),
             wait=_pause,
             sleep=self._sleep,
             reraise=True,
         )
-        return retrying(self._once, url, parameters or {}, headers or {}, accepted)
+        request = self._request("GET", url, params=parameters or None, headers=headers)
+        return retrying(self._once, request, accepted, ends)
+
+    def post(self, path: str, document: Any, *, headers: Mapping[str, str] | None = None) -> Any:
+        """Send a JSON document, once, and return the JSON of the answer. Raise as `get`; after a TemporaryError it may have been done all the same."""
+        request = self._request("POST", f"{self.address}{path}", json=document, headers=headers)
+        return self._parsed(path, self._once(request, frozenset(), self._deadline()))
 
     def json(self, path: str, parameters: Parameters | None = None, *, headers: Mapping[str, str] | None = None) -> Any:
         """Read a path as JSON. Raise PermanentError when the answer is something else, a sign-in page say."""
-        answer = self.get(path, parameters, headers=headers)
+        return self._parsed(path, self.get(path, parameters, headers=headers))
+
+    def _parsed(self, path: str, answer: Answer) -> Any:
         try:
             return json.loads(answer.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             found = f"the answer is no JSON but {answer.media_type or 'of no type'}: {answer.told()}"
             raise PermanentError(
                 f"ask {self.what}", _shown(f"{self.address}{path}"), found, f"Look at the address of {self.what}"
             ) from error
 
-    def _once(self, url: str, parameters: Parameters, headers: Mapping[str, str], accepted: frozenset[int]) -> Answer:
-        attempted, on = f"ask {self.what}", _shown(url)
-        deadline = time.monotonic() + LONGEST_ANSWER_SECONDS
+    def _deadline(self) -> float:
+        seconds = self._limits.patience_seconds
+        return float("inf") if seconds is None else time.monotonic() + seconds
+
+    def _request(self, method: str, url: str, **content: Any) -> httpx.Request:
         try:
-            with self._http.stream("GET", url, params=parameters or None, headers=dict(headers)) as response:
+            return self._http.build_request(method, url, **content)
+        except httpx.InvalidURL as error:
+            raise PermanentError(
+                f"ask {self.what}", _shown(url), f"the address is not valid: {error}", "Correct it"
+            ) from error
+
+    def _once(self, request: httpx.Request, accepted: frozenset[int], ends: float) -> Answer:
+        attempted, on = f"ask {self.what}", _shown(str(request.url))
+        limits, begun = self._limits, time.monotonic()
+        left = max(0.01, ends - begun)
+        seconds = httpx.Timeout(min(limits.read_seconds, left), connect=min(limits.connect_seconds, left))
+        request.extensions["timeout"] = seconds.as_dict()
+        longest = min(limits.answer_seconds, left)
+        try:
+            response = self._http.send(request, stream=True)
+            try:
                 body = bytearray()
                 for chunk in response.iter_bytes():
                     body += chunk
-                    if time.monotonic() > deadline:
-                        raise TemporaryError(attempted, on, f"the answer did not end within {LONGEST_ANSWER_SECONDS} s")
-                    if len(body) > LARGEST_ANSWER_BYTES:
-                        raise PermanentError(attempted, on, "the answer is larger than 32 MiB", "Look at the address")
-        except httpx.InvalidURL as error:
-            raise PermanentError(attempted, on, f"the address is not valid: {error}", "Correct it") from error
+                    if time.monotonic() > begun + longest:
+                        raise TemporaryError(attempted, on, f"the answer did not end within {longest:.0f} s")
+                    if len(body) > limits.answer_bytes:
+                        found = f"the answer is larger than {limits.answer_bytes // 1024**2} MiB"
+                        raise PermanentError(attempted, on, found, "Look at the address")
+            finally:
+                response.close()
         except (httpx.HTTPError, httpx.StreamError) as error:
             found = f"no answer: {type(error).__name__} {error}".rstrip()
             raise TemporaryError(attempted, on, found, "Check that the worker reaches it, and its health") from error

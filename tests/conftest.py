@@ -45,8 +45,10 @@ pytest_plugins: list[str] = [
     "tests.fix_hello",  # after fix_cluster, which it imports
     "tests.fix_preflight",  # after fix_kubernetes and fix_object_store, which it imports
     "tests.fix_pod_proxy",
+    "tests.fix_web_script",
     "tests.fix_prometheus_api",
     "tests.fix_prometheus",
+    "tests.fix_alertmanager",  # after fix_prometheus, which it imports
     "tests.fix_release_gates",  # after fix_release, fix_prometheus_api
     "tests.fix_migration",
     "tests.fix_release_migration",  # after fix_release and fix_postgres

@@ -94,7 +94,7 @@ def run_prometheus(folder: Path, document: dict[str, Any], *options: str) -> Ite
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("no prometheus: make test-services installs Debian's package")
-    file, port, log = folder / "prometheus.yml", _free_port(), folder / "log"
+    file, port, log = folder / "prometheus.yml", free_port(), folder / "log"
     file.write_text(yaml.safe_dump(document))
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -189,7 +189,8 @@ def _raises(client: PrometheusClient) -> bool:
     return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody has at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

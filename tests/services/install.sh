@@ -1,6 +1,6 @@
 #!/bin/sh
-# Servers for `make test-services`: PgBouncer, PostgreSQL, Prometheus and Redis as Debian packages them, and an image registry. Installs what is missing when it may;
-# says loudly what is left out.
+# Servers for `make test-services`: PgBouncer, PostgreSQL, Prometheus, Alertmanager and Redis as Debian packages them, and an image registry. Installs what is missing
+# when it may; says loudly what is left out.
 set -eu
 
 packages=""
@@ -8,6 +8,7 @@ command -v pgbouncer >/dev/null 2>&1 || [ -x /usr/sbin/pgbouncer ] || packages="
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages="$packages postgresql"
 command -v docker-registry >/dev/null 2>&1 || packages="$packages docker-registry"
 command -v prometheus >/dev/null 2>&1 || packages="$packages prometheus"
+command -v prometheus-alertmanager >/dev/null 2>&1 || packages="$packages prometheus-alertmanager"
 command -v redis-server >/dev/null 2>&1 || packages="$packages redis-server"
 [ -n "$packages" ] || exit 0
 
