@@ -19,6 +19,7 @@ pytest_plugins: list[str] = [
     "tests.fix_postgres",
     "tests.fix_standby",  # after fix_postgres
     "tests.fix_prefect",
+    "tests.fix_restarting_prefect",
     "tests.fix_nightly",  # after those that it imports
     "tests.fix_flow_child",  # after fix_nightly, which it imports
     "tests.fix_proxy",

@@ -1,0 +1,96 @@
+"""A Prefect server of a test's own that can be stopped, killed and started again with the data that it had."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
+
+from deployments.local.data_folder import DataFolder
+from deployments.local.prefect_server import PrefectServer
+from tasks.watch_events import What, watch_resource
+from tests.waiting import wait_until
+
+
+class RestartingPrefect:
+    """The server, with a deployment post-deploy-watch of each environment that has been asked for; no worker."""
+
+    def __init__(self, prefect: PrefectServer) -> None:
+        self.prefect = prefect
+        self.rest = httpx.Client(
+            base_url=prefect.api_url, auth=(prefect.user, prefect.password), trust_env=False, timeout=30
+        )
+
+    def restart(self) -> None:
+        """Stop it as an update would, and start it again."""
+        self.prefect.service.stop()
+        self.prefect.service.start()
+        self.prefect.wait_until_ready()
+
+    def deploy_watch(self, environment: str, trigger: dict[str, Any]) -> str:
+        """Make the deployment and its trigger, as `prefect deploy` does, and return the deployment's id."""
+        flow = self.post("/flows/", {"name": "post-deploy-watch"})
+        deployment = self.post(
+            "/deployments/", {"name": environment, "flow_id": flow["id"], "parameters": {"environment": environment}}
+        )
+        made = DeploymentEventTrigger.model_validate(trigger)
+        made.set_deployment_id(uuid.UUID(deployment["id"]))
+        with SyncPrefectClient(
+            self.prefect.api_url, auth_string=self.prefect.auth_string, httpx_settings={"trust_env": False}
+        ) as client:
+            client.create_automation(made.as_automation())
+        return str(deployment["id"])
+
+    def tell(self, environment: str, release_id: str, what: What) -> datetime:
+        """Tell an event of a watch, as tasks.watch_events does, and return when."""
+        now = datetime.now(UTC)
+        event = {
+            "occurred": now.isoformat(),
+            "event": f"nightshift.watch.{what}",
+            "resource": watch_resource(environment, release_id),
+            "related": [],
+            "payload": {},
+            "id": str(uuid.uuid4()),
+        }
+        self.rest.post("/events", json=[event]).raise_for_status()
+        return now
+
+    def runs(self, deployment_id: str) -> list[dict[str, Any]]:
+        """The parameters of the runs that were made of a deployment."""
+        found = self.post("/flow_runs/filter", {"deployments": {"id": {"any_": [deployment_id]}}})
+        return [one["parameters"] for one in found]
+
+    def post(self, path: str, document: dict[str, Any]) -> Any:
+        """Send a document. A server on SQLite answers 503 when two write at once: again."""
+        answers: list[httpx.Response] = []
+
+        def taken() -> bool:
+            answers.append(self.rest.post(path, json=document))
+            return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+        wait_until(taken, f"the server takes {path}")
+        return answers[-1].raise_for_status().json()
+
+
+@pytest.fixture
+def restarting_prefect(tmp_path: Path) -> Iterator[RestartingPrefect]:
+    """A server for one test."""
+    data = DataFolder(tmp_path / "data")
+    data.claim()
+    prefect = PrefectServer(data, preferred_port=0)
+    try:
+        prefect.start()
+        prefect.wait_until_ready()
+        server = RestartingPrefect(prefect)
+        with server.rest:
+            yield server
+    finally:
+        prefect.service.stop()
+        data.release()

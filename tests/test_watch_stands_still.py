@@ -1,0 +1,93 @@
+"""The switch of a dead man: a watch whose ticks stop starts a look at it, once; one that ends does not; and a server that is restarted in between forgets nothing."""
+
+import time
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
+
+from core.watch_counts import BUCKET_MINUTES
+from deployments.command.deploying import PREFECT_FILE, deployment_file
+from tests.fix_restarting_prefect import RestartingPrefect
+from tests.waiting import wait_until
+
+WITHIN = 15
+FLOW = "post-deploy-watch"
+
+
+def trigger_of(environment: str) -> dict[str, Any]:
+    """The trigger of an environment's deployment, as an entry of prefect.yaml has it."""
+    shared = yaml.safe_load(PREFECT_FILE.read_text())["definitions"]["watch-stands-still"]
+    return {
+        **shared,
+        "name": f"{environment}, a watch stands still",
+        "match": {"prefect.resource.id": "nightshift.watch.*", "nightshift.environment": environment},
+    }
+
+
+def test_it_waits_for_three_ticks_and_knows_every_word_that_it_is_given() -> None:
+    trigger = trigger_of("production")
+    # What Prefect does not know it passes over.
+    assert trigger.keys() <= DeploymentEventTrigger.model_fields.keys()
+    deployed = DeploymentEventTrigger.model_validate(trigger)
+    deployed.set_deployment_id(uuid4())
+    made = deployed.as_automation().trigger
+    assert isinstance(made, EventTrigger)
+    assert (made.posture, made.threshold, made.for_each) == (Posture.Proactive, 1, {"prefect.resource.id"})
+    assert made.within >= 3 * timedelta(minutes=BUCKET_MINUTES)
+    assert made.after == {"nightshift.watch.began", "nightshift.watch.tick"}
+    assert made.expect == {"nightshift.watch.tick", "nightshift.watch.ended"}
+
+
+def test_another_environments_deployment_gets_one_of_its_own() -> None:
+    entry = {
+        "name": "production",
+        "entrypoint": "flows.post_deploy_watch.post_deploy_watch",
+        "parameters": {"environment": "production"},
+        "schedules": [],
+        "triggers": [trigger_of("production")],
+    }
+    document, _ = deployment_file({"deployments": [entry]}, FLOW, "stage")
+    assert document["deployments"][0]["triggers"] == [trigger_of("stage")]
+
+
+@pytest.mark.services
+@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("prefect")
+def test_a_watch_that_stops_is_looked_at_once_and_one_that_ends_or_goes_on_is_not(
+    restarting_prefect: RestartingPrefect,
+) -> None:
+    server = restarting_prefect
+    watched = server.deploy_watch("production", {**trigger_of("production"), "within": WITHIN})
+    others = server.deploy_watch("staging", {**trigger_of("staging"), "within": WITHIN})
+    for release in ("r-stops", "r-ends", "r-goes-on"):
+        server.tell("production", release, "began")
+        server.tell("production", release, "tick")
+    silent = server.tell("production", "r-stops", "tick")
+    server.tell("production", "r-ends", "ended")
+    # In between, as in an update: what it waits for it has kept.
+    server.restart()
+
+    def fired() -> bool:
+        server.tell("production", "r-goes-on", "tick")
+        time.sleep(0.5)
+        return bool(server.runs(watched))
+
+    wait_until(fired, "the silence is seen", seconds=60)
+    told = server.tell("production", "r-goes-on", "tick")
+    assert (told - silent).total_seconds() >= WITHIN
+    # As long again: it has fired for this silence, and nobody else is silent.
+    for _ in range(WITHIN):
+        server.tell("production", "r-goes-on", "tick")
+        time.sleep(1)
+    server.tell("production", "r-goes-on", "ended")
+    assert server.runs(watched) == [{"environment": "production", "release_id": ""}]
+    assert server.runs(others) == []
+    # One that has begun and never ticks is silent, too; and one that stood still and goes on may stand still again.
+    server.tell("staging", "r-never", "began")
+    server.tell("production", "r-stops", "tick")
+    wait_until(lambda: len(server.runs(watched)) == 2 and len(server.runs(others)) == 1, "both are seen", seconds=60)
