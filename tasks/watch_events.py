@@ -3,12 +3,11 @@
 An event is news, not evidence: what a watch saw is in the bucket. So nothing here ever fails a tick, and a server that is away costs one a moment at most.
 """
 
-import contextvars
 import logging
-import threading
 from typing import Literal
 
 from core.redaction import redact
+from tasks.bounded_call import call_within
 
 What = Literal["began", "tick", "ended"]
 Fact = str | int | float | bool | None
@@ -38,38 +37,25 @@ def emit_watch_event(environment: str, release_id: str, what: What, **facts: Fac
     Never raises, and returns after a second at most. Without PREFECT_API_URL nothing is told: Prefect would start a server of its own to tell it. Within a run Prefect
     adds the run, its flow and its deployment as related resources.
     """
-    taken: list[bool] = []
-    # Within the run's context, from which Prefect takes what the event is related to.
-    context = contextvars.copy_context()
-    teller = threading.Thread(
-        target=context.run,
-        args=(_tell, environment, release_id, what, facts, taken),
-        name="nightshift-watch-event",
-        daemon=True,
-    )
-    teller.start()
-    teller.join(LONGEST_SECONDS)
-    if not taken:
-        _logger.warning("the event %s of the watch of %s was not taken within %s s", what, release_id, LONGEST_SECONDS)
-    return taken == [True]
-
-
-def _tell(environment: str, release_id: str, what: What, facts: dict[str, Fact], taken: list[bool]) -> None:
     try:
-        # Here, since importing Prefect costs two seconds to whoever has not.
-        from prefect.events import emit_event  # noqa: PLC0415
-        from prefect.settings import PREFECT_API_URL  # noqa: PLC0415
-
-        if not PREFECT_API_URL.value():
-            taken.append(False)
-            return
-        told = emit_event(
-            event=f"nightshift.watch.{what}", resource=watch_resource(environment, release_id), payload=_short(facts)
-        )
-        taken.append(told is not None)
+        # Within the run's context, from which Prefect takes what the event is related to.
+        return call_within(LONGEST_SECONDS, lambda: _tell(environment, release_id, what, facts))
     except Exception as error:  # noqa: BLE001 - whatever Prefect has: a tick does not fail of it
-        taken.append(False)
         _logger.warning("the event %s of the watch of %s was not told: %s", what, release_id, redact(str(error))[:300])
+        return False
+
+
+def _tell(environment: str, release_id: str, what: What, facts: dict[str, Fact]) -> bool:
+    # Here, since importing Prefect costs two seconds to whoever has not.
+    from prefect.events import emit_event  # noqa: PLC0415
+    from prefect.settings import PREFECT_API_URL  # noqa: PLC0415
+
+    if not PREFECT_API_URL.value():
+        return False
+    told = emit_event(
+        event=f"nightshift.watch.{what}", resource=watch_resource(environment, release_id), payload=_short(facts)
+    )
+    return told is not None
 
 
 def _short(facts: dict[str, Fact]) -> dict[str, Fact]:

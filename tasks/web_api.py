@@ -15,11 +15,14 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
 from core.errors import NightshiftError, PermanentError, TemporaryError
+from tasks.bounded_call import call_within
 
 ATTEMPTS = 3
 CONNECT_SECONDS, READ_SECONDS = 10, 20
 # An answer that comes drop by drop.
 LONGEST_ANSWER_SECONDS = 60
+# Past a client's patience: the errors of a time-out say more than that it passed.
+_GRACE_SECONDS = 0.5
 # Who asks for a longer pause gets none: the step fails, and says for how long.
 LONGEST_RETRY_AFTER = 30.0
 # The rules and targets of a large Prometheus are some MiB; past this it is no answer to our question.
@@ -136,12 +139,13 @@ class WebApi:
             reraise=True,
         )
         request = self._request("GET", url, params=parameters or None, headers=headers)
-        return retrying(self._once, request, accepted, ends)
+        return self._patiently(request, lambda: retrying(self._once, request, accepted, ends))
 
     def post(self, path: str, document: Any, *, headers: Mapping[str, str] | None = None) -> Any:
         """Send a JSON document, once, and return the JSON of the answer. Raise as `get`; after a TemporaryError it may have been done all the same."""
         request = self._request("POST", f"{self.address}{path}", json=document, headers=headers)
-        return self._parsed(path, self._once(request, frozenset(), self._deadline()))
+        answer = self._patiently(request, lambda: self._once(request, frozenset(), self._deadline()))
+        return self._parsed(path, answer)
 
     def json(self, path: str, parameters: Parameters | None = None, *, headers: Mapping[str, str] | None = None) -> Any:
         """Read a path as JSON. Raise PermanentError when the answer is something else, a sign-in page say."""
@@ -155,6 +159,17 @@ class WebApi:
             raise PermanentError(
                 f"ask {self.what}", _shown(f"{self.address}{path}"), found, f"Look at the address of {self.what}"
             ) from error
+
+    def _patiently(self, request: httpx.Request, call: Callable[[], Answer]) -> Answer:
+        """What httpx has no bound for: a name server that does not answer, headers that come letter by letter."""
+        seconds = self._limits.patience_seconds
+        if seconds is None:
+            return call()
+        try:
+            return call_within(seconds + _GRACE_SECONDS, call)
+        except TimeoutError as error:
+            found = f"it did not answer within {seconds:g} s"
+            raise TemporaryError(f"ask {self.what}", _shown(str(request.url)), found, "Check its health") from error
 
     def _deadline(self) -> float:
         seconds = self._limits.patience_seconds

@@ -25,13 +25,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer: a document, or bytes as they are. Status 0 closes the connection; `seconds` pass before it, `drip` between its bytes."""
+    """An answer: a document, or bytes as they are. Status 0 closes the connection; `seconds` pass before it, `drip` between its bytes.
+
+    `header_drip`: a header that comes byte by byte, so many seconds apart, and does not end.
+    """
 
     content: Any = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     drip: float = 0.0
+    header_drip: float = 0.0
 
 
 class WebScript:
@@ -86,6 +90,12 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(reply.seconds)
         if not reply.status:
             self.close_connection = True
+            return
+        if reply.header_drip:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            for _ in range(200):
+                self.wfile.write(b"x")
+                time.sleep(reply.header_drip)
             return
         content = reply.content if isinstance(reply.content, bytes) else json.dumps(reply.content).encode()
         self.send_response(reply.status)
