@@ -10,17 +10,25 @@ from typing import Any
 
 import httpx
 import pytest
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
+import yaml
 
 from deployments.local.data_folder import DataFolder
-from deployments.local.prefect_server import PrefectServer
+from deployments.local.prefect_server import WORK_POOL, PrefectServer
 from tasks.watch_events import What, watch_resource
 from tests.waiting import wait_until
 
+# As the flow is called: nobody runs it here.
+WATCH = """
+from prefect import flow
+
+@flow(name="post-deploy-watch")
+def post_deploy_watch(environment: str, release_id: str = "") -> None:
+    pass
+"""
+
 
 class RestartingPrefect:
-    """The server, with a deployment post-deploy-watch of each environment that has been asked for; no worker."""
+    """The server; no worker."""
 
     def __init__(self, prefect: PrefectServer) -> None:
         self.prefect = prefect
@@ -34,19 +42,29 @@ class RestartingPrefect:
         self.prefect.service.start()
         self.prefect.wait_until_ready()
 
-    def deploy_watch(self, environment: str, trigger: dict[str, Any]) -> str:
-        """Make the deployment and its trigger, as `prefect deploy` does, and return the deployment's id."""
-        flow = self.post("/flows/", {"name": "post-deploy-watch"})
-        deployment = self.post(
-            "/deployments/", {"name": environment, "flow_id": flow["id"], "parameters": {"environment": environment}}
-        )
-        made = DeploymentEventTrigger.model_validate(trigger)
-        made.set_deployment_id(uuid.UUID(deployment["id"]))
-        with SyncPrefectClient(
-            self.prefect.api_url, auth_string=self.prefect.auth_string, httpx_settings={"trust_env": False}
-        ) as client:
-            client.create_automation(made.as_automation())
-        return str(deployment["id"])
+    def deploy_watches(self, folder: Path, triggers: dict[str, dict[str, Any]]) -> dict[str, str]:
+        """Given a folder and a trigger for each environment, deploy post-deploy-watch with them by `prefect deploy`, and return environment → the deployment's id."""
+        (folder / "watch.py").write_text(WATCH)
+        entries = [
+            {
+                "name": environment,
+                "entrypoint": "watch.py:post_deploy_watch",
+                "parameters": {"environment": environment},
+                "schedules": [],
+                "triggers": [trigger],
+                "work_pool": {"name": WORK_POOL},
+            }
+            for environment, trigger in triggers.items()
+        ]
+        file = folder / "prefect.yaml"
+        file.write_text(yaml.safe_dump({"name": "nightshift", "pull": [], "deployments": entries}))
+        self.prefect.deploy({}, prefect_file=file, names="*/*")
+        return {
+            environment: self.rest.get(f"/deployments/name/post-deploy-watch/{environment}")
+            .raise_for_status()
+            .json()["id"]
+            for environment in triggers
+        }
 
     def tell(self, environment: str, release_id: str, what: What) -> datetime:
         """Tell an event of a watch, as tasks.watch_events does, and return when."""

@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -59,11 +60,11 @@ def test_another_environments_deployment_gets_one_of_its_own() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.xdist_group("prefect")
 def test_a_watch_that_stops_is_looked_at_once_and_one_that_ends_or_goes_on_is_not(
-    restarting_prefect: RestartingPrefect,
+    restarting_prefect: RestartingPrefect, tmp_path: Path
 ) -> None:
     server = restarting_prefect
-    watched = server.deploy_watch("production", {**trigger_of("production"), "within": WITHIN})
-    others = server.deploy_watch("staging", {**trigger_of("staging"), "within": WITHIN})
+    triggers = {one: {**trigger_of(one), "within": WITHIN} for one in ("production", "staging")}
+    watched, others = server.deploy_watches(tmp_path, triggers).values()
     for release in ("r-stops", "r-ends", "r-goes-on"):
         server.tell("production", release, "began")
         server.tell("production", release, "tick")
