@@ -55,7 +55,7 @@ class AlertsLook:
 
 
 class AlertSeen(Record):
-    """An alert that is new, or began again. Buckets: first and last seen, first seen active (None: never). `state`: when it was last seen."""
+    """An alert that is new, or began again. `first` and `last`: buckets in which it was seen. `fired`: it was active at a look. `state`: at the last one."""
 
     fingerprint: str
     name: str
@@ -66,7 +66,7 @@ class AlertSeen(Record):
     episodes: int
     first: int
     last: int
-    active: int | None
+    fired: bool
     state: State
 
 
@@ -123,8 +123,8 @@ def alerts_after(before: AlertsSeen | None, look: AlertsLook, *, bucket: int) ->
 
 def alerts_findings(seen: AlertsSeen) -> tuple[Finding, ...]:
     """What an engineer should know of the alerts: a warning for each new one, and a note for what else there was."""
-    new = [one for one in seen.alerts if one.new and one.active is not None]
-    muted = [one for one in seen.alerts if one.new and one.active is None]
+    new = [one for one in seen.alerts if one.new and one.fired]
+    muted = [one for one in seen.alerts if one.new and not one.fired]
     again = [one for one in seen.alerts if not one.new]
     findings = [Finding(severity="warning", text=_new_text(one, seen.bucket)) for one in new[:_MOST_TOLD]]
     left = len(new) - _MOST_TOLD
@@ -165,13 +165,12 @@ def _size(text: str) -> int:
 
 def _met(one: AlertSeen, found: Alert, bucket: int) -> AlertSeen:
     begins = found.starts - one.starts > _SAME_BEGIN
-    active = bucket if one.active is None and found.state == "active" else one.active
     return one.model_copy(
         update={
             "starts": found.starts if begins else one.starts,
             "episodes": one.episodes + begins,
             "last": max(one.last, bucket),
-            "active": active,
+            "fired": one.fired or found.state == "active",
             "state": found.state,
             "summary": fitted(found.summary, _SUMMARY_BYTES) or one.summary,
         }
@@ -190,13 +189,13 @@ def _first_seen(found: Alert, bucket: int, *, new: bool) -> AlertSeen:
         episodes=1 if new else 2,
         first=bucket,
         last=bucket,
-        active=bucket if found.state == "active" else None,
+        fired=found.state == "active",
         state=found.state,
     )
 
 
 def _has_room(kept: Iterable[AlertSeen], found: Alert, *, new: bool) -> bool:
-    alike = [(one.new, one.new and one.active is None) for one in kept]
+    alike = [(one.new, one.new and not one.fired) for one in kept]
     muted = new and found.state != "active"
     most = (MOST_MUTED if muted else MOST_NEW) if new else MOST_AGAIN
     return len(alike) < MOST_KEPT and alike.count((new, muted)) < most

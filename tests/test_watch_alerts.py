@@ -98,6 +98,12 @@ def test_one_that_is_silenced_after_it_fired_stays_a_warning_and_says_so() -> No
     assert (severity, "now silenced" in text) == ("warning", True)
 
 
+def test_one_that_was_silenced_first_and_then_fires_is_a_warning() -> None:
+    seen = seen_after(look(alert("Late", 7, "silenced")), look(alert("Late", 7)), look(alert("Late", 7, "inhibited")))
+    [(severity, text)] = told(seen)
+    assert (severity, "now inhibited" in text) == ("warning", True)
+
+
 def test_of_one_fingerprint_twice_in_a_look_the_active_counts() -> None:
     seen = seen_after(look(alert("Twice", 7), alert("Twice", 7, "silenced")))
     assert [(one.severity) for one in alerts_findings(seen)] == ["warning"]
