@@ -15,7 +15,7 @@ from tasks.watch_schedule import SIGN_OFF, schedule_ticks, start_run
 from tasks.watch_stand import Stand
 from tasks.watch_start import first_tick_of, hand_over, watch_of
 
-# A tick may be late; three that did not come are a watch that stands still.
+# A tick may be late; three that did not come are a watch that stands still. No more: after fifteen minutes of silence prefect.yaml's watch-stands-still starts a sweep.
 STILL_BUCKETS = 3
 
 
@@ -52,7 +52,7 @@ def stood_still(stand: Stand, now: datetime) -> str:
     before = stand.before
     last = before.closed if before is not None else 0
     behind = stand.closed_by(now) - last
-    if stand.ended is not None or behind <= STILL_BUCKETS:
+    if stand.ended is not None or behind < STILL_BUCKETS:
         return ""
     since = before.at if before is not None else stand.start.released_at
     return (

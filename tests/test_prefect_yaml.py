@@ -13,7 +13,7 @@ from prefect.utilities.callables import parameter_schema
 
 from core.environment import Environment
 from deployments.command.automations import read_automations
-from deployments.command.deploying import PREFECT_FILE, RECOVERY, RELEASING, WATCHING, deployment_file
+from deployments.command.deploying import PREFECT_FILE, RECOVERY, RELEASING, WATCH, WATCHING, deployment_file
 from deployments.local.prefect_server import WORK_POOL
 from tasks.environments import environment_names, environments_folder, load_environment
 
@@ -155,14 +155,21 @@ def test_what_the_zombie_automation_watches_sends_heartbeats_several_times_withi
 
 
 @each_entry
-def test_recovery_alone_is_started_by_events_and_only_by_those_of_its_own_environment(entry: dict[str, Any]) -> None:
+def test_recovery_and_watch_alone_are_started_by_events_and_only_by_those_of_their_own_environment(
+    entry: dict[str, Any],
+) -> None:
     triggers = entry.get("triggers", [])
-    assert bool(triggers) == (flow_of(entry).name == RECOVERY)
+    assert len(triggers) == {RECOVERY: 2, WATCH: 1}.get(flow_of(entry).name, 0)
     for trigger in triggers:
+        # What Prefect does not know it passes over.
+        assert trigger.keys() <= DeploymentEventTrigger.model_fields.keys()
         DeploymentEventTrigger.model_validate(trigger)
+        assert entry["name"] in trigger["name"]
+        if flow_of(entry).name == WATCH:
+            assert trigger["match"]["nightshift.environment"] == entry["name"]
+            continue
         *_, deployment = trigger["match_related"]
         assert deployment == {"prefect.resource.role": "deployment", "prefect.resource.name": entry["name"]}
-        assert entry["name"] in trigger["name"]
 
 
 def test_recovery_is_started_by_each_bad_end_of_a_release_and_not_by_a_recovery_that_failed() -> None:

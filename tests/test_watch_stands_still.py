@@ -1,9 +1,10 @@
 """The switch of a dead man: a watch whose ticks stop starts a look at it, once; one that ends does not; and a server that is restarted in between forgets nothing."""
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -11,23 +12,23 @@ import yaml
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
-from core.watch_counts import BUCKET_MINUTES
-from deployments.command.deploying import PREFECT_FILE, deployment_file
+from core.watch_days import BUCKET
+from deployments.command.deploying import PREFECT_FILE, WATCH, deployment_file
+from tasks.watch_events import watch_resource
+from tasks.watch_stand import Stand
+from tasks.watch_sweep import stood_still
 from tests.fix_restarting_prefect import RestartingPrefect
 from tests.waiting import wait_until
 
 WITHIN = 15
-FLOW = "post-deploy-watch"
 
 
 def trigger_of(environment: str) -> dict[str, Any]:
-    """The trigger of an environment's deployment, as an entry of prefect.yaml has it."""
-    shared = yaml.safe_load(PREFECT_FILE.read_text())["definitions"]["watch-stands-still"]
-    return {
-        **shared,
-        "name": f"{environment}, a watch stands still",
-        "match": {"prefect.resource.id": "nightshift.watch.*", "nightshift.environment": environment},
-    }
+    """The trigger of an environment's deployment, as it is deployed."""
+    document, _ = deployment_file(yaml.safe_load(PREFECT_FILE.read_text()), WATCH, environment)
+    [entry] = document["deployments"]
+    [trigger] = entry["triggers"]
+    return dict(trigger)
 
 
 def test_it_waits_for_three_ticks_and_knows_every_word_that_it_is_given() -> None:
@@ -39,21 +40,35 @@ def test_it_waits_for_three_ticks_and_knows_every_word_that_it_is_given() -> Non
     made = deployed.as_automation().trigger
     assert isinstance(made, EventTrigger)
     assert (made.posture, made.threshold, made.for_each) == (Posture.Proactive, 1, {"prefect.resource.id"})
-    assert made.within >= 3 * timedelta(minutes=BUCKET_MINUTES)
+    assert made.within >= 3 * BUCKET
     assert made.after == {"nightshift.watch.began", "nightshift.watch.tick"}
     assert made.expect == {"nightshift.watch.tick", "nightshift.watch.ended"}
 
 
-def test_another_environments_deployment_gets_one_of_its_own() -> None:
-    entry = {
-        "name": "production",
-        "entrypoint": "flows.post_deploy_watch.post_deploy_watch",
-        "parameters": {"environment": "production"},
-        "schedules": [],
-        "triggers": [trigger_of("production")],
-    }
-    document, _ = deployment_file({"deployments": [entry]}, FLOW, "stage")
-    assert document["deployments"][0]["triggers"] == [trigger_of("stage")]
+def test_an_environment_of_ones_own_gets_one_of_its_own() -> None:
+    ours, theirs = trigger_of("stage"), trigger_of("production")
+    assert (ours["name"], theirs["name"]) == ("stage, a watch stands still", "production, a watch stands still")
+    for trigger, environment in ((ours, "stage"), (theirs, "production")):
+        resource = watch_resource(environment, "r-0123456789ab")
+        assert trigger["match"]["nightshift.environment"] == resource["nightshift.environment"] == environment
+        assert resource["prefect.resource.id"].startswith(trigger["match"]["prefect.resource.id"].removesuffix("*"))
+
+
+def test_what_it_starts_takes_three_ticks_that_did_not_come_for_a_standstill() -> None:
+    """It comes fifteen minutes after the last tick, and reads what was missed: were that little to it, nobody would ever hear."""
+    within = timedelta(seconds=trigger_of("production")["within"])
+    last = datetime(2026, 11, 26, 10, 6, 12, tzinfo=UTC)
+    stand = cast(
+        "Stand",
+        SimpleNamespace(
+            release_id="r-0123456789ab",
+            before=SimpleNamespace(closed=7, at=last),
+            ended=None,
+            closed_by=lambda now: 7 + (now - last) // BUCKET,
+        ),
+    )
+    assert "stood still since 2026-11-26 10:06 UTC: 3 buckets" in stood_still(stand, last + within)
+    assert stood_still(stand, last + within - BUCKET) == ""
 
 
 @pytest.mark.services
