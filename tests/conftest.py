@@ -16,6 +16,7 @@ pytest_plugins: list[str] = [
     "tests.fix_platform",
     "tests.fix_object_store",
     "tests.fix_keeping",  # after fix_object_store, which it imports
+    "tests.fix_metrics",  # after fix_keeping
     "tests.fix_postgres",
     "tests.fix_standby",  # after fix_postgres
     "tests.fix_prefect",

@@ -40,7 +40,7 @@ COMMANDS = {
     "Set up": ["init", "check", "automations"],
     "Every day": ["backup", "app-state-backup", "restore", "undo-swap", "catalog"],
     "Release": ["release", "rollback", "release-recovery", "releases"],
-    "Prove": ["judge", "drill", "evidence"],
+    "Prove": ["judge", "drill", "evidence", "metrics"],
 }
 
 

@@ -69,6 +69,7 @@ CONTENTS = (
     Entry("judge", PROVE, "judge:judge_command", "Replay a recorded day after a release to its verdict."),
     Entry("drill", PROVE, "drill:drill_command", "Rehearse a recovery, and mark the backup proven."),
     Entry("evidence", PROVE, "evidence:evidence_app", "Verify the chain of reports, or read one."),
+    Entry("metrics", PROVE, "metrics:metrics_command", "Tell nightshift's own metrics to Prometheus."),
 )
 
 
