@@ -1,6 +1,7 @@
 """What deployments/observability ships is what Prometheus takes: checked and tried by promtool."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from core.own_metrics import METRICS
 from tasks.prometheus import PrometheusClient
 from tests.fix_platform import CHECKOUT
 from tests.fix_prometheus import run_prometheus
@@ -29,18 +31,37 @@ def promtool(*arguments: object) -> str:
     return done.stdout
 
 
-def test_the_rules_are_four_and_well_formed() -> None:
-    assert "4 rules found" in promtool("check", "rules", "rules.yml")
+RULES = {"rules": 4, "nightshift-rules": 12}
 
 
-def test_each_alert_comes_when_it_must_and_not_when_it_must_not() -> None:
-    promtool("test", "rules", "rules.test.yml")
+@pytest.mark.parametrize("name", RULES)
+def test_the_rules_are_well_formed(name: str) -> None:
+    assert f"{RULES[name]} rules found" in promtool("check", "rules", f"{name}.yml")
 
 
-def test_each_alert_has_a_test_in_which_it_comes() -> None:
-    rules = [one["alert"] for group in _read("rules.yml")["groups"] for one in group["rules"]]
-    tests = [one for case in _read("rules.test.yml")["tests"] for one in case["alert_rule_test"]]
+@pytest.mark.parametrize("name", RULES)
+def test_each_alert_comes_when_it_must_and_not_when_it_must_not(name: str) -> None:
+    promtool("test", "rules", f"{name}.test.yml")
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_alert_has_a_test_in_which_it_comes(name: str) -> None:
+    rules = [one["alert"] for group in _read(f"{name}.yml")["groups"] for one in group["rules"]]
+    tests = [one for case in _read(f"{name}.test.yml")["tests"] for one in case["alert_rule_test"]]
     assert {one["alertname"] for one in tests if one["exp_alerts"]} == set(rules)
+
+
+def test_rules_and_dashboard_know_nightshifts_metrics_and_their_labels() -> None:
+    """A metric that is called otherwise has no sample, and an alert on it never comes."""
+    text = "".join((FOLDER / name).read_text() for name in ("nightshift-rules.yml", "nightshift-dashboard.json"))
+    named = set(re.findall(r"nightshift_[a-z0-9_]+", text))
+    assert named <= set(METRICS), named - set(METRICS)
+    labels = {
+        label
+        for one in re.findall(r"nightshift_[a-z0-9_]+\{([^}]*)\}", text)
+        for label in re.findall(r"(\w+)[!=]=?~?", one)
+    }
+    assert labels <= {"environment", *(label for _, own in METRICS.values() for label in own)}
 
 
 def test_the_scrape_configuration_is_one(tmp_path: Path) -> None:
@@ -49,13 +70,15 @@ def test_the_scrape_configuration_is_one(tmp_path: Path) -> None:
     discovering = [job for job in document["scrape_configs"] if job.pop("kubernetes_sd_configs", None)]
     assert [job["job_name"] for job in discovering] == ["api-server"]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(document))
-    shutil.copy(FOLDER / "rules.yml", tmp_path)
+    for name in document["rule_files"]:
+        shutil.copy(FOLDER / name, tmp_path)
     promtool("check", "config", tmp_path / "prometheus.yml")
+    assert document["rule_files"] == [f"{name}.yml" for name in RULES]
 
 
 def test_each_query_of_the_dashboards_is_one_that_prometheus_takes(tmp_path: Path) -> None:
     queries = [
-        target["expr"].replace("$job", "api")
+        target["expr"].replace("$job", "api").replace("$environment", "local")
         for file in FOLDER.glob("*-dashboard.json")
         for panel in json.loads(file.read_text())["panels"]
         for target in panel["targets"]
