@@ -179,7 +179,7 @@ def _of_releases(facts: EnvironmentFacts, now: datetime) -> Iterator[Sample]:
     recent = Counter((one.kind, one.outcome) for one in facts.closed if one.at > now - LOOKED_BACK)
     for kind in _KINDS:
         for outcome in get_args(Outcome):
-            yield "nightshift_releases_last_30_days", (kind, outcome), recent[kind, outcome]
+            yield "nightshift_recent_releases", (kind, outcome), recent[kind, outcome]
         last = max((one for one in facts.closed if one.kind == kind), key=lambda one: one.at, default=None)
         if last is not None:
             yield "nightshift_release_last_timestamp_seconds", (kind,), last.at.timestamp()
@@ -195,7 +195,7 @@ def watch_samples(ended: "Sequence[WatchEnd]", now: datetime) -> Iterator[Sample
     """Given how watches ended (`PREFIX/watches/RELEASE/ended.json`), return their metrics: verdicts of the last 30 days, and the last one."""
     recent = Counter(one.verdict for one in ended if one.at > now - LOOKED_BACK)
     for verdict in WATCH_VERDICTS:
-        yield "nightshift_watches_last_30_days", (verdict,), recent[verdict]  # type: ignore[index]
+        yield "nightshift_recent_watches", (verdict,), recent[verdict]  # type: ignore[index]
     last = max(ended, key=lambda one: one.at, default=None)
     if last is not None:
         yield "nightshift_watch_last_timestamp_seconds", (), last.at.timestamp()
@@ -256,7 +256,7 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "nightshift_drill_plain_bytes": ("How much it restored, before compression.", ("database",)),
     "nightshift_recovery_time_objective_seconds": ("How long a restore may take; absent when not asked for.", ()),
-    "nightshift_releases_last_30_days": ("Releases and rollbacks that ended in the last 30 days.", ("kind", "outcome")),
+    "nightshift_recent_releases": ("Releases and rollbacks that ended in the last 30 days.", ("kind", "outcome")),
     "nightshift_release_last_timestamp_seconds": ("End of the last one (Unix time).", ("kind",)),
     "nightshift_release_last_duration_seconds": ("How long it took, from its first change to its end.", ("kind",)),
     "nightshift_release_last_outcome": ("1 for its outcome, 0 for the others.", ("kind", "outcome")),
@@ -265,7 +265,7 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         (),
     ),
     "nightshift_release_open_timestamp_seconds": ("When the oldest of these was begun (Unix time).", ()),
-    "nightshift_watches_last_30_days": ("Watches that ended in the last 30 days.", ("verdict",)),
+    "nightshift_recent_watches": ("Watches that ended in the last 30 days.", ("verdict",)),
     "nightshift_watch_last_timestamp_seconds": ("End of the last one (Unix time).", ()),
     "nightshift_watch_last_verdict": ("1 for its verdict, 0 for the others.", ("verdict",)),
 }

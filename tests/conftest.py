@@ -51,6 +51,7 @@ pytest_plugins: list[str] = [
     "tests.fix_prometheus_api",
     "tests.fix_prometheus",
     "tests.fix_alertmanager",  # after fix_prometheus, which it imports
+    "tests.fix_pushgateway",
     "tests.fix_release_gates",  # after fix_release, fix_prometheus_api
     "tests.fix_migration",
     "tests.fix_release_migration",  # after fix_release and fix_postgres

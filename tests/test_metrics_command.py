@@ -70,13 +70,13 @@ def test_what_the_bucket_says_is_printed(metered: Metered) -> None:
     assert value(found, "drill_recovery_seconds", **APP, phase="restore") == 30
     assert value(found, "drill_outcome", **APP, outcome="proven") == 1
     release = {"environment": "local", "kind": "release"}
-    assert value(found, "releases_last_30_days", **release, outcome="released") == 1
-    assert value(found, "releases_last_30_days", **release, outcome="rolled back") == 1
-    assert value(found, "releases_last_30_days", **release, outcome="held") == 0
+    assert value(found, "recent_releases", **release, outcome="released") == 1
+    assert value(found, "recent_releases", **release, outcome="rolled back") == 1
+    assert value(found, "recent_releases", **release, outcome="held") == 0
     assert value(found, "release_last_outcome", **release, outcome="rolled back") == 1
     assert value(found, "release_last_duration_seconds", **release) == 20 * 60
     assert value(found, "releases_open", environment="local") == 0
-    assert value(found, "watches_last_30_days", environment="local", verdict="healthy") == 1
+    assert value(found, "recent_watches", environment="local", verdict="healthy") == 1
     assert value(found, "watch_last_verdict", environment="local", verdict="healthy") == 1
     assert {value(found, "distrusted_objects", environment="local", kind=one) for one in ("backup", "evidence")} == {0}
 

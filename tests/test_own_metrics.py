@@ -38,7 +38,7 @@ from tests.waiting import wait_until
 NOW = datetime(2026, 11, 22, 2, tzinfo=UTC)
 UNITS = ("_seconds", "_bytes", "_info", "_timestamp_seconds")
 COUNTS = {"nightshift_up", "nightshift_backups", "nightshift_backup_rows", "nightshift_evidence_reports", "nightshift_releases_open",
-          "nightshift_distrusted_objects", "nightshift_releases_last_30_days", "nightshift_watches_last_30_days"}  # fmt: skip
+          "nightshift_distrusted_objects", "nightshift_recent_releases", "nightshift_recent_watches"}  # fmt: skip
 ONE_OF = re.compile(r"_(verdict|outcome)$")
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Servers for `make test-services`: PgBouncer, PostgreSQL, Prometheus, Alertmanager and Redis as Debian packages them, and an image registry. Installs what is missing
+# Servers for `make test-services`: PgBouncer, PostgreSQL, Redis, Prometheus with Alertmanager and Pushgateway as Debian packages them, and an image registry. Installs what is missing
 # when it may; says loudly what is left out.
 set -eu
 
@@ -10,6 +10,7 @@ command -v docker-registry >/dev/null 2>&1 || packages="$packages docker-registr
 command -v prometheus >/dev/null 2>&1 || packages="$packages prometheus"
 command -v prometheus-alertmanager >/dev/null 2>&1 || packages="$packages prometheus-alertmanager"
 command -v redis-server >/dev/null 2>&1 || packages="$packages redis-server"
+command -v prometheus-pushgateway >/dev/null 2>&1 || packages="$packages prometheus-pushgateway"
 [ -n "$packages" ] || exit 0
 
 left_out() {
