@@ -105,10 +105,16 @@ def last_drills(runs: Iterable[Run], databases: Iterable[str]) -> dict[str, Dril
     return {one.database: one for one in points if one.database in known}
 
 
-def refused(runs: Sequence[Run], release_id: str) -> bool:
-    """Whether a release with a plan ended before it changed anything: a run tells of it, and none that it began."""
-    told = [run for run in runs if run.flow in _RELEASING and release_id in run.failed]
-    return bool(told) and not any(release_id in run.began for run in told)
+def open_since(runs: Sequence[Run], release_id: str, planned: datetime) -> datetime | None:
+    """Given runs, a release without an end and when its plan was last written, return since when it is open; None when it was refused before it changed anything: a run
+    tells of it, and none that it began.
+
+    Each try to bring it to its end writes its plan anew, so the first run that tells of it may be older.
+    """
+    about = [run for run in runs if run.flow in _RELEASING and release_id in run.failed]
+    if about and not any(release_id in run.began for run in about):
+        return None
+    return min((planned, *(run.started for run in about)))
 
 
 def chain_problems(runs: Iterable[Run], unreadable: int, first: int, last: int) -> int:

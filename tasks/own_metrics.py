@@ -19,7 +19,7 @@ from core.evidence_chain import sequence_of
 from core.keys import evidence_folder, evidence_head_key, evidence_key, releases_folder, watch_folder
 from core.manifest import Manifest
 from core.own_metrics import LOOKED_BACK, ClosedFacts, DatabaseFacts, EnvironmentFacts, Kind, NewestBackup
-from core.own_runs import Run, chain_problems, refused, run_of
+from core.own_runs import Run, chain_problems, open_since, run_of
 from core.signature import SigningKey
 from core.watch_record import WatchEnd
 from tasks.catalogue import read_catalogue
@@ -51,7 +51,7 @@ def read_environment(environment: Environment, kept: KeptReads, now: datetime) -
     finally:
         store.client.close()
     kept.forget_unused()
-    since = min((run.started for run in runs), default=now)
+    oldest = min((run.started for run in runs), default=now)
     return EnvironmentFacts(
         environment=environment.name,
         read_at=now,
@@ -63,7 +63,9 @@ def read_environment(environment: Environment, kept: KeptReads, now: datetime) -
         closed=closed,
         # Of one that was planned before the oldest report that was read nobody knows here whether it was refused.
         open_releases=tuple(
-            at for release_id, at in without_end.items() if (whole or at > since) and not refused(runs, release_id)
+            since
+            for release_id, planned in without_end.items()
+            if (whole or planned > oldest) and (since := open_since(runs, release_id, planned)) is not None
         ),
         watches=watches,
         distrusted=look.distrusted,
@@ -120,7 +122,7 @@ class _Look:
         return last, runs, first == 1
 
     def releases(self) -> tuple[tuple[ClosedFacts, ...], dict[str, datetime]]:
-        """Of the last 30 days: releases with an end, and id → when it was planned of those without. The two newest ends are read however old they are."""
+        """Of the last 30 days: releases with an end, and id → when the plan was last written, of those without. The two newest ends are read however old they are."""
         folder = releases_folder(self.prefix)
         plans: dict[str, datetime] = {}
         ends: dict[str, StoredObject] = {}

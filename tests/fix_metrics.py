@@ -1,6 +1,5 @@
 """An environment whose bucket holds backups, reports, releases and watches that were made up, and what `nightshift metrics` tells of it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from tasks.evidence import append_report
 from tasks.release_records import ClosedRelease
 from tasks.sealed import sealed_bytes
 from tests.fix_keeping import KEY, Keeping, keeping_at
-from tests.fix_object_store import FaultProxy
+from tests.fix_object_store import FaultProxy, S3Server
 from tests.manifest_facts import SOME_SHA256
 
 Told = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -187,13 +186,14 @@ def write_environment(folder: Path, name: str, bucket: str, endpoint: str, **mor
 
 
 @pytest.fixture
-def metered(s3_faults: FaultProxy, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Metered]:
-    """The environment `local`, behind a proxy that breaks requests as told; its folder of backups is claimed."""
+def metered(
+    s3_server: S3Server, s3_faults: FaultProxy, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Metered:
+    """The environment `local`, read through a proxy that breaks requests as told; its folder of backups is claimed."""
     monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENTS", str(tmp_path))
     monkeypatch.setenv("NIGHTSHIFT_TEST_SIGNING_KEY", "the key that signs in these tests, long enough")
     monkeypatch.setattr("tasks.s3_client.ATTEMPTS", 1)
     write_environment(tmp_path, "local", bucket, s3_faults.endpoint)
-    keeping = keeping_at(bucket, s3_faults)
+    keeping = keeping_at(bucket, s3_server)
     keeping.claim()
-    yield Metered(keeping, "local")
-    keeping.close()
+    return Metered(keeping, "local")

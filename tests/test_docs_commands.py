@@ -53,6 +53,7 @@ NOT_RUN = {
     "nightshift release-recovery": "as `nightshift release`",
     "nightshift releases": "tests/test_release_commands.py runs it",
     "nightshift judge": "tests/test_judge_command.py runs it",
+    "nightshift metrics": "tests/test_metrics_command.py and tests/test_metrics_servers.py run it",
     "promtool": "tests/test_observability_files.py runs it",
     "velero": "another project's program, for looking by hand; needs a cluster",
     "kubectl": "as `velero`",

@@ -28,7 +28,7 @@ from core.own_metrics import (
     Unread,
     families,
 )
-from core.own_runs import FLOWS, Run, chain_problems, last_runs, last_successes, refused
+from core.own_runs import FLOWS, Run, chain_problems, last_runs, last_successes, open_since
 from core.release_journal import Outcome
 from core.watch_verdict import Verdict as WatchVerdict
 from tasks.metrics_registry import KEPT_SECONDS, REFRESH_SECONDS, Found, Refreshed, look_at_all, registry_of
@@ -195,11 +195,17 @@ def test_a_dry_run_is_neither_a_run_nor_a_success() -> None:
 
 def test_a_release_is_refused_only_when_a_run_tells_of_it_and_none_began_it() -> None:
     told_of = a_run(1, "release", failed={"r-1": True})
-    assert refused([told_of], "r-1")
-    assert not refused([told_of], "r-2")
-    assert not refused([replace(told_of, began=frozenset({"r-1"}))], "r-1")
+    assert open_since([told_of], "r-1", NOW) is None
+    assert open_since([told_of], "r-2", NOW) == NOW
+    assert open_since([replace(told_of, began=frozenset({"r-1"}))], "r-1", NOW) == NOW
     recovered = a_run(2, "release-recovery", failed={"r-1": True}, began=frozenset({"r-1"}))
-    assert not refused([told_of, recovered], "r-1")
+    assert open_since([told_of, recovered], "r-1", NOW) == NOW
+
+
+def test_a_release_whose_plan_each_sweep_writes_anew_does_not_grow_younger() -> None:
+    killed = a_run(1, "release-recovery", failed={"r-1": True}, began=frozenset({"r-1"}))
+    again = replace(killed, sequence=2, started=killed.started + timedelta(hours=1))
+    assert open_since([killed, again], "r-1", killed.started + timedelta(hours=9)) == killed.started
 
 
 @given(st.integers(1, 40), st.data())
