@@ -147,24 +147,24 @@ class KubernetesClient:
         except (httpx.TransportError, httpx.StreamError) as error:
             raise TemporaryError("read", on, f"the connection broke: {_told(error)}") from error
 
-    def answer(self, path: str, *, seconds: float) -> tuple[int, str]:
-        """Status and beginning of the text of whoever answers at a path, good or bad: a Pod behind its proxy. Not repeated.
+    def answer(self, path: str, *, seconds: float, most: int = ANSWER_BYTES, **parameters: str) -> tuple[int, str]:
+        """Status and beginning of the text (at most so many bytes) of whoever answers at a path, good or bad: a Pod behind its proxy, its log. Not repeated.
 
         Raise TemporaryError when nobody does in time.
         """
-        on, ends, parts = self._on(path), time.monotonic() + seconds, []
+        on, ends, text = self._on(path), time.monotonic() + seconds, bytearray()
         try:
-            response = self._exchanged(_Request("GET", path, stream=True, read_seconds=seconds))
+            response = self._exchanged(_Request("GET", path, parameters, stream=True, read_seconds=seconds))
             try:
-                for part in response.iter_bytes(ANSWER_BYTES):
-                    parts.append(part)
-                    if len(part) == ANSWER_BYTES or time.monotonic() > ends:
+                for part in response.iter_bytes():
+                    text += part
+                    if len(text) >= most or time.monotonic() > ends:
                         break
             finally:
                 response.close()
         except (httpx.TransportError, httpx.StreamError, httpx.DecodingError) as error:
             raise TemporaryError("read", on, f"no answer: {_told(error)}") from error
-        return response.status_code, b"".join(parts)[:ANSWER_BYTES].decode(errors="replace")
+        return response.status_code, text[:most].decode(errors="replace")
 
     def delete(self, path: str, *, uid: str) -> None:
         """Delete the object at a path if it is still the one with this uid, in the background. Raise MissingError when it is gone, ExistsError for another."""
@@ -240,7 +240,7 @@ class KubernetesClient:
             params=dict(asked.parameters),
             headers={**written, **asked.headers},
             content=None if asked.body is None else json.dumps(asked.body),
-            timeout=httpx.Timeout(asked.read_seconds, connect=CONNECT_SECONDS),
+            timeout=httpx.Timeout(asked.read_seconds, connect=min(CONNECT_SECONDS, asked.read_seconds)),
             extensions={"sni_hostname": name} if name else {},
         )
 
