@@ -27,7 +27,7 @@ class WatchLogs(Section):
         description="Regular expression of a line that tells an error. A JSON line is judged by its level instead, where it has one.",
     )
     hits: int = Field(5, ge=1, le=10_000, description="An error that is new is told once it came so many times …")
-    pods: int = Field(2, ge=1, le=100, description="… on so many Pods. Where there is only one Pod, that is enough.")
+    pods: int = Field(2, ge=1, le=5, description="… on so many Pods. Where there is only one Pod, that is enough.")
     days: int = Field(
         7,
         ge=1,

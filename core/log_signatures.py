@@ -85,16 +85,21 @@ def train(
     Each of the lines is known afterwards, but for what bounds left out: then the baseline is not whole, and says so.
     """
     counts = Counter(signatures)
-    ordered = [signature for signature, _ in counts.most_common(MOST_DISTINCT)]
-    sizes: Counter[str] = Counter()
-    for signature, template in zip(ordered, grouped(ordered), strict=True):
-        sizes[template] += counts[signature]
-    kept, size = [], 0
-    for template, _ in sizes.most_common(MOST_SIGNATURES):
-        size += len(template.encode())
-        if size > MOST_BYTES:
-            break
-        kept.append(template)
+    ordered = [signature for signature, _ in counts.most_common()]
+    kept: list[str] = []
+    size = 0
+    # What the most frequent kinds' signatures do not fit is mined in turn, while there is room.
+    while (batch := ordered[:MOST_DISTINCT]) and len(kept) < MOST_SIGNATURES and size < MOST_BYTES:
+        sizes: Counter[str] = Counter()
+        for signature, template in zip(batch, grouped(batch), strict=True):
+            sizes[template] += counts[signature]
+        for template, _ in sizes.most_common(MOST_SIGNATURES - len(kept)):
+            size += len(template.encode())
+            if size > MOST_BYTES:
+                break
+            kept.append(template)
+        known = KnownSignatures(kept)
+        ordered = [signature for signature in ordered[MOST_DISTINCT:] if not known.knows(signature)]
     known = KnownSignatures(kept)
     lines, lost = counts.total(), sum(hits for one, hits in counts.items() if not known.knows(one))
     if lost:

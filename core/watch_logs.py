@@ -175,7 +175,7 @@ def _bounded(one: NewSignature) -> NewSignature:
 
 def _is_told(one: NewSignature, hits: int, pods: int, most_pods: int) -> bool:
     """Of a version with one Pod, that one is enough."""
-    enough = min(pods, MOST_PODS, max(1, most_pods))
+    enough = min(pods, max(1, most_pods))
     return one.hits >= hits and (one.more or len(one.pods) >= enough)
 
 

@@ -49,6 +49,7 @@ pytest_plugins: list[str] = [
     "tests.fix_pod_proxy",
     "tests.fix_web_script",
     "tests.fix_prometheus_api",
+    "tests.fix_elasticsearch",
     "tests.fix_prometheus",
     "tests.fix_alertmanager",  # after fix_prometheus, which it imports
     "tests.fix_pushgateway",

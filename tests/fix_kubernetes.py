@@ -117,8 +117,10 @@ class KubernetesApi(Objects, Faults):
 
     # What the server asks
 
-    def log_of(self, namespace: str, pod: str, gone: tuple[str, bool] | None = None) -> tuple[str, bool]:
-        """A Pod's text so far, and whether there is no more to come; `gone`: what it is once the Pod was removed."""
+    def log_of(
+        self, namespace: str, pod: str, gone: tuple[str, bool] | None = None, *, previous: bool = False
+    ) -> tuple[str, bool]:
+        """A Pod's text so far, and whether there is no more to come; `gone`: what it is once the Pod was removed. `previous`: before a restart."""
         try:
             document = self.read("v1", "pods", namespace, pod)
         except ApiError:
@@ -126,7 +128,7 @@ class KubernetesApi(Objects, Faults):
                 raise
             return gone
         phase = (document.get("status") or {}).get("phase")
-        return self.logs.get((namespace, pod), ""), phase in {"Succeeded", "Failed"}
+        return self.logs.get((namespace, f"{pod}/previous" if previous else pod), ""), phase in {"Succeeded", "Failed"}
 
     def proxied(self, method: str, target: Target) -> tuple[int, bytes, str]:
         """What a Pod or Service answers: as `proxy` says, else a Pod that is ready is well."""

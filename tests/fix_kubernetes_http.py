@@ -184,10 +184,14 @@ class Handler(BaseHTTPRequestHandler):
         """A Pod's text; with follow, its lines as they come, until the Pod has ended."""
         if scripted := self.api.scripted_logs.get(target.name):
             return self._scripted_log(scripted.pop(0) if len(scripted) > 1 else scripted[0])
-        text, ended = self.api.log_of(target.namespace, target.name)
+        text, ended = self.api.log_of(target.namespace, target.name, previous="previous" in query)
         if query.get("follow") != "true":
             last = text.splitlines(keepends=True)[-int(query["tailLines"]) :] if "tailLines" in query else [text]
-            return self._send_bytes(200, "".join(last).encode(), "text/plain")
+            if since := query.get("sinceTime"):
+                # Of lines that begin with their time, as with timestamps=true.
+                last = [one for one in text.splitlines(keepends=True) if one[: len(since) - 1] >= since[:-1]]
+            sent = "".join(last).encode("utf-8", "surrogateescape")
+            return self._send_bytes(200, sent[: int(query.get("limitBytes", len(sent)))], "text/plain")
         self._begin_stream("text/plain")
         sent = 0
         while True:
