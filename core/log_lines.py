@@ -27,7 +27,9 @@ ERROR_LEVELS = frozenset(
 )
 ERROR_NUMBERS = frozenset({50, 60})
 _LEVEL_KEYS = ("level", "severity", "log.level", "levelname", "lvl")
-_MESSAGE_KEYS = ("message", "msg", "error", "err", "exception", "log")
+_MESSAGE_KEYS = ("message", "msg", "log")
+# As the Elastic Common Schema and the serializers of pino and bunyan have it.
+_CAUSE_KEYS, _CAUSE_PARTS = ("error", "err", "exception"), ("type", "name", "message", "msg")
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]{0,16}[ -/]{0,4}[@-~]")
 # A word so long that has a digit is a key or an identity, whatever it is called.
@@ -169,14 +171,20 @@ def _level(document: dict[str, Any]) -> bool | None:
 
 
 def _message(document: dict[str, Any]) -> str:
-    for key in _MESSAGE_KEYS:
-        value = document.get(key)
-        if isinstance(value, dict):
-            parts = [value.get(one) for one in ("type", "name", "message", "msg")]
-            value = ": ".join(one for one in parts if isinstance(one, str) and one.strip())
-        if isinstance(value, str) and value.strip():
-            return value
-    return ""
+    texts = (document.get(key) for key in _MESSAGE_KEYS)
+    return with_cause(next((one for one in texts if isinstance(one, str) and one.strip()), ""), document)
+
+
+def with_cause(message: str, document: Any) -> str:
+    """Given a message and the document that it stands in, return it with the error that is told beside it: "request errored" alone is any trouble."""
+    first = message.strip().partition("\n")[0]
+    for key in _CAUSE_KEYS:
+        value = value_at(document, key)
+        parts = [value] if isinstance(value, str) else [value_at(document, f"{key}.{one}") for one in _CAUSE_PARTS]
+        cause = ": ".join(dict.fromkeys(one.strip() for one in parts if isinstance(one, str) and one.strip()))
+        if cause:
+            return cause if not first else first if cause in first else f"{first}: {cause}"
+    return message
 
 
 def value_at(document: Any, path: str) -> Any:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from core.environment_watch_logs import LEVEL, WatchLogs
-from core.log_lines import value_at
+from core.log_lines import value_at, with_cause
 
 Document = dict[str, Any]
 Span = tuple[datetime, datetime]
@@ -153,7 +153,10 @@ def _hit(logs: WatchLogs, one: Any) -> Hit | None:
         return None
     message = _first(value_at(source, logs.message_field))
     pod = _first(value_at(source, logs.pod_field.removesuffix(".keyword")))
-    return Hit(at, pod if isinstance(pod, str) else "", message if isinstance(message, str) else "")
+    text = message if isinstance(message, str) else ""
+    # A line that was shipped as it is holds its cause itself.
+    told = text if text.startswith("{") else with_cause(text, source)
+    return Hit(at, pod if isinstance(pod, str) else "", told)
 
 
 def _first(value: Any) -> Any:
@@ -196,7 +199,8 @@ def _exists(field: str) -> Document:
 
 
 def _read_fields(logs: WatchLogs) -> list[str]:
-    return [logs.timestamp_field, logs.message_field, logs.pod_field.removesuffix(".keyword")]
+    pod = logs.pod_field.removesuffix(".keyword")
+    return [logs.timestamp_field, logs.message_field, pod, "error.type", "error.message"]
 
 
 def _failure(shards: Document) -> str:

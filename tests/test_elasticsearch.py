@@ -111,9 +111,10 @@ def test_a_level_that_is_a_number_and_keys_with_dots_are_read(elasticsearch_api:
     elasticsearch_api.log(at(1), "redis is away")
     found = looked(elasticsearch_api)
     assert found.buckets[0].errors == 2
+    flat["error"] = {"type": "TypeError", "message": "z"}
     hits = {"hits": {"hits": [{"_source": flat}, {"_source": {"@timestamp": 1_700_000_000_000, "message": "m"}}]}}
     read = hits_of(setting(elasticsearch_api), hits)
-    assert [(one.pod, one.message) for one in read] == [(POD_B, "x y"), ("", "m")]
+    assert [(one.pod, one.message) for one in read] == [(POD_B, "x y: TypeError: z"), ("", "m")]
 
 
 def test_lines_beyond_the_bound_are_counted_only(elasticsearch_api: ElasticsearchApi) -> None:

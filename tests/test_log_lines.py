@@ -78,6 +78,25 @@ def test_of_a_stack_trace_the_first_line_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"msg": "request errored", "err": {"type": "TypeError", "message": "x"}}, "request errored: TypeError: x"),
+        (
+            {"message": "request errored", "error.type": "TypeError", "error.message": "x"},
+            "request errored: TypeError: x",
+        ),
+        ({"message": "it failed: x", "error": "x"}, "it failed: x"),
+        ({"message": "it failed\n at y", "error": {"message": "z"}}, "it failed: z"),
+        ({"error": {"stack": "z"}, "msg": "it failed"}, "it failed"),
+        ({"exception": ["z"], "err": None, "msg": 7}, None),
+    ],
+)
+def test_the_cause_beside_a_message_is_a_part_of_it(document: dict[str, object], words: str | None) -> None:
+    found = signature(json.dumps({"level": "error", **document}))
+    assert found == words or (words is None and found is not None)
+
+
+@pytest.mark.parametrize(
     "secret",
     [
         "password=hunter2x9",
