@@ -63,7 +63,7 @@ def counting_search(logs: WatchLogs, pods: str, spans: Spans, *, size: int, seco
         "track_total_hits": False,
         "query": _filtered(logs, pods, *whole),
         "post_filter": _query_string(logs.errors_query),
-        "sort": [{logs.timestamp_field: {"order": "desc"}}],
+        "sort": [{logs.timestamp_field: {"order": "desc", "unmapped_type": "date"}}],
         "_source": _read_fields(logs),
         "aggs": {
             "spans": {"date_range": {"field": logs.timestamp_field, "ranges": ranges}, "aggs": counted},
@@ -81,7 +81,7 @@ def reading_search(logs: WatchLogs, pods: str, span: Span, *, size: int, seconds
         "size": size,
         "track_total_hits": False,
         "query": query,
-        "sort": [{logs.timestamp_field: {"order": "desc"}}],
+        "sort": [{logs.timestamp_field: {"order": "desc", "unmapped_type": "date"}}],
         "_source": _read_fields(logs),
     }
 

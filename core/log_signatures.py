@@ -116,8 +116,7 @@ def grouped(signatures: Sequence[str]) -> list[str]:
     # 70 ms, which a tick with nothing new does not pay.
     from drain3.drain import Drain  # noqa: PLC0415
 
-    miner = Drain(
-        depth=DEPTH, sim_th=SIMILARITY, max_clusters=LARGEST_TREE, param_str=ANY, parametrize_numeric_tokens=False
-    )
+    # Digits are left open before a line comes here.
+    miner = Drain(depth=DEPTH, sim_th=SIMILARITY, max_clusters=LARGEST_TREE, param_str=ANY)
     groups = [miner.add_log_message(signature)[0] for signature in signatures]
     return [str(group.get_template()) for group in groups]

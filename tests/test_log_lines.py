@@ -71,6 +71,10 @@ def test_values_are_left_open_and_what_stands_before_the_message_is_left_out() -
     assert signature('{"level":"error","msg":"order 17 failed"}') == signature('{"level":50,"msg":"order 4 failed"}')
 
 
+def test_what_looks_like_an_open_place_is_none() -> None:
+    assert signature("TypeError: <*> is undefined") == "TypeError: <any> is undefined"
+
+
 def test_of_a_stack_trace_the_first_line_counts() -> None:
     assert signature("TypeError: x is undefined\n    at handler (/app/x.js:10:3)") == "TypeError: x is undefined"
     by_pino = {"level": 50, "err": {"type": "TypeError", "message": "x is undefined\n  at y", "stack": "…"}}

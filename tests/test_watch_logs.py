@@ -56,6 +56,7 @@ def test_hits_and_pods_add_up_over_the_buckets() -> None:
     second = look(logs(1, new(hits=2, pods=("api-b",), bucket=1)))
     assert told_by(first) == []
     assert told_by(second) == []
+    assert told_by(look(logs(0, new(hits=4)))) == []
     (finding,) = told_by(first, second)
     assert "since 10:00 UTC (bucket 0)" in finding[1] and "5 times, on api-a, api-b" in finding[1]
 
