@@ -18,6 +18,8 @@ import pytest
 
 from core.fence import Document
 from core.traffic_endpoints import slice_endpoints
+from tasks.kubernetes_client import KubernetesClient
+from tasks.kubernetes_kinds import find_kind
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_object_store import REGION, S3Server
 from tests.fix_sides import BLUE, GREEN, NAMESPACE, Sides
@@ -37,11 +39,39 @@ def forward(**weights: int) -> Document:
     return {"type": "forward", "forwardConfig": {"targetGroups": groups}}
 
 
+class ClusterObjects:
+    """What a load balancer's controller needs of an API, on a real cluster, as the small API has it for tests."""
+
+    def __init__(self, client: KubernetesClient) -> None:
+        self._client = client
+
+    def put(self, document: Document) -> None:
+        """Create an object."""
+        path = find_kind(self._client, document["kind"]).path(document["metadata"]["namespace"])
+        self._client.create(path, document)
+
+    def set_status(self, group_version: str, plural: str, namespace: str, name: str, **status: Any) -> None:
+        """Write into an object's status."""
+        self._client.merge(f"{_collection(group_version, plural, namespace)}/{name}/status", {"status": status})
+
+    def read(self, group_version: str, plural: str, namespace: str, name: str) -> Document:
+        """An object as it is."""
+        return self._client.get(f"{_collection(group_version, plural, namespace)}/{name}")
+
+    def select(self, group_version: str, plural: str, namespace: str, query: dict[str, str]) -> list[Document]:
+        """The objects of a collection that a query leaves."""
+        return list(self._client.list(_collection(group_version, plural, namespace), **query))
+
+
+def _collection(group_version: str, plural: str, namespace: str) -> str:
+    return f"/apis/{group_version}/namespaces/{namespace}/{plural}"
+
+
 @dataclass(frozen=True)
 class Ground:
     """Where a load balancer's Ingress and Services are, when those are not the two sides of fix_sides."""
 
-    api: KubernetesApi
+    api: "KubernetesApi | ClusterObjects"
     namespace: str
     slices: str = "discovery.k8s.io/v1"
 
@@ -74,9 +104,15 @@ class Alb:
         self.groups: dict[str, str] = {}
         self.rules: dict[str, str] = {}
         self._attached: set[str] = set()
-        # What a test scripts: whether the controller works at all, and the health of targets by their address: state and reason.
+        # Whoever asks for a rule sees none in the middle of being made anew.
+        self._changing = threading.Lock()
+        # What a test scripts: whether the controller works at all, the weights that it does not carry out, and the health of targets: state and reason, by address.
         self.idle = False
+        self.ignored: set[int] = set()
         self.health: dict[str, tuple[str, str]] = {}
+        self.health_of_others = ("healthy", "")
+        # Service → weight, as the load balancer was given it, one after the other.
+        self.written: list[dict[str, int]] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         handler = type("Handler", (_Handler,), {"alb": self})
@@ -106,9 +142,28 @@ class Alb:
             self._register(service)
             tuples.append({"TargetGroupArn": self.groups[service], "Weight": group.get("weight", 1)})
         self.write_rule("/", tuples)
+        weights = {group["serviceName"]: group.get("weight", 1) for group in action["forwardConfig"]["targetGroups"]}
+        if [weights] != self.written[-1:]:
+            self.written.append(weights)
+
+    def weights(self) -> dict[str, int]:
+        """Service → weight, by the load balancer's own rule."""
+        with self._changing:
+            services = {arn: service for service, arn in self.groups.items()}
+            (rule,) = self.client.describe_rules(RuleArns=[self.rules["/"]])["Rules"]
+        groups = rule["Actions"][0]["ForwardConfig"]["TargetGroups"]
+        return {services[one["TargetGroupArn"]]: one["Weight"] for one in groups}
+
+    def shares(self, service: str) -> list[int]:
+        """The weights that the load balancer was given for a Service, one after the other."""
+        return [one.get(service, 0) for one in self.written]
 
     def write_rule(self, path: str, tuples: list[Document], **forward_config: Any) -> None:
         """Make or change a rule of the listener."""
+        with self._changing:
+            self._write_rule(path, tuples, **forward_config)
+
+    def _write_rule(self, path: str, tuples: list[Document], **forward_config: Any) -> None:
         actions = [{"Type": "forward", "ForwardConfig": {"TargetGroups": tuples, **forward_config}}]
         arns = {one["TargetGroupArn"] for one in tuples}
         if path in self.rules and arns <= self._attached:
@@ -139,9 +194,11 @@ class Alb:
     def _follow(self) -> None:
         done = ""
         while not self._ended.wait(0.1):
-            seen = [self.sides.api.read(*self.ingresses, "web")["metadata"]["annotations"][ANNOTATION]]
-            seen += [self.addresses(service) for service in self.groups]
-            if not self.idle and (text := json.dumps(seen)) != done:
+            action = self.sides.api.read(*self.ingresses, "web")["metadata"]["annotations"][ANNOTATION]
+            seen = [action, *(self.addresses(service) for service in self.groups)]
+            groups = json.loads(action)["forwardConfig"]["targetGroups"]
+            heard = not self.idle and not any(group.get("weight") in self.ignored for group in groups)
+            if heard and (text := json.dumps(seen)) != done:
                 self.reconcile()
                 done = text
 
@@ -188,7 +245,7 @@ class Alb:
         members = []
         for one in there:
             address = one["Target"]["Id"]
-            state, reason = self.health.get(address, ("healthy", ""))
+            state, reason = self.health.get(address, self.health_of_others)
             told = f"<Reason>{escape(reason)}</Reason>" if reason else ""
             target = f"<Target><Id>{address}</Id><Port>{one['Target']['Port']}</Port></Target>"
             members.append(f"<member>{target}<TargetHealth><State>{state}</State>{told}</TargetHealth></member>")

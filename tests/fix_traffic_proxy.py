@@ -1,7 +1,7 @@
-"""A small gateway: an HTTP proxy that obeys the weights of an HTTPRoute, and counts which Service really got requests. And a client that never pauses.
+"""A small gateway: an HTTP proxy that obeys weights, and counts which Service really got requests. And a client that never pauses.
 
-It reads the route and the EndpointSlices from the API ten times a second, picks a Service by smooth weighted round robin (so the shares are exact, not
-drawn), and one of its ready addresses in turn. Rules' matches and filters are not looked at: it takes the first rule that has backends.
+It reads the weights (an HTTPRoute's, or a load balancer's own) and the EndpointSlices ten times a second, picks a Service by smooth weighted round robin (so
+the shares are exact, not drawn), and one of its ready addresses in turn. Rules' matches and filters are not looked at: it takes the first that has backends.
 """
 
 import http.client
@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -16,15 +17,18 @@ from typing import Any
 from tasks.endpoints import chosen_by, endpoint_kind
 from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
+from tests.waiting import wait_until
 
 
 class SplittingProxy:
     """Use it as a context manager; `address` is where clients go. `served`: requests by Service; `failed`: those that got no answer.
 
+    `route`: the name of the HTTPRoute whose weights it obeys; or a function that gives them.
+
     `periods`: the weights that it found, one after the other, and the requests by Service that were served under each.
     """
 
-    def __init__(self, namespace: str, route: str) -> None:
+    def __init__(self, namespace: str, route: str | Callable[[], dict[str, int]]) -> None:
         self.served: Counter[str] = Counter()
         self.failed: list[str] = []
         self.periods: list[tuple[dict[str, int], Counter[str]]] = []
@@ -85,10 +89,13 @@ class SplittingProxy:
         while not self._ended.wait(0.1):
             self._refresh()
 
-    def _refresh(self) -> None:
-        route = self._client.get(find_kind(self._client, "HTTPRoute").path(self._namespace, self._route))
+    def _route_weights(self, name: str) -> dict[str, int]:
+        route = self._client.get(find_kind(self._client, "HTTPRoute").path(self._namespace, name))
         refs = next(rule["backendRefs"] for rule in route["spec"]["rules"] if rule.get("backendRefs"))
-        weights = {ref["name"]: ref.get("weight", 1) for ref in refs}
+        return {ref["name"]: ref.get("weight", 1) for ref in refs}
+
+    def _refresh(self) -> None:
+        weights = self._route_weights(self._route) if isinstance(self._route, str) else self._route()
         kind = endpoint_kind(self._client)
         addresses = {}
         for service in weights:
@@ -154,6 +161,12 @@ class Hammer:
     def after(self, moment: float) -> set[str]:
         """The versions that answered what was asked from a moment on."""
         return {version for asked, version in self.answers if asked >= moment}
+
+    def only_answers(self, version: str) -> None:
+        """Hold that from now on this version alone answers."""
+        moment = time.monotonic()
+        wait_until(lambda: sum(asked >= moment for asked, _ in self.answers) >= 100, "100 more answers")
+        assert self.after(moment) == {version}
 
     def _work(self) -> None:
         while not self._ended.is_set():

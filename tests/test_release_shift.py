@@ -57,21 +57,13 @@ def test_by_a_routes_weights_a_release_goes_step_by_step_and_the_colours_alterna
 def test_by_an_albs_weights_a_release_goes_step_by_step_and_the_colours_alternate(stage: Stage, stage_alb: Alb) -> None:
     adopted = stage.release("v2", adopt=True)
     assert adopted.is_completed(), adopted.message
-    assert weights_of(stage_alb) == {"hello": 0, "hello-blue": 100}
+    assert stage_alb.weights() == {"hello": 0, "hello-blue": 100}
     green = stage.release("v3", COMMIT)
     assert green.is_completed(), green.message
-    assert weights_of(stage_alb) == {"hello": 0, "hello-blue": 0, "hello-green": 100}
+    assert stage_alb.weights() == {"hello": 0, "hello-blue": 0, "hello-green": 100}
     back = stage.run_rollback("a mistake")
     assert back.is_completed(), back.message
-    assert weights_of(stage_alb) == {"hello": 0, "hello-blue": 100, "hello-green": 0}
-
-
-def weights_of(alb: Alb) -> dict[str, int]:
-    """Service → weight, by the load balancer's own rule."""
-    services = {arn: service for service, arn in alb.groups.items()}
-    (rule,) = alb.client.describe_rules(RuleArns=[alb.rules["/"]])["Rules"]
-    groups = rule["Actions"][0]["ForwardConfig"]["TargetGroups"]
-    return {services[one["TargetGroupArn"]]: one["Weight"] for one in groups}
+    assert stage_alb.weights() == {"hello": 0, "hello-blue": 100, "hello-green": 0}
 
 
 def test_when_the_live_side_grows_during_the_shift_the_new_one_follows_before_it_gets_more(
@@ -261,18 +253,16 @@ def test_an_alb_whose_controller_does_nothing_stops_the_release_at_its_first_sha
     state = stage.release("v2", adopt=True)
     assert state.is_failed(), state.message
     assert "the load balancer has no target group of Service hello-blue yet" in str(state.message)
-    assert weights_of(stage_alb) == {"hello": 100}
+    assert stage_alb.weights() == {"hello": 100}
     stage_alb.idle = False
     assert stage.journals()[-1].outcome or stage.recover().is_completed()
     assert stage.journals()[-1].outcome == "rolled back"
 
 
 def test_targets_that_an_alb_finds_unhealthy_are_refused_with_their_reasons(stage: Stage, stage_alb: Alb) -> None:
-    for number in range(1, 30):
-        stage_alb.health[f"10.1.0.{number}"] = ("unhealthy", "Target.ResponseCodeMismatch")
-    for address in stage_alb.addresses("hello"):
-        del stage_alb.health[address]
+    stage_alb.health = dict.fromkeys(stage_alb.addresses("hello"), ("healthy", ""))
+    stage_alb.health_of_others = ("unhealthy", "Target.ResponseCodeMismatch")
     state = stage.release("v2", adopt=True)
     assert state.name == "RolledBack", state.message
     assert "0 of 2 targets of hello-blue are healthy; unhealthy: 2 × Target.ResponseCodeMismatch" in str(state.message)
-    assert weights_of(stage_alb) == {"hello": 100, "hello-blue": 0}
+    assert stage_alb.weights() == {"hello": 100, "hello-blue": 0}

@@ -1,6 +1,5 @@
 """Whole blue-green releases by a route on the real node, under a client that never pauses and a gateway that obeys the weights."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,26 +40,19 @@ def shares(proxy: SplittingProxy) -> list[int]:
     return [weights.get("hello-blue", 0) for weights, _ in proxy.periods]
 
 
-def only_answers(hammer: Hammer, version: str) -> None:
-    """Hold that from now on this version alone answers."""
-    moment = time.monotonic()
-    wait_until(lambda: sum(asked >= moment for asked, _ in hammer.answers) >= 100, "100 more answers")
-    assert hammer.after(moment) == {version}
-
-
 def test_a_release_and_its_rollback_lose_no_request_and_requests_follow_the_weights_share_by_share(
     lab_stage: Stage, gateway: SplittingProxy
 ) -> None:
     with Hammer(gateway.address) as hammer:
-        only_answers(hammer, "rel-1")
+        hammer.only_answers("rel-1")
         released = lab_stage.release("v2", adopt=True)
         assert released.is_completed(), released.message
         wait_until(lambda: shares(gateway)[-1] == 100, "the gateway has read the last weights")
-        only_answers(hammer, "rel-2")
+        hammer.only_answers("rel-2")
         back = lab_stage.run_rollback("it was tried")
         assert back.is_completed(), back.message
         wait_until(lambda: shares(gateway)[-1] == 0, "the gateway has read that it is taken back")
-        only_answers(hammer, "rel-1")
+        hammer.only_answers("rel-1")
     assert (hammer.failures, gateway.failed) == ([], [])
     assert shares(gateway) == [0, 10, 25, 50, 100, 0]
     for weights, served in gateway.periods:
@@ -87,7 +79,7 @@ def test_new_pods_that_are_ready_and_fail_half_of_the_requests_lose_the_traffic_
         state = lab_stage.release("erring", adopt=True)
         assert state.name == "RolledBack", state.message
         wait_until(lambda: shares(gateway)[-1] == 0, "the gateway has read that it is taken back")
-        only_answers(hammer, "rel-1")
+        hammer.only_answers("rel-1")
     assert "could not pass the gates at 10 % of the traffic" in str(state.message)
     assert "requests of the new version failed (" in str(state.message)
     assert "allowed are 1.00%; 0 of " in str(state.message)
