@@ -1,5 +1,6 @@
 """The environment `stage` on the real node, with the lab's own application."""
 
+import json
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +22,14 @@ def build_hello(version: str, *options: str) -> str:
         [LAB / "apps/hello/build.sh", version, *options], capture_output=True, text=True, check=True, timeout=60
     )
     return next(line for line in made.stdout.split() if "@sha256:" in line)
+
+
+def manifest_of(image: str) -> tuple[str, bytes]:
+    """An image's media type and manifest, as the node has it and a registry would answer."""
+    read = '. "$1"; ctri content get "$2"'
+    program = ["bash", "-c", read, "bash", lab_program("lib.sh"), image.rpartition("@")[2]]
+    made = subprocess.run(program, capture_output=True, check=True, timeout=60)
+    return json.loads(made.stdout)["mediaType"], made.stdout
 
 
 @pytest.fixture(scope="session")

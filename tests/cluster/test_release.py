@@ -1,9 +1,15 @@
 """Releases on the real node: out, back, and brought to their end."""
 
+from typing import Any
+
 import pytest
 
+from flows.release import release
+from tests.fix_fault_proxy import FaultProxy
 from tests.fix_kill_proxy import KillProxy
-from tests.fix_release import COMMIT, NEXT_COMMIT, Stage, serving
+from tests.fix_lab_stage import manifest_of
+from tests.fix_registry import ImageRegistry
+from tests.fix_release import COMMIT, NEXT_COMMIT, SKIPPED, Stage, serving
 from tests.fix_release_child import kill_at_write
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -33,6 +39,30 @@ def test_the_same_release_again_changes_nothing_and_says_so(lab_stage: Stage) ->
     assert state.is_completed()
     assert "is live already" in str(state.message)
     assert lab_stage.deployment() == before
+
+
+def test_a_tag_that_moves_after_the_checks_changes_nothing_and_the_digest_of_then_is_rolled_out(
+    lab_stage: Stage, image_registry: ImageRegistry, fault_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = {name: lab_stage.digest(name) for name in ("v1", "v2", "crashing")}
+    for name, digest in digests.items():
+        image_registry.manifests["hello", digest] = manifest_of(lab_stage.image(name))
+    image_registry.tags["hello", "new"] = digests["v2"]
+    lab_stage.settings["release"]["registry"] = {"kind": "registry", "address": image_registry.address}
+    lab_stage.write()
+    # The first write of a release: planned and checked, and looked at once more under the lease that it makes.
+    fault_proxy.after(
+        lambda method, path: method == "POST" and "/leases" in path,
+        lambda: image_registry.move_tag("hello", "new", digests["crashing"]),
+    )
+    monkeypatch.setenv("KUBECONFIG", str(fault_proxy.kubeconfig))
+    given: dict[str, Any] = {"migrate": False, "skip_checks": SKIPPED, "requested_by": "the test", "return_state": True}
+    state = release("stage", "new", NEXT_COMMIT, **given)
+    assert state.is_completed(), state.message
+    assert image_registry.tags["hello", "new"] == digests["crashing"]
+    assert serving(lab_stage) == lab_stage.image_of() == lab_stage.image("v2")
+    (journal,) = lab_stage.journals()
+    assert (journal.outcome, lab_stage.lease_holder()) == ("released", "")
 
 
 @pytest.mark.parametrize(("bad", "cause"), [("crashing", "crash"), ("gone", "pull"), ("unready", "ready")])

@@ -1,72 +1,34 @@
 """Releases with a migration on the real node, with a real PostgreSQL that their Pods reach."""
 
 import os
+import shlex
 import signal
-from typing import Any
 
 import pytest
-from prefect.client.schemas.objects import State
 
 from core.migration_scripts import LOCK_CLASS, LOCK_OBJECT
-from tasks.release_recovery_steps import decide_after_failure, decide_on
-from tasks.release_run import journaled
-from tests.fix_pod_postgres import SQL_CLIENT, PodPostgres
-from tests.fix_release import Stage
+from tests.fix_lab_migration import ADD_COLUMN, APPLIED, Lab
 from tests.fix_release_child import crashed_run, release_in_child, request_of
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
-TABLES = (
-    "CREATE TABLE migrations (id serial PRIMARY KEY, name text)",
-    "CREATE TABLE busy AS SELECT n AS a FROM generate_series(1, 100) AS n",
-)
-ADD_COLUMN, APPLIED = "ALTER TABLE busy ADD COLUMN b int", "INSERT INTO migrations (name) VALUES ('a_001')"
 
-
-class Lab:
-    """`stage` on the node, and its database."""
-
-    def __init__(self, stage: Stage, postgres: PodPostgres) -> None:
-        self.stage, self.postgres, self.database = stage, postgres, postgres.new_database(*TABLES)
-        postgres.put_secret(stage.client, stage.namespace, self.database)
-        login = postgres.server.database(self.database).model_dump(exclude_defaults=True)
-        stage.settings["databases"] = {"app": login}
-        stage.settings["release"] |= {"settle_seconds": 1}
-        stage.settings["release"]["migration"] = {
-            "database": "app",
-            "secret": "database",
-            "lock_image": "localhost/python:3",
-            "table": "migrations",
-            "lock_table": "",
-        }
-        self.migrates(ADD_COLUMN, APPLIED)
-
-    def migrates(self, *statements: str, **settings: Any) -> None:
-        """What the migration does, each statement a transaction, and further settings of it."""
-        self.stage.settings["release"]["migration"] |= {
-            "command": ["python3", "-c", SQL_CLIENT, *statements],
-            **settings,
-        }
-
-    def release(self, image: str = "v2", **parameters: Any) -> State[Any]:
-        return self.stage.release(image, **{"migrate": True, **parameters})
-
-    def jobs(self) -> list[dict[str, Any]]:
-        return list(self.stage.client.list(f"/apis/batch/v1/namespaces/{self.stage.namespace}/jobs"))
-
-    def serves_old(self) -> bool:
-        stage = self.stage
-        closed = all(not one.is_open for one in stage.journals())
-        return stage.image_of() == stage.image("v1") and not stage.lease_holder() and closed
-
-
-@pytest.fixture
-def lab(lab_stage: Stage, pod_postgres: PodPostgres, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    for step in (journaled, decide_on, decide_after_failure):
-        monkeypatch.setattr(step, "retry_delay_seconds", [0.5, 0.5, 0.5])
-    monkeypatch.setattr("core.migration_attempts.FIRST_PAUSE_MS", 200)
-    monkeypatch.setattr("tasks.release_left_open.RENEW_SECONDS", 0.2)
-    return Lab(lab_stage, pod_postgres)
+# A migrator as `knex migrate:up` is: each run applies the next of two, and ends well. Given the word "list", it tells which are still to be applied.
+ONE_A_RUN = """\
+import os, sys, psycopg2
+known = {"a_001": "ALTER TABLE busy ADD COLUMN b int", "a_002": "ALTER TABLE busy ADD COLUMN c int"}
+connection = psycopg2.connect(os.environ["DATABASE_URL"])
+connection.autocommit = True
+with connection.cursor() as cursor:
+    cursor.execute("SELECT name FROM migrations")
+    applied = {name for (name,) in cursor.fetchall()}
+    pending = [name for name in known if name not in applied]
+    if sys.argv[1:] == ["list"]:
+        print(*pending, sep="\\n")
+    elif pending:
+        cursor.execute(known[pending[0]])
+        cursor.execute("INSERT INTO migrations (name) VALUES (%s)", (pending[0],))
+"""
 
 
 def test_backed_up_migrated_and_rolled_out_without_its_password_anywhere(
@@ -94,6 +56,31 @@ def test_backed_up_migrated_and_rolled_out_without_its_password_anywhere(
     assert "a_001 were applied and the release was called breaking. Best is a fix forward" in str(refused.message)
     assert f"restore backup {backup_id} of app" in str(refused.message)
     assert lab.stage.image_of() == lab.stage.image("v2")
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_what_is_pending_after_a_good_job_is_run_again_as_often_as_allowed_and_else_fails_the_release(
+    lab: Lab, runs: int
+) -> None:
+    stage, program = lab.stage, ["python3", "-c", ONE_A_RUN]
+    stage.settings["release"]["backup"] = False
+    stage.settings["release"]["migration"] |= {
+        "command": program,
+        "pending_command": shlex.join([*program, "list"]),
+        "runs": runs,
+    }
+    state = lab.release()
+    assert len(lab.jobs()) == runs
+    assert lab.applied() == ["a_001", "a_002"][:runs]
+    if runs == 1:
+        assert state.name == "RolledBack", state.message
+        assert "still pending: a_002; it was run as often as release.migration.runs allows" in str(state.message)
+        assert lab.serves_old()
+    else:
+        assert state.is_completed(), state.message
+        facts = stage.journals()[0].facts_of("migrate the database")
+        assert facts == {"applied": 2, "migrations": "a_001, a_002", "attempts": 2}
+        assert stage.image_of() == stage.image("v2")
 
 
 def test_half_way_is_partial_and_the_old_version_serves_on(lab: Lab) -> None:
