@@ -2,11 +2,28 @@
 
 import signal
 
+import pytest
 from hypothesis import settings
+
+# The major that no wheel of ours carries.
+DEBIANS = 15
 
 # Timings are no tests: an example that takes long on a busy machine is no failure.
 settings.register_profile("no deadlines", deadline=None)
 settings.load_profile("no deadlines")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let `make test-services`, which installs Debian's PostgreSQL first, have the tests of that: in `make test` they would be left out wherever it is not there yet."""
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        # As a server's major: a parameter of its own, or one of those that choose a fixture.
+        if "postgres_15" in item.fixturenames or any(type(one) is int and one == DEBIANS for one in parameters):
+            item.add_marker(pytest.mark.services)
+
 
 # A shell that starts a test run in the background has it ignore SIGINT, and every child inherits that: those that are to end by Ctrl-C would not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -17,8 +17,11 @@ from core.migration_job import HOLDS, MIGRATES
 from core.migration_outcome import MigrationState
 from core.migration_scripts import HOLD, MIGRATE, SIGNALS
 from tests.fix_kubernetes import Document, KubernetesApi
+from tests.fix_postgres import MAJORS
 
 NAME = "nightshift-migrate-r1-1"
+# Where psql is, when this machine has none of its own.
+PSQL = MAJORS[max(MAJORS)]
 # A client as node-postgres is: libpq's variables, no application_name of its own.
 CLIENT = """\
 import os, sys, psycopg
@@ -115,7 +118,7 @@ class ShellPod:
         )
         process = subprocess.Popen(
             ["sh", "-c", script, name, *arguments],
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C", **variables},
+            env={"PATH": f"{os.environ['PATH']}:{PSQL}", "LC_ALL": "C", **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import pytest
 
 from tasks.kubernetes_client import KubernetesClient
+from tests.fix_cluster import LAB
 from tests.fix_postgres import MAJORS, PostgresServer, end_server, make_server
 from tests.waiting import wait_until
 
@@ -99,6 +100,7 @@ def pod_host() -> str | None:
 def pod_postgres() -> Iterator[PodPostgres]:
     """A PostgreSQL for Pods, of the newest major that is here."""
     host = pod_host()
+    assert host is not None or not LAB.is_dir(), f"{LAB} is there, and its address {LAB_HOST} is none of this machine's"
     if host is None:
         pytest.skip(f"no address that Pods reach: set {HOST_VARIABLE}")
     server = make_server(max(MAJORS), listen_addresses=f"127.0.0.1,{host}")

@@ -25,6 +25,7 @@ import pytest
 from psycopg import sql
 
 from core.environment import Database
+from tests.leave_out import leave_out
 
 SETTINGS = {
     "fsync": "off",
@@ -314,7 +315,7 @@ def end_server(server: PostgresServer) -> None:
 
 def _server(major: int) -> Iterator[PostgresServer]:
     if major not in MAJORS:
-        pytest.skip(f"PostgreSQL {major} is not installed")
+        leave_out(f"PostgreSQL {major} is not installed")
     server = make_server(major)
     yield server
     end_server(server)

@@ -21,6 +21,7 @@ from core.environment_gates import Gates
 from core.errors import NightshiftError
 from tasks.kubernetes_client import KubernetesClient
 from tasks.prometheus import PrometheusClient
+from tests.leave_out import leave_out
 from tests.waiting import wait_until
 
 SCRAPE_SECONDS = 0.25
@@ -90,10 +91,10 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 @contextmanager
 def run_prometheus(folder: Path, document: dict[str, Any], *options: str) -> Iterator[str]:
-    """Run a Prometheus with a configuration and further options while the block runs, and give its address. A skip where there is none."""
+    """Run a Prometheus with a configuration and further options while the block runs, and give its address. Where there is none the test is left out."""
     program = shutil.which("prometheus")
     if program is None:
-        pytest.skip("no prometheus: make test-services installs Debian's package")
+        leave_out("no prometheus")
     file, port, log = folder / "prometheus.yml", free_port(), folder / "log"
     file.write_text(yaml.safe_dump(document))
     with log.open("wb") as out:

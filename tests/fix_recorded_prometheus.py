@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from core.watch_days import LAG_DAYS
 from tests.fix_prometheus import run_prometheus
+from tests.leave_out import leave_out
 
 RELEASED = datetime(2026, 11, 12, 9, tzinfo=UTC)
 MINUTES = 24 * 60
@@ -89,7 +89,7 @@ def remembering(
     """Run a Prometheus that remembers these applications, and give its address. `runs`: whether it ran itself in a minute of the new day."""
     program = shutil.which("promtool")
     if program is None:
-        pytest.skip("no promtool: make test-services installs Debian's package prometheus")
+        leave_out("no promtool")
     families: dict[str, list[str]] = {}
     for number, one in enumerate(applications):
         alone = one.known

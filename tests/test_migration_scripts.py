@@ -1,6 +1,5 @@
 """The two shell scripts of a migration's Pod against a real PostgreSQL: the lock first, then the command, and both end by themselves."""
 
-import shutil
 import time
 from collections.abc import Callable
 
@@ -12,7 +11,6 @@ from tests.fix_postgres import PostgresServer
 from tests.fix_proxy import TcpProxy
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed")
 TAKE = f"SELECT pg_advisory_lock({LOCK_CLASS}, {LOCK_OBJECT})"
 MakePod = Callable[[str], ShellPod]
 MakeDatabase = Callable[..., str]

@@ -15,6 +15,7 @@ from core.environment import Database
 from tasks.pooler import find_pooler
 from tasks.preflight_postgres import check_postgres
 from tests.fix_postgres import PostgresServer, as_user, free_port, os_user_for_servers
+from tests.leave_out import leave_out
 
 pytestmark = pytest.mark.services
 
@@ -24,7 +25,7 @@ def bouncer(postgres_15: PostgresServer) -> Iterator[Callable[..., Database]]:
     """A factory: given a pool mode and size, return the record of the server's database `postgres` through a PgBouncer."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
-        pytest.skip("pgbouncer is not installed")
+        leave_out("pgbouncer is not installed")
     started: list[tuple[subprocess.Popen[bytes], Path]] = []
 
     def start(mode: str, *, size: int = 5) -> Database:

@@ -30,6 +30,7 @@ from deployments.local.supervisor import RESTARTS, Supervisor
 from tasks.postgres_binaries import find_binaries
 from tasks.server_account import can_run, copy_for, server_account
 from tests.fix_platform import below, make_platform, wait_until_gone
+from tests.leave_out import leave_out
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another OS user")
 
@@ -43,7 +44,7 @@ def folder(tmp_path: Path) -> Iterator[DataFolder]:
     claimed.release()
 
 
-@pytest.mark.parametrize("choice", ["machine", "wheel"])
+@pytest.mark.parametrize("choice", [pytest.param("machine", marks=pytest.mark.services), "wheel"])
 def test_postgresql_of_the_machine_and_of_the_wheel_start_and_are_closed_to_others(
     folder: DataFolder, choice: str
 ) -> None:
@@ -51,7 +52,7 @@ def test_postgresql_of_the_machine_and_of_the_wheel_start_and_are_closed_to_othe
         server = EmbeddedPostgres(folder, choice=choice)
     except ConfigurationError as error:
         assert choice == "machine"
-        pytest.skip(str(error))
+        leave_out(str(error))
     try:
         server.start()
         with psycopg.connect(server.admin_conninfo) as connection:

@@ -15,6 +15,7 @@ from tasks.clients import find_clients, installed_clients
 from tasks.postgres import connect, libpq_environment, translate
 from tasks.program_folders import BIN_VARIABLE
 from tests.fix_postgres import MAJORS, PostgresServer, free_port
+from tests.leave_out import leave_out
 
 
 def test_a_session_has_no_time_outs_but_the_one_asked_for(any_postgres: PostgresServer) -> None:
@@ -134,8 +135,8 @@ def test_client_programs_get_what_they_need_and_nothing_else(
 
 @pytest.mark.parametrize(("server", "expected"), [(14, 15), (15, 15), (16, 16), (17, 18), (18, 18)])
 def test_the_smallest_client_that_is_as_new_as_the_server_is_taken(server: int, expected: int) -> None:
-    if not {15, 16, 18} <= MAJORS.keys():
-        pytest.skip("PostgreSQL 15, 16 and 18 are not all installed")
+    if expected not in MAJORS:
+        leave_out(f"PostgreSQL {expected} is not installed")
     clients = find_clients(server)
     assert clients.major == expected
     version = subprocess.run([clients.pg_dump, "--version"], capture_output=True, text=True, check=True).stdout

@@ -16,6 +16,7 @@ from tasks.registry import resolve_image
 from tests.fix_object_store import environment_for
 from tests.fix_preflight import release_with
 from tests.fix_registry import OCI_INDEX, OCI_MANIFEST
+from tests.leave_out import leave_out
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.services
@@ -30,7 +31,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
     """The address of a registry that asks for user and password."""
     program = shutil.which("docker-registry")
     if program is None:
-        pytest.skip("no docker-registry: apt-get install docker-registry")
+        leave_out("no docker-registry")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -28,6 +28,7 @@ def test_the_same_seed_gives_the_same_data_and_another_seed_does_not(servers: Se
     assert len(difference(dumps["platform"], dumps["otherwise"])) > ROWS
 
 
+@pytest.mark.services  # among them Debian's
 def test_every_major_makes_the_same_data(servers: Servers) -> None:
     clients, dumps = servers.source(18), {}
     for major in (15, 16, 18):

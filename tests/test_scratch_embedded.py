@@ -23,6 +23,7 @@ from tasks.scratch import Scratch, open_scratch, sweep_scratch
 from tasks.scratch_isolation import Isolation
 from tests.fix_platform import CHECKOUT
 from tests.fix_scratch import WORDS, Bait, manifest_of, scratch_environment
+from tests.leave_out import leave_out
 
 # Minutes of faults on real servers: make test-services.
 pytestmark = pytest.mark.services
@@ -242,7 +243,7 @@ def test_an_ordinary_user_has_one_too(parent: Path) -> None:
         [*become, python, "-c", "import psycopg, core"], env=given, cwd="/", check=False, capture_output=True
     )
     if probe.returncode != 0:
-        pytest.skip("an ordinary user has no Python here that sees our packages")
+        leave_out(f"an ordinary user has no Python here that sees our packages: {probe.stderr!r}")
     done = subprocess.run(
         [*become, python, "-c", AS_NOBODY, str(parent), str(SMALLEST)],
         cwd="/",

@@ -9,6 +9,7 @@ import yaml
 
 from core.environment_gates import Gates
 from core.watch_queries import MetricQueries, metric_queries, observer_query
+from tests.leave_out import leave_out
 
 pytestmark = pytest.mark.services
 PODS = "api-[a-z]+"
@@ -26,7 +27,7 @@ def evaluated(folder: Path, series: dict[str, str], expected: list[tuple[str, st
     """Hold that each query has at its time (e.g. "10m") this one value, or none. Series are given minute by minute."""
     program = shutil.which("promtool")
     if program is None:
-        pytest.skip("no promtool: apt-get install prometheus")
+        leave_out("no promtool")
     cases = [
         {"expr": query, "eval_time": at, "exp_samples": [] if value is None else [{"labels": "{}", "value": value}]}
         for query, at, value in expected
