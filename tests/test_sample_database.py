@@ -108,7 +108,7 @@ def test_the_backup_roles_dump_restores_with_the_roles_of_the_globals(
 def restore_roles(target: PostgresServer, roles: str) -> None:
     """Run the globals; only that a role is there already, from another restore, may fail."""
     result = subprocess.run(
-        ["psql", "-X", "-q", "-f", "-"],
+        [target.bin / "psql", "-X", "-q", "-f", "-"],
         env=target.environment(),
         input=roles,
         capture_output=True,
