@@ -56,17 +56,17 @@ def figures_of(found: MetricVerdict, counts: Counts | None, closed: int, first: 
     """Given a metric's verdict, its counts (None: there are none), how many buckets are over and when the first began, return its figures."""
     process = np.asarray(found.process[:closed], dtype=float)
     largest = int(np.argmax(process)) if process.size else None
-    now = np.asarray(True) if counts is None else np.isfinite(counts.requests)
+    totals = (None, None, None, None) if counts is None else _totals(counts)
     return MetricFigures(
         metric=found.metric,
         days=found.days,
         coverage=found.coverage,
         dispersion=found.dispersion if math.isfinite(found.dispersion) else None,
         threshold=found.threshold,
-        requests=None if counts is None else _total(counts.requests),
-        bad=None if counts is None else _total(counts.bad),
-        baseline_requests=None if counts is None else _total(np.where(now, counts.baseline_requests, np.nan)),
-        baseline_bad=None if counts is None else _total(np.where(now, counts.baseline_bad, np.nan)),
+        requests=totals[0],
+        bad=totals[1],
+        baseline_requests=totals[2],
+        baseline_bad=totals[3],
         largest=1.0 if largest is None else float(process[largest]),
         largest_bucket=largest,
         largest_at=None if largest is None else end_of(largest, first),
@@ -120,6 +120,13 @@ def hourly_shares(requests: Array, bad: Array, dispersion: float) -> Shares:
 def middle_of_hours() -> Array:
     """The bucket in the middle of each hour, for charts."""
     return np.asarray((np.arange(HOURS) + 0.5) * BUCKETS_AN_HOUR)
+
+
+def _totals(counts: Counts) -> tuple[int | None, int | None, int | None, int | None]:
+    """Requests and bad ones, new and before; those of before in the buckets alone of which the new version's are known."""
+    now = np.isfinite(counts.requests)
+    old, old_bad = (np.where(now, one, np.nan) for one in (counts.baseline_requests, counts.baseline_bad))
+    return _total(counts.requests), _total(counts.bad), _total(old), _total(old_bad)
 
 
 def _total(counts: Array) -> int | None:

@@ -1,4 +1,4 @@
-"""A release's flow run as Prefect keeps it, begun and begun again in this process, as a worker does after an approval or a Retry."""
+"""A flow run as Prefect keeps it, a release's most of all: begun and begun again in this process, as a worker does after an approval or a Retry."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
@@ -20,32 +21,24 @@ from flows.release import release
 from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage
 
 
-class Run:
-    """A flow run of the release. `deployed`: it is one of a deployment's, which alone can be suspended."""
+class FlowRun:
+    """A flow run. `deployed`: it is one of a deployment's, which alone can be suspended."""
 
     def __init__(
-        self, stage: Stage, image: str = "v2", *, state: State[Any] | None = None, deployed: bool = False
+        self,
+        flow: Flow[..., Any],
+        parameters: dict[str, Any],
+        *,
+        state: State[Any] | None = None,
+        deployed: bool = False,
     ) -> None:
-        stage.write()
-        self.parameters: dict[str, Any] = {
-            "environment": "stage",
-            "image": stage.digest(image),
-            "commit": NEXT_COMMIT,
-            "migrate": False,
-            "skip_checks": SKIPPED,
-            "requested_by": "the test",
-        }
+        self.flow, self.parameters = flow, parameters
         with get_client(sync_client=True) as prefect:
             if deployed:
-                deployment = prefect.create_deployment(prefect.create_flow(release), name="stage")
-                self.id: UUID = prefect.create_flow_run_from_deployment(deployment, parameters=self.parameters).id
+                deployment = prefect.create_deployment(prefect.create_flow(flow), name="stage")
+                self.id: UUID = prefect.create_flow_run_from_deployment(deployment, parameters=parameters).id
             else:
-                self.id = prefect.create_flow_run(release, parameters=self.parameters, state=state).id
-
-    @property
-    def release_id(self) -> str:
-        """The release's id."""
-        return release_id_of(str(self.id))
+                self.id = prefect.create_flow_run(flow, parameters=parameters, state=state).id
 
     @property
     def state(self) -> State[Any]:
@@ -66,7 +59,7 @@ class Run:
             run = prefect.read_flow_run(self.id)
         # Suspended: its process would end here.
         with suppress(Pause):
-            run_flow(release, flow_run=run, parameters=self.parameters, return_type="state")
+            run_flow(self.flow, flow_run=run, parameters=self.parameters, return_type="state")
         return self.state
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -95,3 +88,26 @@ class Run:
         keys = self.state.state_details.run_input_keyset
         assert keys is not None
         return str(self.ask("GET", f"input/{keys['description']}"))
+
+
+class Run(FlowRun):
+    """A flow run of the release."""
+
+    def __init__(
+        self, stage: Stage, image: str = "v2", *, state: State[Any] | None = None, deployed: bool = False
+    ) -> None:
+        stage.write()
+        parameters: dict[str, Any] = {
+            "environment": "stage",
+            "image": stage.digest(image),
+            "commit": NEXT_COMMIT,
+            "migrate": False,
+            "skip_checks": SKIPPED,
+            "requested_by": "the test",
+        }
+        super().__init__(release, parameters, state=state, deployed=deployed)
+
+    @property
+    def release_id(self) -> str:
+        """The release's id."""
+        return release_id_of(str(self.id))
