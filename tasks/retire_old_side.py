@@ -154,8 +154,6 @@ def _retire(
             f"it has {split.of(sides.live.service)} % of the traffic",
             "Find out who gave it to it; a release leaves it none",
         )
-    # Not what is written: what the balancer does.
-    traffic.wait_effective(split, release.traffic.effective_seconds, held.still_ours)
     new = client.get(kind.path(release.namespace, following))
     if not (new.get("status") or {}).get("readyReplicas"):
         raise PermanentError(
@@ -164,6 +162,8 @@ def _retire(
             f"{following}, which has the traffic, has no ready Pod",
             f"See to {following}, or roll back: {name} is there for it",
         )
+    # Not what is written: what the balancer does.
+    traffic.wait_effective(split, release.traffic.effective_seconds, held.still_ours)
     held.still_ours()
     for path in paths:
         stamp(client, path, held.fence)
