@@ -27,7 +27,7 @@ _PLAIN: dict[Verdict, str] = {
     "degraded": "The new version is worse than before",
     "insufficient": f"{_UNPROVEN}nothing was found, but a trouble of the size that matters would not have been either",
     "blind": f"{_UNPROVEN}too little of the day was seen to say anything",
-    "superseded": f"{_UNPROVEN}another release came before the day was over",
+    "superseded": f"{_UNPROVEN}the day was not watched to its end",
 }
 _UNKNOWN_POWER = f"{_UNPROVEN}nothing was found, and whether anything would have been is not known"
 
@@ -58,6 +58,12 @@ class Watched:
             for one in self.judgement.metrics
         )
 
+    @property
+    def guard(self) -> MetricFigures | None:
+        """The figures of the absolute guard; None where there is no objective."""
+        found = self.judgement.guard
+        return None if found is None else figures_of(found, None, self.tick.closed, self.start.first)
+
 
 @dataclass(frozen=True)
 class ToldStep:
@@ -87,9 +93,12 @@ def verdict_sentence(watched: Watched) -> str:
     return f"Nothing found; a factor of {max(map(_number, power)):g} would have been"
 
 
-def unproven(sentence: str) -> str:
-    """Given a verdict's sentence, return it without the words that it is no pass; "" when it is one, or a trouble was found."""
-    return sentence.removeprefix(_UNPROVEN) if sentence.startswith(_UNPROVEN) else ""
+def sentence_so_far(watched: Watched) -> str:
+    """The same while the day goes on: what is not proven yet is no failure either."""
+    sentence = verdict_sentence(watched)
+    if sentence.startswith(_UNPROVEN):
+        return f"So far no verdict: {sentence.removeprefix(_UNPROVEN)}"
+    return f"So far: {sentence}"
 
 
 def ended_sentence(end: WatchEnd) -> str:
@@ -105,6 +114,7 @@ def final_steps(watched: Watched, how: HowItEnded, zone: ZoneInfo) -> tuple[Told
     return (
         _verdict_step(watched, how, zone),
         *(_metric_step(one, zone) for one in watched.figures),
+        *(_guard_step(one, zone) for one in [watched.guard] if one is not None),
         _baseline_step(watched, zone),
         *(_source_step(watched, source) for source in sources),
         _marks_step(watched, zone),
@@ -133,23 +143,30 @@ def bounded(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 def figure_rows(one: MetricFigures, zone: ZoneInfo) -> dict[str, str]:
     """A metric's figures as a person reads them, by name. The same in the report and in the text."""
-    alarm = "none"
-    if one.alarm is not None and one.alarm_at is not None:
-        alarm = f"after bucket {one.alarm}, {moment(one.alarm_at, zone)}"
     return {
         "requests, new version": _count(one.requests),
         "bad, new version": f"{_count(one.bad)} ({share_text(one.bad, one.requests)})",
         "requests, days before": _count(one.baseline_requests),
         "bad, days before": f"{_count(one.baseline_bad)} ({share_text(one.baseline_bad, one.baseline_requests)})",
+        **guard_rows(one, zone),
+        "would have been found": f"a factor of {one.detectable:g}" if one.detectable else "nothing",
+        "buckets seen": f"{one.coverage:.0%}",
+        "days compared with": str(one.days),
+        "how days differ (φ̂)": "not known" if one.dispersion is None else f"{one.dispersion:.2f}",
+    }
+
+
+def guard_rows(one: MetricFigures, zone: ZoneInfo) -> dict[str, str]:
+    """What E says, of a metric as of the guard."""
+    alarm = "none"
+    if one.alarm is not None and one.alarm_at is not None:
+        alarm = f"after bucket {one.alarm}, {moment(one.alarm_at, zone)}"
+    return {
         "largest E": f"{_e(one.largest)}, after {_bucket(one, zone)}"
         if one.largest_bucket is not None
         else "not known",
         "E that is an alarm": f"{one.threshold:g}",
         "alarm": alarm,
-        "would have been found": f"a factor of {one.detectable:g}" if one.detectable else "nothing",
-        "buckets seen": f"{one.coverage:.0%}",
-        "days compared with": str(one.days),
-        "how days differ (φ̂)": "not known" if one.dispersion is None else f"{one.dispersion:.2f}",
         "may send the release back": "yes" if one.acts else f"no: {cut(one.why_not)}" if one.why_not else "no alarm",
     }
 
@@ -191,6 +208,12 @@ def _metric_step(one: MetricFigures, zone: ZoneInfo) -> ToldStep:
     }
     rows = figure_rows(one, zone)
     return ToldStep(f"metric {cut(one.metric)}", facts | {"figures": [{"figure": k, "is": v} for k, v in rows.items()]})
+
+
+def _guard_step(one: MetricFigures, zone: ZoneInfo) -> ToldStep:
+    facts: dict[str, Any] = {"guard": cut(one.metric), "alarm_bucket": one.alarm, "largest_bucket": one.largest_bucket}
+    rows = guard_rows(one, zone)
+    return ToldStep("objective", facts | {"figures": [{"figure": k, "is": v} for k, v in rows.items()]})
 
 
 def _baseline_step(watched: Watched, zone: ZoneInfo) -> ToldStep:

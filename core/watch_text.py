@@ -16,8 +16,9 @@ from core.watch_report import (
     cut,
     ended_sentence,
     figure_rows,
+    guard_rows,
     moment,
-    unproven,
+    sentence_so_far,
     verdict_sentence,
 )
 
@@ -58,10 +59,7 @@ def running_text(watched: Watched, zone: ZoneInfo) -> str:
     so_far = (
         f"{_hours(closed)} of 24 h watched, {watched.tick.known} of {closed} buckets known; it goes on until {until}"
     )
-    sentence = verdict_sentence(watched)
-    # The day is young: what is not proven yet is no failure either.
-    so = f"So far no verdict: {open_yet}" if (open_yet := unproven(sentence)) else f"So far: {sentence}"
-    lines = [f"# {escape_markdown(so)}", "", *_of_what(start, zone, so_far)]
+    lines = [f"# {escape_markdown(sentence_so_far(watched))}", "", *_of_what(start, zone, so_far)]
     return "\n".join([*lines, *_table(watched, zone), *_findings(watched), *_not_looked_at(watched)])
 
 
@@ -91,7 +89,8 @@ def sign_off_text(
 
 
 def _before_the_end(watched: Watched, how: HowItEnded) -> str:
-    if how == "the day is over":
+    # The verdict superseded says so itself.
+    if how == "the day is over" or watched.judgement.verdict == "superseded":
         return ""
     what = "Superseded by another release" if how == "superseded" else "Rolled back"
     return f"{what} after {_hours(watched.tick.closed)}. Until then: "
@@ -116,6 +115,9 @@ def _table(watched: Watched, zone: ZoneInfo) -> list[str]:
         f"| {escape_markdown(name)} | " + " | ".join(escape_markdown(one[name]) for one in columns.values()) + " |"
         for name in names
     ]
+    if (guard := watched.guard) is not None:
+        told = "; ".join(f"{name}: {value}" for name, value in guard_rows(guard, zone).items())
+        lines += ["", f"**{escape_markdown(cut(guard.metric))}**: {escape_markdown(told)}"]
     return [*lines, ""]
 
 

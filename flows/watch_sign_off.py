@@ -17,6 +17,7 @@ from core.environment_watch import Watch
 from core.errors import NightshiftError
 from core.evidence import Finding
 from core.redaction import redact
+from core.watch_decision import SIGNED_OFF
 from flows.approval import ask_until
 from flows.nightly_backup import EnvironmentName
 from tasks.recording import Record, RunRecord
@@ -24,7 +25,6 @@ from tasks.report_steps import begin_run, end_run, write_report
 from tasks.retire_old_side import retire_old_side
 from tasks.sign_off_steps import (
     OLD_SIDE,
-    SIGNED_OFF,
     find_mark,
     how_it_ended,
     keep_mark,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from core.errors import ConfigurationError, PermanentError
+from core.errors import ConfigurationError, PermanentError, TemporaryError
+from core.watch_counts import BUCKETS
+from core.watch_days import BUCKET
 from core.watch_text import sign_off_text
 from tasks.environments import load_environment
 from tasks.object_store import ObjectMissingError
+from tasks.recording import utc_now
 from tasks.retire_old_side import what_is_retired
 from tasks.retrying import step
 from tasks.watch_records import WatchRecords
 
-# The marks' names: PREFIX/watches/RELEASE/NAME.json.
-SIGNED_OFF, OLD_SIDE = "signed-off", "old-side"
+# The mark that the old side was retired, or had not to be: PREFIX/watches/RELEASE/old-side.json.
+OLD_SIDE = "old-side"
 
 
 class ToSign:
@@ -23,7 +26,7 @@ class ToSign:
 
 @step("look at the watch of {release_id}")
 def look_at_watch(environment_name: str, release_id: str) -> ToSign:
-    """What there is to sign off. Raise ConfigurationError when no watch of this release was begun, PermanentError while it goes on."""
+    """What there is to sign off. Raise ConfigurationError when no watch of this release was begun, PermanentError while it goes on, TemporaryError while it ends."""
     environment = load_environment(environment_name)
     records = WatchRecords(environment, release_id)
     try:
@@ -38,6 +41,12 @@ def look_at_watch(environment_name: str, release_id: str) -> ToSign:
     try:
         end = records.end()
     except ObjectMissingError as error:
+        if utc_now() >= start.first + BUCKETS * BUCKET:
+            # The sign-off is asked for a moment before the end is written.
+            again = f"The sweep of post-deploy-watch ends it; then start watch-sign-off of {release_id} again"
+            raise TemporaryError(
+                "sign off", release_id, "its day is over, and its watch has not ended", again
+            ) from error
         raise PermanentError(
             "sign off", release_id, "its watch goes on", "Wait for its end: a sign-off is asked for then"
         ) from error

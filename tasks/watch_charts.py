@@ -39,7 +39,8 @@ def charts(watched: Watched, zone: ZoneInfo, *, restarts: Sequence[tuple[int, in
     for one in watched.judgement.metrics:
         if one.metric in counts and np.nansum(counts[one.metric].requests) > 0:
             found[one.metric] = _share_chart(watched, zone, one, counts[one.metric])
-    if drawn := [one for one in watched.judgement.metrics if one.process]:
+    guard = [watched.judgement.guard] if watched.judgement.guard is not None else []
+    if drawn := [one for one in (*watched.judgement.metrics, *guard) if one.process]:
         found["evidence"] = _evidence_chart(watched, zone, drawn, counts)
     if restarts is not None:
         found["restarts"] = _restarts_chart(watched, zone, restarts)

@@ -31,9 +31,23 @@ CRONS = {
 ONE_AT_A_TIME = {"limit": 1, "collision_strategy": "ENQUEUE"}
 # A release must not wait behind another one, nor a rollback behind anything: the lease in the cluster is what lets one work.
 AT_MOST_FIVE = {"limit": 5, "collision_strategy": "CANCEL_NEW"}
-LIMITS = {"release": None, "rollback": None, "release-recovery": AT_MOST_FIVE, "post-deploy-watch": AT_MOST_FIVE}
+LIMITS = {
+    "release": None,
+    "rollback": None,
+    "release-recovery": AT_MOST_FIVE,
+    "post-deploy-watch": AT_MOST_FIVE,
+    # It waits for a person, for days.
+    "watch-sign-off": None,
+}
 
-FILLED_IN = {"database": "app", "restore_id": "1f2e3d4c", "image": "v1.2.3", "commit": "1f2e3d4c", "reason": "INC-7"}
+FILLED_IN = {
+    "database": "app",
+    "restore_id": "1f2e3d4c",
+    "image": "v1.2.3",
+    "commit": "1f2e3d4c",
+    "reason": "INC-7",
+    "release_id": "r-0123456789ab",
+}
 
 
 def flow_of(entry: dict[str, Any]) -> Flow[..., Any]:

@@ -163,7 +163,7 @@ def test_what_recovers_is_deployed_before_what_releases(monkeypatch: pytest.Monk
     monkeypatch.setattr(deploying, "ensure_deployment", lambda _s, _c, flow, _e, **_: done.append(flow))
     monkeypatch.setattr(deploying, "ensure_automations", lambda _c: done.append("automations"))
     ensure_releasing(SERVER, None, "production", quiet=True)  # type: ignore[arg-type]
-    assert done == [RECOVERY, "release", "rollback", "automations"]
+    assert done == [RECOVERY, "release", "rollback", *deploying.WATCHING, "automations"]
 
 
 def test_an_environment_that_releases_nothing_is_refused_before_anything_is_deployed() -> None:

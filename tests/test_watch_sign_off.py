@@ -1,6 +1,6 @@
 """A day after a release waits for a person's signature: what is shown, what signs and what does not, and what is kept of it."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,12 +10,13 @@ from core.evidence import Finding
 from core.watch_record import WatchEnd, WatchMark
 from flows.watch_sign_off import SignOff, watch_sign_off, what_is_wrong_with_sign_off
 from tasks.recording import utc_now
+from tasks.sign_off_steps import look_at_watch
 from tasks.watch_records import WatchRecords
 from tests.fix_counts import plain_day
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import Stage
 from tests.fix_release_run import FlowRun
-from tests.fix_watched import RELEASE, end_of, watched
+from tests.fix_watched import RELEASE, end_of, start, watched
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120), pytest.mark.xdist_group("watch-sign-off")]
 ANSWER = {
@@ -30,11 +31,18 @@ OTHER_FIELDS = sorted(ANSWER.keys() - {"release"})
 DAY = watched({"errors": plain_day()})
 
 
-def keep_watch(stage: Stage, *, ended: bool = True, findings: tuple[Finding, ...] = (), **end: Any) -> WatchRecords:
+def keep_watch(
+    stage: Stage,
+    *,
+    ended: bool = True,
+    findings: tuple[Finding, ...] = (),
+    first: datetime = DAY.start.first,
+    **end: Any,
+) -> WatchRecords:
     """Keep a watch in the bucket as its ticks would have."""
     stage.settings.setdefault("watch", {})
     records = WatchRecords(stage.environment, RELEASE)
-    assert records.keep(DAY.start)
+    assert records.keep(start(first=first))
     assert records.keep(DAY.tick.model_copy(update={"findings": findings}))
     if ended:
         assert records.keep(end_of(DAY, **end))
@@ -163,10 +171,31 @@ def test_a_watch_that_goes_on_or_was_never_begun_cannot_be_signed_off(stage: Sta
     none = sign_off_run(stage).go()
     assert none.is_failed()
     assert "no watch of it was begun" in str(none.message)
-    keep_watch(stage, ended=False)
+    records = keep_watch(stage, ended=False, first=utc_now())
     on = sign_off_run(stage).go()
     assert on.is_failed()
     assert "its watch goes on" in str(on.message)
+    assert signed(records) is None
+
+
+def test_a_watch_whose_end_is_being_written_is_waited_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look_at_watch, "retry_delay_seconds", 0.05)
+    records, run = keep_watch(stage, ended=False), sign_off_run(stage)
+    never = run.go()
+    assert never.is_failed()
+    assert "its watch has not ended" in str(never.message)
+    looks: list[WatchRecords] = []
+    real = WatchRecords.end
+
+    def ended_at_the_second_look(self: WatchRecords) -> WatchEnd:
+        looks.append(self)
+        if len(looks) == 2:
+            records.keep(end_of(DAY))
+        return real(self)
+
+    monkeypatch.setattr(WatchRecords, "end", ended_at_the_second_look)
+    assert sign_off_run(stage).go().is_paused()
+    assert len(looks) == 2
 
 
 def test_what_another_signed_meanwhile_is_told_and_his_signature_stays(stage: Stage, waiting: FlowRun) -> None:

@@ -24,7 +24,7 @@ RECOVERY = "release-recovery"
 RELEASING = (RECOVERY, "release", "rollback")
 # Where there is a table [watch]: a release makes its ticks on the first of them, which has a sweep of its own.
 WATCH = "post-deploy-watch"
-WATCHING = (WATCH,)
+WATCHING = (WATCH, "watch-sign-off")
 
 
 def ensure_releasing(server: Server, client: SyncPrefectClient, environment: str, *, quiet: bool) -> None:
@@ -56,7 +56,7 @@ def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, envi
             else "with its sweep, and nothing else that prefect.yaml would say"
             if flow in {RECOVERY, WATCH}
             else "to be run by hand or through the API"
-            if flow in RELEASING
+            if flow in {*RELEASING, *WATCHING}
             else "without a schedule: for one, give it an entry in prefect.yaml and run "
             + prefect_command(f"--no-prompt deploy --name '*/{environment}'")
         )
