@@ -22,6 +22,8 @@ MOST_FINDINGS, MOST_REASONS, LONGEST_TEXT = 40, 12, 400
 # More than these stand below the sentence.
 _REASONS_IN_SENTENCE = 3
 
+_MOST_E = 1_000_000
+
 _UNPROVEN = "NO PASS: "
 _PLAIN: dict[Verdict, str] = {
     "degraded": "The new version is worse than before",
@@ -276,7 +278,8 @@ def _count(number: int | None) -> str:
 
 
 def _e(value: float) -> str:
-    return f"{value:.3g}"
+    # Of a service that is down E reaches 1e300, which says nothing more.
+    return f"{value:.3g}" if value < _MOST_E else f"more than {_MOST_E:,}"
 
 
 def _number(value: float | None) -> float:

@@ -25,6 +25,8 @@ _TITLES = {"errors": "Share of failed requests", "slow": "Share of slow requests
 _NEW, _OLD, _UNKNOWN = "tab:red", "tab:blue", "0.88"
 # Below it E says nothing but "no evidence": days on which nothing is wrong lie far down.
 _LEAST_E = 0.01
+# Above it E says nothing more, and would squeeze the rest: of a service that is down it reaches 1e300.
+_MOST_E = 1e9
 _MOST_TICKS = 9
 
 
@@ -80,17 +82,17 @@ def _evidence_chart(
     """E after each bucket, and what makes an alarm of it."""
     figure, axes = _figure(watched, zone)
     unseen = np.zeros(BUCKETS, dtype=bool)
+    for seen in (found.seen for found in counts.values()):
+        unseen |= ~seen
     for one in metrics:
         process = np.full(BUCKETS, np.nan)
         process[: len(one.process)] = one.process[:BUCKETS]
         process[watched.tick.closed :] = np.nan
-        if one.metric in counts:
-            seen = counts[one.metric].seen
-            process[~seen] = np.nan
-            unseen |= ~seen
+        # The guard counts one of the metrics, and stands still where none is known.
+        process[~counts[one.metric].seen if one.metric in counts else unseen] = np.nan
         # E of a bucket stands at its end. A bucket alone between two gaps is a dot.
         axes.plot(
-            np.arange(BUCKETS) + 1, np.clip(process, _LEAST_E, None), marker=".", markersize=2, label=cut(one.metric)
+            np.arange(BUCKETS) + 1, np.clip(process, _LEAST_E, _MOST_E), marker=".", markersize=2, label=cut(one.metric)
         )
         if one.alarm is not None:
             axes.axvline(one.alarm + 1, color="black", linestyle=":", label=f"alarm: {cut(one.metric)}")
@@ -100,7 +102,7 @@ def _evidence_chart(
     axes.set_yscale("log")
     least, most = axes.get_ylim()
     axes.set_ylim(max(least, _LEAST_E / 2), max(most, 2 * max(one.threshold for one in metrics)))
-    axes.set_ylabel("E, logarithmic")
+    axes.set_ylabel("E, logarithmic, cut at 0.01 and 10⁹")
     _title(axes, watched, "Evidence that the new version is worse, by bucket")
     return _address(figure, axes)
 

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from core.canonical import canonical_bytes
 from core.evidence import Finding, Step, verdict_of
 from core.watch_counts import BUCKETS, Counts
+from core.watch_decision import final_judgement
 from core.watch_figures import detectable, hourly_shares
 from core.watch_record import CutOut, HowItEnded, WatchMark
 from core.watch_report import MOST_FINDINGS, ToldStep, Watched, ended_sentence, final_steps, verdict_sentence
 from core.watch_text import final_text, running_text, sign_off_text
-from core.watch_verdict import Judgement, MetricVerdict, Verdict
+from core.watch_verdict import Judgement, MetricVerdict, Verdict, judge
 from tasks.recording import Record
 from tests.fix_counts import plain_day, with_bad
 from tests.fix_watched import FIRST, RELEASE, end_of, start, watched
@@ -189,6 +190,31 @@ def test_a_degraded_day_is_told_with_the_alarms_time_by_the_clock_on_the_wall_an
     assert [one.severity for one in judged.findings] == ["error"]
     assert (errors.facts["alarm_bucket"], errors.facts["requests"], errors.facts["bad"]) == (alarm, 288_000, 2456)
     assert judged.facts["watched_until"] == "2026-11-26 14:05 CET"
+
+
+@pytest.mark.parametrize("how", ["superseded", "rolled back"])
+def test_a_part_of_a_day_is_no_pass_and_says_what_was_found_until_then(how: HowItEnded) -> None:
+    found = watched({"errors": plain_day()}, closed=100)
+    found = replace(found, judgement=final_judgement(found.judgement, how, ()))
+    text = final_text(found, how, ZONE)
+    assert text.startswith(f"# NO PASS: the day was not watched to its end: {how} before the day was over; until then ")
+    assert f"watched for 8 h 20 min, until 2026-11-25 22:25 CET: {how}" in text
+    assert verdict_as_reported(final_steps(found, how, ZONE)) == "passed with warnings"
+    assert ended_sentence(end_of(found)).startswith("NO PASS: ")
+
+
+def test_a_guard_with_an_objective_is_told_beside_the_metrics_and_its_alarm_fails_the_report() -> None:
+    burning = with_bad(plain_day(), 100, BUCKETS, 300)
+    judged = judge({"errors": burning}, objective=0.999)
+    assert judged.guard is not None
+    assert judged.guard.alarm is not None
+    found = watched({"errors": burning}, judgement=judged)
+    told = "**errors, objective 0.999**: largest E: more than 1,000,000, after bucket "
+    assert told in final_text(found, DAY_OVER, ZONE)
+    assert "objective" not in final_text(SEEN, DAY_OVER, ZONE)
+    steps = {one.name: one for one in final_steps(found, DAY_OVER, ZONE)}
+    assert steps["objective"].facts["alarm_bucket"] == judged.guard.alarm
+    assert verdict_as_reported(tuple(steps.values())) == "failed"
 
 
 def test_what_nobody_knows_is_not_told_as_nought() -> None:
