@@ -47,7 +47,7 @@ def test_a_database_that_is_well_is_not_told_of() -> None:
 def test_one_look_at_a_server_that_is_away_is_told_while_it_is_and_then_noted() -> None:
     assert told(after(APP, AWAY)) == [
         "warning: database app did not answer or let nobody in, in 1 of 2 looks:"
-        + " first in bucket 1, 0:10 h after the release, last in bucket 1: connection refused"
+         " first in bucket 1, 0:10 h after the release, last in bucket 1: connection refused"
     ]
     assert told(after(APP, AWAY, APP))[0].startswith("note: ")
     assert told(after(APP, AWAY, AWAY, APP))[0].startswith(
