@@ -1,8 +1,8 @@
 """One look at the databases of an environment and at its Redis, side by side, within two seconds. Reads only; whoever does not answer by then is away."""
 
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, LiteralString
 from urllib.parse import unquote, urlsplit
 
@@ -14,6 +14,7 @@ from core.redaction import register_secret
 from core.watch_health import HealthLook, Limits, ServerLook, State
 from tasks.postgres import describe, open_connection, translated
 from tasks.secrets import resolve
+from tasks.side_by_side import ask_all
 
 SECONDS = 2.0
 _REDIS_SECONDS = 1.0
@@ -50,54 +51,31 @@ SELECT
 """
 
 
-class _Unread(Exception):  # noqa: N818 - no error: it is said
-    """What could not be looked at for a reason of ours."""
-
-
 def look_at_health(environment: Environment, settings: WatchHealth, *, seconds: float = SECONDS) -> HealthLook:
     """Given an environment and the table [watch.health], look at its databases and its Redis. Never raises: what does not answer is found away."""
-    asked: dict[str, Callable[[], ServerLook]] = {}
+    asks: dict[str, Callable[[], ServerLook | str]] = {}
     unread: list[str] = []
     if settings.databases:
-        for name, database in environment.databases.items():
-            asked[f"database {name}"] = _asking(_database_look, f"database {name}", database)
+        asks = {f"database {name}": partial(_database_look, name, one) for name, one in environment.databases.items()}
     else:
         unread.append("databases: watch.health.databases is false")
     if settings.redis_url is not None:
-        asked[REDIS] = _asking(_redis_look, REDIS, settings.redis_url)
+        asks[REDIS] = partial(_redis_look, settings.redis_url)
     else:
         unread.append("Redis: watch.health.redis_url is empty")
-    looks: dict[str, ServerLook] = {}
-    threads = [
-        threading.Thread(target=_ask, args=(name, ask, looks, unread), daemon=True) for name, ask in asked.items()
-    ]
-    ends = time.monotonic() + seconds
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join(max(0.0, ends - time.monotonic()))
-    late = f"it did not answer within {seconds:g} s"
-    settled, told = dict(looks), tuple(unread)
-    servers = [
-        settled.get(name) or ServerLook(name=name, state="away", why=late)
-        for name in asked
-        if not any(one.startswith(f"{name}: ") for one in told)
-    ]
-    return HealthLook(servers=tuple(servers), limits=Limits.of(settings), unread=told)
+    answers, servers = ask_all(asks, seconds=seconds), list[ServerLook]()
+    for name in asks:
+        answer = answers.get(name) or ServerLook(name=name, state="away", why=f"it did not answer within {seconds:g} s")
+        if isinstance(answer, ServerLook):
+            servers.append(answer)
+        else:
+            unread.append(f"{name}: {cut(answer, _WORDS)}")
+    return HealthLook(servers=tuple(servers), limits=Limits.of(settings), unread=tuple(unread))
 
 
-def _asking(look: Callable[[str, Any], ServerLook], name: str, what: Any) -> Callable[[], ServerLook]:
-    return lambda: look(name, what)
-
-
-def _ask(name: str, ask: Callable[[], ServerLook], looks: dict[str, ServerLook], unread: list[str]) -> None:
-    try:
-        looks[name] = ask()
-    except _Unread as error:
-        unread.append(f"{name}: {cut(error, _WORDS)}")
-
-
-def _database_look(name: str, database: Database) -> ServerLook:
+def _database_look(key: str, database: Database) -> ServerLook | str:
+    """What is found, or why it was not looked at for a reason of our own."""
+    name = f"database {key}"
     try:
         with (
             open_connection(
@@ -113,7 +91,7 @@ def _database_look(name: str, database: Database) -> ServerLook:
         return _of_row(name, row or (), answered)
     except NightshiftError as error:
         if error.attempted == "resolve a secret":
-            raise _Unread(str(error)) from error
+            return str(error)
         return ServerLook(name=name, state=_state_of(error), why=cut(error.found, _WORDS))
     except (ValueError, TypeError, IndexError) as error:
         why = f"it answered in an unknown form ({type(error).__name__}): is it PostgreSQL?"
@@ -147,14 +125,15 @@ def _of_row(name: str, row: tuple[Any, ...], answered: float) -> ServerLook:
     )
 
 
-def _redis_look(name: str, reference: str) -> ServerLook:
+def _redis_look(reference: str) -> ServerLook | str:
+    """As `_database_look`."""
     import redis  # noqa: PLC0415 - a tick without Redis need not load it
     from redis import exceptions as errors  # noqa: PLC0415
     from redis.backoff import NoBackoff  # noqa: PLC0415
     from redis.retry import Retry  # noqa: PLC0415
 
-    url = _redis_url(reference)
     try:
+        url = _redis_url(reference)
         client = redis.Redis.from_url(
             url,
             socket_connect_timeout=_REDIS_SECONDS,
@@ -162,45 +141,42 @@ def _redis_look(name: str, reference: str) -> ServerLook:
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
+    except NightshiftError as error:
+        return str(error)
     except (ValueError, TypeError) as error:
-        # Not chained: it may hold a part of the address, and with it the password.
-        raise _Unread(f"watch.health.redis_url is no address of Redis ({type(error).__name__})") from None
+        # Its text may hold a part of the address, and with it the password.
+        return f"watch.health.redis_url is no address of Redis ({type(error).__name__})"
     refusals = (errors.AuthenticationError, errors.AuthorizationError, errors.MaxConnectionsError)
     try:
         with client:
             began = time.monotonic()
             client.ping()
             answered = time.monotonic() - began
-            return _of_info(name, client.info(), answered)
+            return _of_info(client.info(), answered)
     except (errors.RedisError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         speaks = isinstance(error, refusals) or _FULL in str(error)
         away = isinstance(error, errors.ConnectionError | errors.TimeoutError | OSError) and not speaks
         why = cut(f"{type(error).__name__}: {error}", _WORDS)
-        return ServerLook(name=name, state="away" if away else "refused", kind="redis", why=why)
+        return ServerLook(name=REDIS, state="away" if away else "refused", kind="redis", why=why)
 
 
 def _redis_url(reference: str) -> str:
-    try:
-        url = resolve(reference).get_secret_value().strip()
-        password = urlsplit(url).password
-    except NightshiftError as error:
-        raise _Unread(str(error)) from error
-    except ValueError:
-        raise _Unread("watch.health.redis_url is no address of Redis") from None
-    if password:
+    """The address; its password is a secret by itself. Raise ValueError when it is none."""
+    url = resolve(reference).get_secret_value().strip()
+    if password := urlsplit(url).password:
         register_secret(password)
         register_secret(unquote(password))
     return url
 
 
-def _of_info(name: str, info: Any, answered: float) -> ServerLook:
+def _of_info(info: Any, answered: float) -> ServerLook:
     def figure(key: str) -> int | None:
         value = info.get(key)
         return int(value) if isinstance(value, int | float) and value >= 0 else None
 
     counters = {"evicted keys": figure("evicted_keys"), "rejected connections": figure("rejected_connections")}
     return ServerLook(
-        name=name,
+        name=REDIS,
         state="well",
         kind="redis",
         answer_ms=round(answered * 1000),
