@@ -4,6 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
+from core.environment_watch_alerts import WatchAlerts
+from core.environment_watch_grafana import WatchGrafana
+from core.environment_watch_health import WatchHealth
+from core.environment_watch_logs import WatchLogs
+from core.environment_watch_probes import WatchProbes
 from core.section import Section
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -72,3 +77,8 @@ class Watch(Section):
     incidents: tuple[Incident, ...] = Field(
         (), description="Times to cut out of the days to compare with: [[watch.incidents]]."
     )
+    logs: WatchLogs = Field(default_factory=WatchLogs, description="Errors in the logs that were not there before.")
+    alerts: WatchAlerts | None = Field(None, description="Alerts that fire since the release. Empty: not asked.")
+    health: WatchHealth = Field(default_factory=WatchHealth, description="How PostgreSQL and Redis are.")
+    probes: WatchProbes = Field(default_factory=WatchProbes, description="The public address, asked from outside.")
+    grafana: WatchGrafana | None = Field(None, description="Annotations in Grafana. Empty: none are made.")

@@ -2,6 +2,7 @@
 
     PREFIX/watches/RELEASE/watch.json             when it began, of what; never changed
     PREFIX/watches/RELEASE/baseline.json          the days to compare with, read once
+    PREFIX/watches/RELEASE/known-logs.json        the errors in the logs before, learned once
     PREFIX/watches/RELEASE/tick-NNN-KKK.json      all that was seen until bucket NNN was over; KKK of the buckets are known. The last one counts
     PREFIX/watches/RELEASE/WHAT.json              that something was done once: told, asked, stopped
     PREFIX/watches/RELEASE/ended.json             how it ended, written last
@@ -17,6 +18,7 @@ import numpy as np
 from pydantic import AwareDatetime, Field
 
 from core.evidence import Finding
+from core.log_signatures import LogBaseline
 from core.manifest import Record, Sha256
 from core.watch_counts import BUCKETS, Array, Counts
 from core.watch_verdict import Verdict
@@ -95,6 +97,15 @@ class WatchBaseline(Record):
     lags: tuple[int, ...]
     cut_out: tuple[CutOut, ...]
     metrics: dict[str, tuple[DayCounts, ...]]
+
+
+class WatchLogs(Record):
+    """The errors in the logs before the release, learned once."""
+
+    format: Literal["nightshift-watch-known-logs/1"] = "nightshift-watch-known-logs/1"
+    environment: str
+    release_id: str
+    known: LogBaseline
 
 
 class WatchTick(Record):

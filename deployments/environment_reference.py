@@ -40,6 +40,11 @@ from core.environment_release import Registry, Release, Workload
 from core.environment_restore import AppState, BackupCopy, Drill, Invariant, Restore, RestoreServer, ScratchPod
 from core.environment_traffic import LoadBalancer, Traffic
 from core.environment_watch import Incident, Watch
+from core.environment_watch_alerts import WatchAlerts
+from core.environment_watch_grafana import WatchGrafana
+from core.environment_watch_health import WatchHealth
+from core.environment_watch_logs import WatchLogs
+from core.environment_watch_probes import WatchProbes
 from deployments.command.new_environment import Answers, rendered
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "environments.md"
@@ -93,6 +98,11 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[release.checks.posture]", PostureCheck),
     ("[watch]", Watch),
     ("[[watch.incidents]]", Incident),
+    ("[watch.logs]", WatchLogs),
+    ("[watch.alerts]", WatchAlerts),
+    ("[watch.health]", WatchHealth),
+    ("[watch.probes]", WatchProbes),
+    ("[watch.grafana]", WatchGrafana),
 )
 
 INTRODUCTION = """\

@@ -8,12 +8,14 @@ from contextlib import suppress
 from prefect import get_run_logger
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
+from core import grafana_annotation
 from core.errors import NightshiftError
 from core.evidence import Finding
 from core.watch_decision import how_it_ended
 from core.watch_record import WatchEnd
 from core.watch_report import Watched, final_steps, verdict_sentence, watch_artifact_key
 from core.watch_text import final_text
+from tasks.grafana_annotations import annotate
 from tasks.recording import Notes, Record, RunRecord, utc_now
 from tasks.report_steps import write_report
 from tasks.watch_charts import charts
@@ -32,6 +34,7 @@ def end_watch(run: RunRecord, stand: Stand, watched: Watched, record: Record) ->
     if how == "the day is over" and stand.settings.sign_off:
         unless(record, "ask for the sign-off", lambda notes: ask_for_sign_off(stand, notes))
     sentence = verdict_sentence(watched)
+    unless(record, "annotate", lambda notes: show_in_grafana(stand, watched, sentence, notes))
     if watched.judgement.verdict in {"healthy", "superseded"}:
         record.finish(sentence)
     key = write_report(run, [record], {"release_id": stand.release_id})
@@ -71,6 +74,16 @@ def ask_for_sign_off(stand: Stand, notes: Notes) -> None:
         SIGN_OFF, stand.environment.name, {"release_id": stand.release_id}, f"sign-off-{stand.release_id}-0"
     )
     notes.add(facts={"run": str(run_id)})
+
+
+def show_in_grafana(stand: Stand, watched: Watched, sentence: str, notes: Notes) -> None:
+    """Show the whole watch with its verdict as an annotation, where the environment has a Grafana."""
+    settings, start = stand.settings.grafana, stand.start
+    if settings is None:
+        return
+    last = stand.time_of(max(1, watched.tick.closed))
+    about = grafana_annotation.watched(start.environment, start.release_id, start.first, last, sentence)
+    notes.findings.append(annotate(settings, about))
 
 
 def unless(record: Record, name: str, action: Callable[[Notes], None]) -> None:

@@ -10,14 +10,14 @@ from core.environment import Environment
 from core.errors import IntegrityError
 from core.keys import watch_folder, watches_folder
 from core.manifest import Record
-from core.watch_record import WatchBaseline, WatchEnd, WatchMark, WatchStart, WatchTick
+from core.watch_record import WatchBaseline, WatchEnd, WatchLogs, WatchMark, WatchStart, WatchTick
 from tasks.object_store import ObjectExistsError, ObjectStore
 from tasks.recording import utc_now
 from tasks.sealed import open_sealed, read_record, sealed_bytes
 from tasks.secrets import signing_keys
 
-R = TypeVar("R", WatchStart, WatchBaseline, WatchTick, WatchMark, WatchEnd)
-START, BASELINE, ENDED, TICK = "watch", "baseline", "ended", "tick-"
+R = TypeVar("R", WatchStart, WatchBaseline, WatchLogs, WatchTick, WatchMark, WatchEnd)
+START, BASELINE, KNOWN_LOGS, ENDED, TICK = "watch", "baseline", "known-logs", "ended", "tick-"
 
 
 class WatchRecords:
@@ -42,6 +42,10 @@ class WatchRecords:
         """The days to compare with. Raise ObjectMissingError while they were not read yet."""
         return self._read(BASELINE, WatchBaseline)
 
+    def known_logs(self) -> WatchLogs:
+        """The errors in the logs before the release. Raise ObjectMissingError while they were not learned."""
+        return self._read(KNOWN_LOGS, WatchLogs)
+
     def end(self) -> WatchEnd:
         """How it ended. Raise ObjectMissingError while it goes on."""
         return self._read(ENDED, WatchEnd)
@@ -55,7 +59,7 @@ class WatchRecords:
         ticks = [name for name in names if name.startswith(TICK)]
         return self._read(max(ticks), WatchTick) if ticks else None
 
-    def keep(self, record: WatchStart | WatchBaseline | WatchTick | WatchMark | WatchEnd) -> bool:
+    def keep(self, record: WatchStart | WatchBaseline | WatchLogs | WatchTick | WatchMark | WatchEnd) -> bool:
         """Write a record that is not there yet, and return whether it was this call that did: of several that see the same, one does."""
         body = sealed_bytes(record, self._keys[0])
         try:
@@ -102,6 +106,8 @@ def _name_of(record: Record) -> str:
             return START
         case WatchBaseline():
             return BASELINE
+        case WatchLogs():
+            return KNOWN_LOGS
         case WatchEnd():
             return ENDED
         case WatchMark():

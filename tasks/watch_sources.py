@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from core.environment import Environment
@@ -14,8 +15,8 @@ from core.redaction import redact
 from tasks.watch_stand import Stand
 
 Kept = dict[str, Any]
-# Given how the watch stands, what was kept of the source before (None: nothing), and the bucket that was over last (-1: none yet), return what is kept now.
-Look = Callable[[Stand, Kept | None, int], Kept]
+# Given how the watch stands, what was kept of the source before (None: nothing), the bucket that was over last (-1: none yet) and the time, return what is kept now.
+Look = Callable[[Stand, Kept | None, int, datetime], Kept | None]
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,21 @@ class Looked:
     findings: dict[str, tuple[Finding, ...]] = field(default_factory=dict)
 
 
-def look_at_all(stand: Stand, bucket: int, sources: Mapping[str, Source]) -> Looked:
+def look_at_all(stand: Stand, bucket: int, now: datetime, sources: Mapping[str, Source]) -> Looked:
     """Look at every source that the environment names, side by side; what could not be read keeps what it had."""
     before = dict(stand.before.sources) if stand.before is not None else {}
     not_asked = {name: why for name, one in sources.items() if (why := one.not_asked(stand.environment))}
     asked = {name: one for name, one in sources.items() if name not in not_asked}
     found = Looked(kept=before, not_asked=not_asked)
     with ThreadPoolExecutor(max_workers=len(asked) or 1, thread_name_prefix="watch-source") as pool:
-        looks = {name: pool.submit(one.look, stand, before.get(name), bucket) for name, one in asked.items()}
+        looks = {name: pool.submit(one.look, stand, before.get(name), bucket, now) for name, one in asked.items()}
     for name, look in looks.items():
         error = look.exception()
         if error is None:
-            found.kept[name] = look.result()
+            # None: there is nothing new.
+            kept = look.result()
+            if kept is not None:
+                found.kept[name] = kept
         elif isinstance(error, NightshiftError):
             found.unread[name] = str(error)
         elif isinstance(error, Exception):

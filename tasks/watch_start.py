@@ -9,10 +9,12 @@ from core.environment import Environment
 from core.environment_watch import Watch
 from core.errors import ConfigurationError, NightshiftError
 from core.evidence import Finding
+from core.grafana_annotation import handed_over
 from core.release_plan import ReleasePlan
 from core.watch_days import BUCKET, first_bucket
 from core.watch_decision import STOPPED
 from core.watch_record import WatchStart
+from tasks.grafana_annotations import annotate
 from tasks.recording import Notes
 from tasks.watch_counts import scraped_by
 from tasks.watch_events import emit_watch_event
@@ -45,6 +47,10 @@ def hand_over(environment: Environment, plan: ReleasePlan, released_at: datetime
         start = begin_watch(environment, plan, released_at)
         notes.add(facts={"watched from": start.first.isoformat(), "until": (start.first + 288 * BUCKET).isoformat()})
         stop_others(environment, plan.release_id)
+        if environment.watch.grafana is not None:
+            text = f"{plan.image} is live in {environment.name}"
+            told_there = handed_over(environment.name, plan.release_id, released_at, text)
+            notes.findings.append(annotate(environment.watch.grafana, told_there))
     except NightshiftError as error:
         told = f"the watch could not be begun; the next sweep of {WATCH} does it: {error}"
         notes.findings.append(Finding(severity="warning", text=told))

@@ -50,7 +50,7 @@ def read_stand(environment: Environment, release_id: str) -> Stand:
 def look(stand: Stand, run_id: str, now: datetime) -> Seen:
     """Look at every source, count the requests of what closed, and judge all that was seen until now."""
     last = stand.closed_by(now) - 1
-    looked = look_at_all(stand, last, SOURCES)
+    looked = look_at_all(stand, last, now, SOURCES)
     counted = count(stand, replica_sets_of(looked), now)
     judgement = judged(stand, counted)
     found = [one for findings in looked.findings.values() for one in findings]
