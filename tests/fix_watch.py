@@ -160,7 +160,8 @@ def day(stage: Stage, prometheus_api: PrometheusApi, monkeypatch: pytest.MonkeyP
         "workloads": [{"name": "hello"}, {"name": "worker", "role": "worker"}],
         "gates": {"prometheus_url": prometheus_api.address, "minimum_requests": 10},
     }
-    stage.settings["watch"] = {}
+    # Its database is nobody's.
+    stage.settings["watch"] = {"health": {"databases": False}}
     stage.settings["timezone"] = "Europe/Berlin"
     found = Day(stage, prometheus_api)
     prometheus_api.answer = found.answer
