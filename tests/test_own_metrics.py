@@ -275,6 +275,10 @@ def test_a_defect_of_ours_is_no_good_news_either() -> None:
 
     one, _ = refreshed(read)
     assert look_at_all([one], 20) == [Unread("local")]
+    for thread in threading.enumerate():
+        if thread.name == "read local":
+            # What it raised is told only then.
+            thread.join()
 
 
 def test_while_a_slow_bucket_is_read_the_look_before_is_told_for_five_minutes_and_a_scrape_does_not_wait_for_it() -> (
