@@ -113,6 +113,7 @@ def _only_get(content: Any) -> Callable[[Asked], Reply]:
     [
         lambda _asked: Reply(b"<html>sign in</html>"),
         lambda _asked: Reply({}),
+        lambda asked: Reply({} if asked.method == "GET" else {"id": 3}),
         lambda _asked: Reply([7]),
         lambda _asked: Reply([{"tags": [["a"]]}]),
         lambda _asked: Reply([{"tags": list(WATCHED.identity), "id": "x"}]),
