@@ -6,9 +6,16 @@ Hainmueller 2010 use it as "placebo tests"). So the share of days, itself among 
 noise is. With fewer than 19 such days no share gets down to 5 %, and this says nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from core.sequential_test import ALPHA
+import numpy as np
+
+from core.sequential_test import ALPHA, e_process
+from core.watch_counts import BUCKETS, Array, Counts
+from core.watch_days import LAG_DAYS
+
+# So much of a day, and of the same day of each earlier week, must be known.
+_LEAST_KNOWN = 0.9
 
 
 def least_days(alpha: float = ALPHA) -> int:
@@ -26,3 +33,31 @@ def is_confirmed(observed: float, placebos: Sequence[float], alpha: float = ALPH
     if len(placebos) < least_days(alpha):
         return None
     return placebo_share(observed, placebos) <= alpha + 1e-9
+
+
+def placebo_offsets(alpha: float = ALPHA) -> range:
+    """How many days before a release a day may lie that is put in its place: as few as can say anything."""
+    return range(1, least_days(alpha) + 1)
+
+
+def days_needed(alpha: float = ALPHA) -> tuple[int, ...]:
+    """How many days before the release each day lies that is needed: those, and the same day of the weeks before each, the farthest first."""
+    offsets = placebo_offsets(alpha)
+    return tuple(sorted({*offsets, *(one + lag for one in offsets for lag in LAG_DAYS)}, reverse=True))
+
+
+def placebos(days: Mapping[int, tuple[Array, Array]], alpha: float = ALPHA) -> tuple[float, ...]:
+    """Given requests and bad ones of the days before a release, by how many days before they lie, return the largest E of each that can be put in its place.
+
+    A day of which too little is known (an incident, another release, before Prometheus' memory) is left out, and so is one whose earlier weeks are.
+    """
+    found = []
+    for offset in placebo_offsets(alpha):
+        chosen = [days.get(offset + lag) for lag in (0, *LAG_DAYS)]
+        known = [one for one in chosen if one is not None and np.isfinite(one[0]).sum() >= _LEAST_KNOWN * BUCKETS]
+        if len(known) < len(chosen):
+            continue
+        (requests, bad), *earlier = known
+        counts = Counts(requests, bad, np.array([one[0] for one in earlier]), np.array([one[1] for one in earlier]))
+        found.append(float(e_process(counts).max()))
+    return tuple(found)

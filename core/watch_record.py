@@ -88,7 +88,7 @@ class CutOut(Record):
 
 
 class WatchBaseline(Record):
-    """The days to compare with: metric → day by day, in the order of `lags` (days before)."""
+    """The days to compare with: metric → day by day, in the order of `lags` (days before). `placebos`: log10 of E, in thousandths."""
 
     format: Literal["nightshift-watch-baseline/1"] = "nightshift-watch-baseline/1"
     environment: str
@@ -97,6 +97,12 @@ class WatchBaseline(Record):
     lags: tuple[int, ...]
     cut_out: tuple[CutOut, ...]
     metrics: dict[str, tuple[DayCounts, ...]]
+    placebos: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+
+    @property
+    def largest_of_days(self) -> dict[str, tuple[float, ...]]:
+        """The largest E of each release-free day that was put in the release's place (core.placebo), by metric."""
+        return {metric: tuple(10 ** (one / 1000) for one in found) for metric, found in self.placebos.items()}
 
 
 class WatchLogs(Record):

@@ -46,10 +46,10 @@ def count(stand: Stand, replica_sets: tuple[str, ...], now: datetime) -> Counted
     seen = {one.metric: kept.get(one.metric, DayCounts.unknown()) for one in metric_queries(gates, "")}
     baseline = stand.records.baseline() if BASELINE in stand.names else None
     try:
+        baseline = baseline or baseline_of(stand.environment, gates, stand.records, stand.start)
+        if not replica_sets:
+            return Counted(closed, seen, baseline, "which Pods are the new version's is not known")
         with PrometheusClient.open(gates, patience=PATIENCE_SECONDS) as client:
-            baseline = baseline or baseline_of(client, stand.environment, gates, stand.records, stand.start)
-            if not replica_sets:
-                return Counted(closed, seen, baseline, "which Pods are the new version's is not known")
             over, new = _read_closed(client, stand, seen, replica_sets, now)
     except NightshiftError as error:
         return Counted(closed, seen, baseline, str(error))

@@ -82,7 +82,14 @@ def judged(stand: Stand, counted: Counted) -> Judgement:
     demands = Demands(stand.settings.coverage, stand.settings.factor)
     young = counted.baseline is not None and counted.baseline.lags != LAG_DAYS
     advises = "it was compared with the days before, not with the same day of earlier weeks" if young else ""
-    return judge(counts, closed=counted.closed, demands=demands, objective=stand.settings.objective, advises=advises)
+    return judge(
+        counts,
+        closed=counted.closed,
+        demands=demands,
+        objective=stand.settings.objective,
+        advises=advises,
+        placebos=counted.baseline.largest_of_days if counted.baseline is not None else None,
+    )
 
 
 @step("keep what was seen until bucket {tick.closed}", retries=_NO_RETRIES)
