@@ -75,8 +75,8 @@ def track(known: Tracked | None, one: ContainerLook, *, before: int | None, buck
     known = known or Tracked(restarts=at_first)
     more = max(0, one.restarts - known.restarts)
     recent = tuple(pair for pair in known.recent if pair[0] > bucket - WINDOW)
-    if more and (before is None or bucket - before <= WINDOW):
-        # When within the time since the look before, nobody knows: the earliest moment counts.
+    if more:
+        # When within the time since the look before, nobody knows: the earliest moment counts, which after a gap lies before the window.
         number = bucket if before is None or before >= bucket else before + 1
         recent = _added(recent, number, more)
     held = (bucket if known.held is None else known.held) if one.waiting == HELD_BACK else None
