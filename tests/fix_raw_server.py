@@ -37,6 +37,9 @@ class RawServer:
     def close(self) -> None:
         """End it, and what it is just sending."""
         self._closed.set()
+        # Closing alone would leave the thread that accepts where it is, and the port open.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _accept(self) -> None:

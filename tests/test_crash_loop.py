@@ -155,6 +155,12 @@ def test_others_that_ended_lately_count_and_those_of_long_ago_do_not() -> None:
     assert acts(after(look(*WELL, others=()), look(*new, others=other("2026-11-26T09:30:00Z")))) is not None
 
 
+def test_others_that_ended_lately_and_are_well_again_are_no_witnesses() -> None:
+    well = (pod("web-1-a", status(restarts=1, ended="Error", at="2026-11-26T10:13:00Z"), of="web-1"),)
+    new = crashed(5, at="2026-11-26T10:14:00Z")
+    assert acts(after(look(*WELL, others=()), look(*new, others=well))) is not None
+
+
 def test_who_crashed_before_the_watch_is_no_witness() -> None:
     broken = (pod("mail-1-a", status(restarts=400, waiting=HELD_BACK), of="mail-1"),)
     assert acts(after(look(*WELL, others=broken), look(*crashed(5), others=broken))) is not None
