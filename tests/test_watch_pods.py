@@ -97,6 +97,7 @@ def test_what_stands_wrong_is_told_once_it_stood_for_two_looks() -> None:
     # Two moments, hours apart, are two moments.
     apart = after(ill, *[look(pod("api-7f-a"))] * 20, ill)
     assert texts(apart) == []
+    assert texts(pods_after(after(ill), ill, bucket=50)) == []
 
 
 def test_a_deployment_that_is_gone_or_runs_another_image_is_told() -> None:
@@ -118,6 +119,8 @@ def test_replica_sets_of_the_released_image_are_gathered_and_old_ones_are_none()
         look(pod("api-7f-a")), look(pod("api-9d-a", of="api-9d"), replica_sets=restarted), look(replica_sets=long_ago)
     )
     assert seen.replica_sets == ("api-7f", "api-9d")
+    # Scaled to nothing, the newest is still the new version's.
+    assert look(replica_sets=(replica_set("api-7f", replicas=0),), replicas=0).replica_sets == ("api-7f",)
 
 
 def test_warnings_are_counted_by_how_much_their_count_grew() -> None:
