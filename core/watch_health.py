@@ -119,7 +119,7 @@ def servers_away(seen: HealthSeen | None, *, bucket: int) -> tuple[str, ...]:
 
     One that answers and lets nobody in is none: it may be the new version that took all its connections.
     """
-    if seen is None or seen.bucket != bucket:
+    if seen is None:
         return ()
     return tuple(
         name

@@ -100,6 +100,12 @@ def test_what_nobody_could_tell_is_said_to_be_unknown() -> None:
     ]
 
 
+def test_without_a_bound_redis_is_never_full_and_with_an_unknown_one_nobody_knows() -> None:
+    store = ServerLook(name="Redis", state="well", kind="redis", connections=1, connections_max=9, memory_bytes=5)
+    assert told(after(store.model_copy(update={"memory_max_bytes": 0}))) == []
+    assert told(after(store)) == ["note: Redis: not known, which is not 0: percent of its memory"]
+
+
 def test_a_server_that_began_anew_and_a_replica_that_is_cut_off_are_told() -> None:
     first, second = (APP.model_copy(update={"epoch": one, "cut_off": True}) for one in "ab")
     assert told(after(first, first, second)) == [

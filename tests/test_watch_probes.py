@@ -93,6 +93,7 @@ def test_a_whole_day_of_many_pages_is_bounded() -> None:
     assert seen is not None
     assert 8_000 < len(canonical_bytes(seen.model_dump(mode="json"))) <= 20_000
     assert ProbesSeen.model_validate_json(seen.model_dump_json()) == seen
+    assert {len(one.buckets) for one in seen.paths.values()} == {288}
     assert len(probes_findings(seen)) == 6
     assert max(len(one.text) for one in probes_findings(seen)) < 500
 
