@@ -43,7 +43,7 @@ def crash_loop_of(looked: Looked, bucket: int) -> str:
     """A sentence when the Pods of the new version crash again and again; "" when they do not, nobody knows, or a server is away that they need."""
     seen = _parsed(PodsSeen, looked.kept.get(PODS))
     away = servers_away(_parsed(HealthSeen, looked.kept.get(HEALTH)), bucket=bucket)
-    return crash_loop(seen, bucket=bucket, outside="; ".join(away)) or ""
+    return crash_loop(seen, bucket=bucket, outside="; ".join(f"{one} is away" for one in away)) or ""
 
 
 def _look_at_pods(stand: Stand, kept: Kept | None, bucket: int, _now: datetime) -> Kept:
