@@ -14,6 +14,7 @@ import yaml
 
 from core.environment_watch_alerts import WatchAlerts
 from tests.fix_prometheus import free_port
+from tests.leave_out import leave_out
 from tests.waiting import wait_until
 
 # Nothing is told to anybody: a receiver without a way. An alert named Cause inhibits one named Symptom.
@@ -108,10 +109,10 @@ class Alertmanager:
 
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
-    """An Alertmanager for one test. A skip where there is none."""
+    """An Alertmanager for one test."""
     program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
     if program is None:
-        pytest.skip("no prometheus-alertmanager: make test-services installs Debian's package")
+        leave_out("no prometheus-alertmanager")
     running = Alertmanager(program, tmp_path)
     try:
         running.start()

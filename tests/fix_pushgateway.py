@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.leave_out import leave_out
 from tests.waiting import wait_until
 
 
@@ -18,7 +19,7 @@ def pushgateway(tmp_path: Path) -> Iterator[str]:
     """Its address. Ends by its own process id."""
     program = shutil.which("prometheus-pushgateway")
     if program is None:
-        pytest.skip("no prometheus-pushgateway: make test-services installs Debian's package")
+        leave_out("no prometheus-pushgateway")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

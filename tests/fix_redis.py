@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from tests.fix_postgres import free_port
+from tests.leave_out import leave_out
 from tests.waiting import wait_until
 
 
@@ -60,7 +61,7 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """One of the test's own."""
     program = shutil.which("redis-server")
     if program is None:
-        pytest.skip("no redis-server: apt-get install redis-server")
+        leave_out("no redis-server")
     server = RedisServer(program, tmp_path, free_port(), secrets.token_hex(12))
     server.start()
     yield server

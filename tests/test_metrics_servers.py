@@ -24,6 +24,7 @@ from tests.fix_object_store import FaultProxy, S3Server
 from tests.fix_platform import CHECKOUT, start_nightshift
 from tests.fix_prometheus import run_prometheus
 from tests.fix_pushgateway import page
+from tests.leave_out import leave_out
 from tests.test_metrics_command import app, fill
 from tests.test_metrics_command import run as run_metrics
 from tests.waiting import wait_until
@@ -96,7 +97,7 @@ def test_a_real_prometheus_scrapes_two_environments_and_alerts_on_the_one_that_c
 def test_what_is_served_passes_promtools_linter(metered: Metered) -> None:
     program = shutil.which("promtool")
     if program is None:
-        pytest.skip("no promtool: apt-get install prometheus")
+        leave_out("no promtool")
     fill(metered)
     text = run_metrics("local").stdout
     done = subprocess.run(
