@@ -4,7 +4,7 @@ import fnmatch
 from collections.abc import Sequence
 from typing import Literal
 
-from core.environment import DigestMode, DigestRule
+from core.environment_database import DigestMode, DigestRule
 from core.manifest import (
     Collation,
     Column,

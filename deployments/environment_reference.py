@@ -9,16 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from core.environment import (
-    Backups,
-    Database,
-    DigestRule,
-    Environment,
-    Objectives,
-    Retention,
-    Signing,
-    Store,
-)
+from core.environment import Backups, Environment, Objectives, Retention, Signing, Store
 from core.environment_checks import (
     BaselineCheck,
     BaselineQuery,
@@ -33,6 +24,7 @@ from core.environment_checks import (
     SecretsCheck,
     StagingCheck,
 )
+from core.environment_database import Database, DigestRule
 from core.environment_gates import Gates
 from core.environment_keys import NOT_IN_THE_FILE, Place, plain_type
 from core.environment_migration import Migration

@@ -17,7 +17,7 @@ import psycopg
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from core.copy_seal import Seal, read_seal, seal_text
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import NightshiftError, PermanentError
 from core.restore_record import Restored
 from core.swap_plan import Session

@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 
 from core import digest_comparison
 from core.digest_comparison import Counted
-from core.environment import Database
+from core.environment_database import Database
 from core.manifest import Manifest, Table
 from core.negative_controls import (
     Change,

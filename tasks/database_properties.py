@@ -4,7 +4,7 @@ from typing import Any, LiteralString
 
 from psycopg.rows import dict_row
 
-from core.environment import Database
+from core.environment_database import Database
 from core.manifest import DatabaseProperties, DatabaseSetting, Server
 from tasks.postgres import Connection
 

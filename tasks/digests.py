@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from core.digest_sql import PINNED_SETTINGS, large_objects_sql, table_count_sql
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import TemporaryError
 from core.inventory import TableDraft
 from core.manifest import LargeObjects, Table

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import NightshiftError
 from tasks.postgres import Connection, connect
 from tasks.progress import Progress

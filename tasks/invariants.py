@@ -8,7 +8,7 @@ from urllib.parse import quote
 import psycopg
 
 from core.checks import Check
-from core.environment import Database
+from core.environment_database import Database
 from core.environment_restore import Invariant
 from core.errors import NightshiftError, TemporaryError
 from core.redaction import MASK, redact

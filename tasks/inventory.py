@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from core.digest_sql import hashed_natively, table_digest_sql
-from core.environment import Database
+from core.environment_database import Database
 from core.inventory import Inventory, TableDraft, digest_mode, schemas_to_exclude
 from core.manifest import Collation, Column, Extension, Role, Statistics
 from core.manifest import Sequence as SequenceState

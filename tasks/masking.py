@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 from psycopg import pq
 
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import ConfigurationError, PermanentError
 from core.manifest import Record, Sha256, Size
 from core.sql_script import ScriptError, Statement, fit_statements

@@ -11,7 +11,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from core.canonical import sha256_hex
 from core.digest_sql import PINNED_SETTINGS
-from core.environment import Database
+from core.environment_database import Database
 from core.environment_migration import Migration
 from core.errors import PermanentError
 from core.migration_outcome import MigrationSession, MigrationState

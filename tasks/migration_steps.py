@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.environment_migration import Migration
 from core.errors import PermanentError
 from core.migration_attempts import AttemptPlan

@@ -11,7 +11,7 @@ import time
 import psycopg
 from psycopg import pq
 
-from core.environment import Database
+from core.environment_database import Database
 from tasks.postgres import Connection, describe, open_connection, translated
 
 _CONNECT_SECONDS = 10

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import NightshiftError, PermanentError, TemporaryError
 from tasks.secrets import resolve
 

@@ -6,7 +6,7 @@ from typing import Any, LiteralString
 
 from core.checks import Check
 from core.digest_sql import quoted
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import NightshiftError
 from tasks.clients import find_clients
 from tasks.inventory import read_excluded_schemas, read_relations

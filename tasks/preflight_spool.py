@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.checks import Check
-from core.environment import Database
+from core.environment_database import Database
 from core.units import human_bytes
 from tasks.spool import free_bytes
 

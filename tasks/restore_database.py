@@ -21,7 +21,8 @@ from core.database_statements import (
     set_in_database,
     split_settings,
 )
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.errors import ConfigurationError, PermanentError
 from core.manifest import DatabaseProperties, DatabaseSetting, Manifest
 from core.restore_record import refused_setting

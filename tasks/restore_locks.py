@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import PermanentError, TemporaryError
 from tasks.postgres import Connection, connect, describe, translated
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from core.database_statements import name_problem, temporary_name
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import ConfigurationError, PermanentError
 from core.manifest import Manifest
 from tasks.clients import Clients, find_clients

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from core.database_statements import Marker, read_marker
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import IntegrityError, PermanentError
 from core.globals_sql import Globals, decode_globals, parse_globals
 from core.manifest import Manifest

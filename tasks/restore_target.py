@@ -11,7 +11,8 @@ from psycopg import sql
 from pydantic import ValidationError
 
 from core.database_statements import Marker, read_marker, temporary_name
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.environment_restore import RestoreServer
 from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
 from core.manifest import Manifest

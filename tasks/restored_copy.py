@@ -9,7 +9,8 @@ from typing import Literal
 
 import psycopg
 
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.errors import NightshiftError, PermanentError
 from core.manifest import Manifest
 from core.restore_record import Restored

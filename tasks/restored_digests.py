@@ -11,7 +11,7 @@ from typing import LiteralString
 import psycopg
 
 from core.digest_comparison import Counted
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import TemporaryError
 from core.manifest import LargeObjects, Table
 from core.missing_privileges import Access, large_objects_remedy, table_remedy

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import LiteralString
 
 from core.digest_sql import PINNED_SETTINGS
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import PermanentError
 from core.restore_record import Restored
 from tasks.database_properties import UNKNOWN, read_server

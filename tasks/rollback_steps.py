@@ -5,7 +5,8 @@ from contextlib import suppress
 from psycopg.rows import class_row
 
 from core.digest_sql import PINNED_SETTINGS
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.errors import IntegrityError, NightshiftError
 from core.fence import Document
 from core.manifest import Manifest, Statistics

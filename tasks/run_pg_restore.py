@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import IntegrityError, PermanentError, TemporaryError
 from core.manifest import StoredPart
 from core.restore_command import harmless, may_pass, pg_restore_command, pg_restore_script_command

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.errors import NightshiftError, PermanentError
 from core.manifest import Manifest
 from core.scratch_settings import base_settings, bootstrap_superuser, checksum_option, tuned_settings

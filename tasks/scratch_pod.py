@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from psycopg import sql
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
 from core.manifest import Manifest
 from core.redaction import register_secret

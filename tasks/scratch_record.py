@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from core.environment import Database
+from core.environment_database import Database
 
 Kind = Literal["embedded", "server", "pod"]
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.errors import PermanentError, TemporaryError
 from core.manifest import Manifest
 from tasks.database_properties import UNKNOWN, read_server

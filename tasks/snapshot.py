@@ -14,7 +14,7 @@ from psycopg import sql
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from core.digest_sql import PINNED_SETTINGS
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import NightshiftError, PermanentError, TemporaryError
 from core.inventory import Inventory
 from core.manifest import Server

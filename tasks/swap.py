@@ -27,7 +27,7 @@ import psycopg
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from core.copy_seal import SealedCopy
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import PermanentError, TemporaryError
 from core.manifest import Manifest
 from core.restore_record import Restored

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import LiteralString
 
 from core.copy_seal import SealedCopy
-from core.environment import Database
+from core.environment_database import Database
 from core.manifest import DatabaseProperties
 from core.property_differences import PropertyDifference, property_differences
 from core.swap_plan import DatabaseFacts, ServerFacts, Session, SwapPlan, refusals, without_seal

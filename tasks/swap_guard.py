@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import NightshiftError, TemporaryError
 from tasks.swap import recover_swap
 from tasks.swap_session import described, open_session

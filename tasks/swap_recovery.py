@@ -5,7 +5,7 @@ from contextlib import closing
 import psycopg
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import NightshiftError, PermanentError, TemporaryError
 from core.swap_plan import Marker, SwapRecovery, read_marker
 from tasks.postgres import Connection, translated

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import PermanentError
 from tasks.postgres import Connection, connect, describe, translated
 

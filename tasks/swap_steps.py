@@ -9,7 +9,8 @@ from typing import Any
 from prefect import get_run_logger
 
 from core.copy_seal import SealedCopy, properties_without
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.errors import NightshiftError, PermanentError, TemporaryError
 from core.manifest import Manifest
 from core.restore_record import WaitingCopy

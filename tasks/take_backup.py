@@ -17,7 +17,8 @@ from typing import Any, Literal
 from core.archive_listing import parse_listing
 from core.backup_id import make_backup_id
 from core.coverage import compare_coverage
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.keys import backup_folder
 from core.manifest import Archive, Coverage, Manifest, StoredPart, ToolVersions
 from core.pg_commands import pg_dump_command, pg_dumpall_globals_command, pg_restore_list_command

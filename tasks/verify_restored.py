@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from core import digest_comparison
 from core.compared_tables import compared_tables
 from core.copy_seal import Seal, properties_without
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import PermanentError
 from core.manifest import Manifest
 from core.missing_privileges import sequence_remedy

@@ -7,7 +7,8 @@ from typing import Any, LiteralString
 from urllib.parse import unquote, urlsplit
 
 from core.container_trouble import cut
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.environment_watch_health import WatchHealth
 from core.errors import NightshiftError, PermanentError
 from core.redaction import register_secret

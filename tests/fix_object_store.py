@@ -14,7 +14,8 @@ import boto3
 import pytest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
-from core.environment import Backups, Database, Environment, Signing, Store
+from core.environment import Backups, Environment, Signing, Store
+from core.environment_database import Database
 from tasks.object_store import ObjectStore
 from tasks.s3_client import make_client
 

@@ -24,7 +24,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from core.environment import Database
+from core.environment_database import Database
 from tests.leave_out import leave_out
 
 SETTINGS = {

@@ -11,7 +11,7 @@ import pytest
 
 from core.archive_listing import parse_listing
 from core.coverage import compare_coverage
-from core.environment import Database
+from core.environment_database import Database
 from core.manifest import Archive, Manifest, Segment, StoredPart, ToolVersions
 from core.restore_record import Restored
 from tasks.database_properties import read_server

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from core.backup_id import make_backup_id
-from core.environment import Database, Environment, Signing, Store
+from core.environment import Environment, Signing, Store
+from core.environment_database import Database
 from core.environment_restore import Drill, RestoreServer
 from core.manifest import Manifest, Role
 from tests.fix_keeping import sample_manifest

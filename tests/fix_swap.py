@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from core.environment import Database
+from core.environment_database import Database
 from core.manifest import Manifest
 from core.restore_record import Restored
 from core.swap_plan import SwapPlan, before_name, undone_name

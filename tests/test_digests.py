@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from core.digest_sql import PINNED_SETTINGS
-from core.environment import Database, DigestRule
+from core.environment_database import Database, DigestRule
 from tasks.digests import DigestResult, compute_digests
 from tasks.postgres import connect, pin_session
 from tasks.snapshot import hold_snapshot

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from core.checks import failed_checks
-from core.environment import Database
+from core.environment_database import Database
 from tasks.pooler import find_pooler
 from tasks.preflight_postgres import check_postgres
 from tests.fix_postgres import PostgresServer, as_user, free_port, os_user_for_servers

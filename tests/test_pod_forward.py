@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import TemporaryError
 from tasks.pod_forward import Dial, Forwarder, forwarded_socket, pod_dialer
 from tasks.postgres import connect

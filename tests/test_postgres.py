@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import PermanentError, TemporaryError
 from core.pg_commands import pg_dumpall_globals_command
 from tasks.clients import find_clients, installed_clients

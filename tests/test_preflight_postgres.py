@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.checks import Check, failed_checks
-from core.environment import Database
+from core.environment_database import Database
 from tasks.preflight_postgres import check_postgres
 from tests.fix_postgres import PostgresServer, end_server, make_server
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from core.environment import Database
+from core.environment_database import Database
 from tasks.preflight_spool import check_spool
 
 

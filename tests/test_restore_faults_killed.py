@@ -24,7 +24,8 @@ import tests.conftest
 from tasks.restore_backup import restore_backup
 from tasks.restored_copy import RestoreOrder
 from tasks.object_store import ObjectStore
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.manifest import Manifest
 import json
 given = json.load(sys.stdin)

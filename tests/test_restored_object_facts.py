@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from core.digest_sql import PINNED_SETTINGS
-from core.environment import Database
+from core.environment_database import Database
 from core.manifest import ObjectFacts
 from core.object_facts import GroupKey, listed
 from core.restored_comparison import Verification

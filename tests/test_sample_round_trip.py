@@ -11,7 +11,7 @@ from core.archive_listing import parse_listing
 from core.coverage import compare_coverage
 from core.digest_comparison import differences
 from core.digest_sql import PINNED_SETTINGS
-from core.environment import Database
+from core.environment_database import Database
 from core.inventory import Inventory
 from core.manifest import LargeObjects, Table
 from deployments.local.sample_database import BACKUP_ROLE, load_sample

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.environment_restore import RestoreServer
 from core.errors import PermanentError, TemporaryError
 from tasks.postgres import connect

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from core.environment import Database
+from core.environment_database import Database
 from core.errors import PermanentError, TemporaryError
 from tasks.digests import compute_digests
 from tasks.snapshot import HeldSnapshot, hold_snapshot

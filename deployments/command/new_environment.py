@@ -11,7 +11,8 @@ import tomli_w
 import yaml
 from pydantic import ValidationError
 
-from core.environment import Database, Environment, Store
+from core.environment import Environment, Store
+from core.environment_database import Database
 from core.environment_keys import Path as KeyPath
 from core.environment_mistakes import explain
 from core.errors import ConfigurationError, PermanentError

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from botocore.utils import get_environ_proxies
 
 from core.checks import Check
-from core.environment import Database, Environment
+from core.environment import Environment
+from core.environment_database import Database
 from core.environment_keys import dotted, place_at
 from core.errors import ConfigurationError, NightshiftError
 from core.objectives import check_objectives
