@@ -150,7 +150,8 @@ def test_any_watch_is_told_without_markup_bounded_and_as_a_pass_only_with_what_w
 def test_what_is_no_pass_says_so_first_and_while_the_day_goes_on_that_there_is_no_verdict(
     verdict: Verdict, reasons: list[str]
 ) -> None:
-    found = replace(SEEN, judgement=Judgement(verdict, tuple(reasons), ()))
+    # Though each metric says what would have been found.
+    found = replace(SEEN, judgement=Judgement(verdict, tuple(reasons), SEEN.judgement.metrics))
     assert final_text(found, DAY_OVER, ZONE).startswith("# NO PASS: ")
     assert running_text(found, ZONE).startswith("# So far no verdict: ")
     assert ended_sentence(end_of(found)).startswith("NO PASS: ")
