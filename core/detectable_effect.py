@@ -47,3 +47,12 @@ def smallest_detectable_factor(
         middle = (low + high) / 2
         low, high = (low, middle) if is_seen(math.exp(middle)) else (middle, high)
     return math.exp(high)
+
+
+def rounded_up(factor: float) -> float | None:
+    """A factor as it is told: rounded up to two digits, so that no smaller one is promised; None where none would have been found."""
+    if not math.isfinite(factor) or factor <= 0:
+        return None
+    digit = 10.0 ** (math.floor(math.log10(factor)) - 1)
+    # Six digits first: 2.4 is 24.000000000000004 tenths.
+    return float(f"{math.ceil(round(factor / digit, 6)) * digit:.6g}")

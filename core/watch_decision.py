@@ -13,6 +13,8 @@ from core.watch_verdict import Judgement
 Act = Literal["nothing", "tell", "roll back", "go forward"]
 # The marks, by the names of their objects in the bucket.
 DEGRADED, ROLLBACK, STOPPED, SIGNED_OFF = "degraded", "rollback-asked", "stopped", "signed-off"
+# With the bucket behind it since when: there may be several.
+BLIND = "blind-"
 
 
 @dataclass(frozen=True)

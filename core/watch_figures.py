@@ -6,6 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
+from core.detectable_effect import rounded_up
 from core.watch_counts import BUCKETS_AN_HOUR, HOURS, Array, Counts, hourly
 from core.watch_days import BUCKET
 from core.watch_verdict import MetricVerdict
@@ -72,7 +73,7 @@ def figures_of(found: MetricVerdict, counts: Counts | None, closed: int, first: 
         largest_at=None if largest is None else end_of(largest, first),
         alarm=found.alarm,
         alarm_at=None if found.alarm is None else end_of(found.alarm, first),
-        detectable=detectable(found.detectable_factor),
+        detectable=rounded_up(found.detectable_factor),
         acts=found.acts,
         why_not=found.why_not,
     )
@@ -81,15 +82,6 @@ def figures_of(found: MetricVerdict, counts: Counts | None, closed: int, first: 
 def end_of(bucket: int, first: datetime) -> datetime:
     """When a bucket is over."""
     return first + (bucket + 1) * BUCKET
-
-
-def detectable(factor: float) -> float | None:
-    """A factor as it is told: rounded up to two digits, so that no smaller one is promised; None where none would have been found."""
-    if not math.isfinite(factor) or factor <= 0:
-        return None
-    digit = 10.0 ** (math.floor(math.log10(factor)) - 1)
-    # Six digits first: 2.4 is 24.000000000000004 tenths.
-    return float(f"{math.ceil(round(factor / digit, 6)) * digit:.6g}")
 
 
 def share_text(bad: int | None, requests: int | None) -> str:

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from core.burn_rate import burn_process, first_burn_alarm
-from core.detectable_effect import smallest_detectable_factor
+from core.detectable_effect import rounded_up, smallest_detectable_factor
 from core.dispersion import LEAST_DAYS, dispersion
 from core.placebo import is_confirmed
 from core.sequential_test import ALPHA, e_process, first_alarm, threshold
@@ -205,4 +205,4 @@ def _detectable(found: MetricVerdict) -> str:
         return found.why_not
     if math.isinf(found.detectable_factor):
         return "no trouble whatever would have been found"
-    return f"a factor of {found.detectable_factor:.2g} would have been found"
+    return f"a factor of {rounded_up(found.detectable_factor):g} would have been found"

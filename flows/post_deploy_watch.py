@@ -17,9 +17,9 @@ from pydantic import Field
 from core.errors import NightshiftError
 from core.evidence import Finding
 from core.watch_counts import BUCKET_MINUTES, BUCKETS
-from core.watch_decision import DEGRADED, ROLLBACK, act_on, blind_since, final_judgement, how_it_ended
+from core.watch_decision import BLIND, DEGRADED, ROLLBACK, act_on, blind_since, final_judgement, how_it_ended
 from core.watch_record import counts_of
-from core.watch_report import Watched, ended_sentence, verdict_sentence
+from core.watch_report import Watched, ended_sentence, sentence_so_far
 from core.watch_text import running_text
 from flows.nightly_backup import EnvironmentName
 from tasks.recording import Record, RunRecord, utc_now
@@ -129,7 +129,7 @@ def tell_blind(run: RunRecord, stand: Stand, seen: Seen) -> State[None] | None:
     """Tell, once each time, that nobody sees the requests of the new version: neither a pass nor a failure of the release, and an alert of its own."""
     counts = counts_of(seen.counted.baseline, seen.tick.metrics, seen.tick.closed)
     since = blind_since(counts.values(), seen.tick.closed, stand.settings.blind_minutes // BUCKET_MINUTES)
-    if since is None or (mark := f"blind-{since:03d}") in stand.names:
+    if since is None or (mark := f"{BLIND}{since:03d}") in stand.names:
         return None
     why = (
         seen.tick.unread.get("requests")
@@ -182,4 +182,4 @@ def so_far(stand: Stand, watched: Watched) -> str:
     more = f"; {warnings} warnings of other sources" if warnings else ""
     if told is not None:
         return f"worse than before, as told at {told.at:%H:%M} UTC{more}"
-    return f"{verdict_sentence(watched)}, so far{more}"
+    return f"{sentence_so_far(watched)}{more}"

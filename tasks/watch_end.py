@@ -20,7 +20,7 @@ from tasks.recording import Notes, Record, RunRecord, utc_now
 from tasks.report_steps import write_report
 from tasks.watch_charts import charts
 from tasks.watch_events import emit_watch_event
-from tasks.watch_schedule import SIGN_OFF, remove_schedule, start_run
+from tasks.watch_schedule import ask_for_sign_off, remove_schedule
 from tasks.watch_stand import Stand
 
 
@@ -31,8 +31,6 @@ def end_watch(run: RunRecord, stand: Stand, watched: Watched, record: Record) ->
         with record.step(one.name) as notes:
             notes.add(facts=one.facts, findings=one.findings)
     unless(record, "draw", lambda notes: draw(stand, watched, notes))
-    if how == "the day is over" and stand.settings.sign_off:
-        unless(record, "ask for the sign-off", lambda notes: ask_for_sign_off(stand, notes))
     sentence = verdict_sentence(watched)
     unless(record, "annotate", lambda notes: show_in_grafana(stand, watched, sentence, notes))
     if watched.judgement.verdict in {"healthy", "superseded"}:
@@ -54,7 +52,13 @@ def end_watch(run: RunRecord, stand: Stand, watched: Watched, record: Record) ->
         )
     )
     emit_watch_event(environment.name, stand.release_id, "ended", verdict=watched.judgement.verdict)
-    tidy(stand)
+    # The form shows the end, so this comes after it; what is not done here, the next sweep does.
+    try:
+        if how == "the day is over" and stand.settings.sign_off:
+            ask_for_sign_off(environment.name, stand.release_id, 0)
+        tidy(stand)
+    except NightshiftError as error:
+        get_run_logger().warning("the watch of %s ended, and not all is done: %s", stand.release_id, error)
     return sentence
 
 
@@ -66,14 +70,6 @@ def draw(stand: Stand, watched: Watched, notes: Notes) -> None:
     for name, address in drawn.items():
         create_image_artifact(address, key=f"watch-{name}-{stand.environment.name}", description=f"{stand.release_id}")
     notes.add(facts={"pictures": sorted(drawn)})
-
-
-def ask_for_sign_off(stand: Stand, notes: Notes) -> None:
-    """Start the run that waits for a person's sign-off, once."""
-    run_id = start_run(
-        SIGN_OFF, stand.environment.name, {"release_id": stand.release_id}, f"sign-off-{stand.release_id}-0"
-    )
-    notes.add(facts={"run": str(run_id)})
 
 
 def show_in_grafana(stand: Stand, watched: Watched, sentence: str, notes: Notes) -> None:
@@ -99,8 +95,5 @@ def unless(record: Record, name: str, action: Callable[[Notes], None]) -> None:
 
 def tidy(stand: Stand) -> None:
     """Remove the schedule and the ticks that the last one holds all of. What stays of them does nothing."""
-    try:
-        remove_schedule(stand.environment.name, stand.release_id)
-        stand.records.forget_ticks(stand.records.names())
-    except NightshiftError as error:
-        get_run_logger().warning("the watch of %s ended, and was not tidied up: %s", stand.release_id, error)
+    remove_schedule(stand.environment.name, stand.release_id)
+    stand.records.forget_ticks(stand.records.names())

@@ -80,6 +80,11 @@ def start_run(flow: str, environment: str, parameters: Mapping[str, Any], key: s
         return run.id
 
 
+def ask_for_sign_off(environment: str, release_id: str, times: int) -> UUID:
+    """Start the run that waits for a person's sign-off, once for each time that it is asked for, and return its id."""
+    return start_run(SIGN_OFF, environment, {"release_id": release_id}, f"sign-off-{release_id}-{times}")
+
+
 @contextmanager
 def _server(attempted: str, flow: str, environment: str) -> Iterator[tuple[SyncPrefectClient, UUID]]:
     """A client, and the id of FLOW/ENVIRONMENT. Errors of the server come out as ours."""

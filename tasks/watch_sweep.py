@@ -11,7 +11,7 @@ from tasks.recording import Notes
 from tasks.release_records import closed_releases, read_plan
 from tasks.retrying import step
 from tasks.watch_records import ENDED, START, WatchRecords, watches
-from tasks.watch_schedule import SIGN_OFF, schedule_ticks, start_run
+from tasks.watch_schedule import ask_for_sign_off, schedule_ticks
 from tasks.watch_stand import Stand
 from tasks.watch_start import first_tick_of, hand_over, watch_of
 
@@ -70,11 +70,14 @@ def remind(environment: Environment, now: datetime) -> tuple[str, ...]:
             continue
         records = WatchRecords(environment, release_id)
         end = records.end()
-        times = (now - end.at) // timedelta(days=settings.sign_off_days)
-        mark = f"reminded-{times}"
-        if end.how != "the day is over" or times < 1 or mark in names:
+        if end.how != "the day is over":
             continue
-        run_id = start_run(SIGN_OFF, environment.name, {"release_id": release_id}, f"sign-off-{release_id}-{times}")
+        times = max(0, (now - end.at) // timedelta(days=settings.sign_off_days))
+        # The first time, too: the tick that ended the watch may have been killed before it asked.
+        run_id = ask_for_sign_off(environment.name, release_id, times)
+        mark = f"reminded-{times}"
+        if times < 1 or mark in names:
+            continue
         records.keep_mark(mark, f"run {run_id}", "the sweep")
         told.append(
             f"nobody signed off {release_id} ({end.verdict}), which ended {end.at:%Y-%m-%d}: run {run_id} waits for it"

@@ -16,7 +16,7 @@ from core.canonical import canonical_bytes
 from core.evidence import Finding, Step, verdict_of
 from core.watch_counts import BUCKETS, Counts
 from core.watch_decision import final_judgement
-from core.watch_figures import detectable, hourly_shares
+from core.watch_figures import hourly_shares, rounded_up
 from core.watch_record import CutOut, HowItEnded, WatchMark
 from core.watch_report import MOST_FINDINGS, ToldStep, Watched, ended_sentence, final_steps, verdict_sentence
 from core.watch_text import final_text, running_text, sign_off_text
@@ -261,10 +261,10 @@ def test_what_was_cut_out_unread_found_and_told_stands_in_the_report() -> None:
 
 @given(st.floats(1.01, 1000))
 def test_a_factor_is_never_told_smaller_than_it_is_nor_much_larger(factor: float) -> None:
-    told = detectable(factor)
+    told = rounded_up(factor)
     assert told is not None
     assert factor * (1 - 1e-5) <= told <= factor * 1.1 + 1e-9
-    assert detectable(2.4) == 2.4
+    assert rounded_up(2.4) == 2.4
 
 
 @given(st.integers(0, 500), st.integers(1, 500), st.floats(1, 20))
