@@ -113,7 +113,7 @@ def grouped(signatures: Sequence[str]) -> list[str]:
     """Given signatures, the most frequent first, return for each the signature of its group, which fits it."""
     if len(signatures) < 2:
         return list(signatures)
-    # 70 ms, which a tick with nothing new does not pay.
+    # Up to 70 ms, which a tick with nothing new does not pay.
     from drain3.drain import Drain  # noqa: PLC0415
 
     # Digits are left open before a line comes here.

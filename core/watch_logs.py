@@ -98,10 +98,11 @@ def due_buckets(seen: LogSeen | None, closed: int, most: int) -> tuple[int, ...]
 
 
 def logs_after(before: LogSeen | None, look: LogLook, *, bucket: int) -> LogSeen:
-    """Given what was seen before, a look, and how many buckets are over, return what was seen then. A bucket that was looked at before stays as it is."""
+    """Given what was seen before, a look, and the bucket that was over last, return what was seen then. A bucket that was looked at before stays as it is."""
     told = {name: getattr(look, name) for name in ("days", "whole", "hits", "pods", "pods_read", "pods_all")}
-    seen = before or LogSeen(kind=look.kind, first=look.first, hits=look.hits, pods=look.pods)
-    due = set(due_buckets(seen, bucket, BUCKETS))
+    told["why"] = cut_to_bytes(look.why, _TEXT_BYTES)
+    seen = before or LogSeen(kind=look.kind, first=look.first, **told)
+    due = set(due_buckets(seen, bucket + 1, BUCKETS))
     fresh = {one.bucket: one for one in sorted(look.buckets, key=lambda one: one.bucket) if one.bucket in due}
     if not fresh:
         return seen
@@ -120,7 +121,6 @@ def logs_after(before: LogSeen | None, look: LogLook, *, bucket: int) -> LogSeen
             "new": kept,
             "lost": seen.lost or lost,
             "most_pods": most_pods,
-            "why": cut_to_bytes(look.why, _TEXT_BYTES),
             "short": cut_to_bytes(look.short, _TEXT_BYTES) or seen.short,
         }
     )

@@ -7,7 +7,7 @@ from typing import TypeVar
 from core.environment_watch_logs import WatchLogs
 from core.errors import ConfigurationError, NightshiftError, PermanentError
 from core.log_signatures import LogBaseline
-from core.new_signatures import pods_pattern
+from core.new_signatures import look_of, pods_pattern
 from core.watch_days import closed_buckets
 from core.watch_logs import LogLook, LogSeen, due_buckets
 from tasks.kubernetes_client import KubernetesClient
@@ -30,8 +30,8 @@ def look_at_logs(
     namespace: str = "",
     container: str | None = None,
     client: KubernetesClient | None = None,
-) -> LogLook | None:
-    """Given a watch's first bucket and what was seen before, return what the lines of the buckets that are due tell; None when there is none, or logs are off.
+) -> LogLook:
+    """Given a watch's first bucket and what was seen before, return what the lines of the buckets that are due tell; of none, when none is due.
 
     Args:
         workloads: names of the Deployments (or ReplicaSets) whose Pods are the new version's.
@@ -41,11 +41,11 @@ def look_at_logs(
     Raise TemporaryError or PermanentError, and nothing else.
     """
     if logs.kind == "off":
-        return None
+        raise ConfigurationError("look at the logs", "watch.logs.kind", "they are off", "Do not look")
     closed = closed_buckets(first, now, timedelta(seconds=logs.settle_seconds))
     due = due_buckets(seen, closed, MOST_SEARCHED if logs.kind == "elasticsearch" else MOST_READ)
     if not due:
-        return None
+        return look_of(logs, baseline, kind=logs.kind, first=first, counts={}, errors=(), pods=(0, 0))
     pods = pods_pattern(workloads)
     if logs.kind == "elasticsearch":
         return _safely(lambda: search_logs(logs, first=first, buckets=due, pods=pods, baseline=baseline))

@@ -32,11 +32,8 @@ def setting(api: ElasticsearchApi, **more: Any) -> WatchLogs:
 
 
 def looked(api: ElasticsearchApi, *, minutes: float = 10, baseline: LogBaseline | None = KNOWN, **more: Any) -> LogLook:
-    found = look_at_logs(
-        setting(api, **more), first=FIRST, now=at(minutes), seen=None, baseline=baseline, workloads=["api"]
-    )
-    assert found is not None
-    return found
+    logs = setting(api, **more)
+    return look_at_logs(logs, first=FIRST, now=at(minutes), seen=None, baseline=baseline, workloads=["api"])
 
 
 def test_lines_and_errors_are_counted_by_closed_bucket_and_new_ones_told(elasticsearch_api: ElasticsearchApi) -> None:
@@ -50,7 +47,7 @@ def test_lines_and_errors_are_counted_by_closed_bucket_and_new_ones_told(elastic
     assert [(one.bucket, one.lines, one.errors, one.looked_at) for one in found.buckets] == [(0, 2, 1, 1), (1, 6, 6, 6)]
     ((signature,), pods) = found.buckets[1].new, found.pods_all
     assert (signature.template, signature.hits, signature.pods, pods) == ("redis <NUM> is away", 6, (POD_A, POD_B), 2)
-    ((finding),) = logs_findings(logs_after(None, found, bucket=2))
+    ((finding),) = logs_findings(logs_after(None, found, bucket=1))
     assert finding.severity == "warning"
     assert len(elasticsearch_api.asked) == 1
 
@@ -69,11 +66,12 @@ def test_the_search_asks_for_closed_buckets_at_explicit_times(elasticsearch_api:
 
 def test_a_bucket_is_looked_at_once_its_lines_have_come_in(elasticsearch_api: ElasticsearchApi) -> None:
     logs = setting(elasticsearch_api, settle_seconds=60)
-    assert look_at_logs(logs, first=FIRST, now=at(5.5), seen=None, baseline=None, workloads=["api"]) is None
+    early = look_at_logs(logs, first=FIRST, now=at(5.5), seen=None, baseline=None, workloads=["api"])
+    assert early.buckets == ()
     assert elasticsearch_api.asked == []
     elasticsearch_api.log(at(1), "x")
     found = look_at_logs(logs, first=FIRST, now=at(6), seen=None, baseline=None, workloads=["api"])
-    assert found is not None and [one.bucket for one in found.buckets] == [0]
+    assert [one.bucket for one in found.buckets] == [0]
     assert found.days is None and found.buckets[0].new == ()
 
 
@@ -91,7 +89,7 @@ def test_without_any_line_nothing_is_known_and_without_levels_it_is_an_error(
     elasticsearch_api: ElasticsearchApi,
 ) -> None:
     found = looked(elasticsearch_api)
-    ((finding),) = logs_findings(logs_after(None, found, bucket=2))
+    ((finding),) = logs_findings(logs_after(None, found, bucket=1))
     assert "Not one line" in finding.text
     elasticsearch_api.log(at(1), "ERROR of an application that writes text", level=None)
     with pytest.raises(PermanentError, match=r"none of 1 lines has a level in the field log\.level"):
@@ -309,5 +307,6 @@ def test_whatever_comes_is_an_error_of_ours(elasticsearch_api: ElasticsearchApi,
 def test_settings_that_make_no_sense_are_refused(given_: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         WatchLogs.model_validate(given_)
-    assert look_at_logs(WatchLogs(), first=FIRST, now=at(9), seen=None, baseline=None, workloads=["api"]) is None
+    with pytest.raises(PermanentError, match="they are off"):
+        look_at_logs(WatchLogs(), first=FIRST, now=at(9), seen=None, baseline=None, workloads=["api"])
     assert train_logs(WatchLogs(), before=FIRST, now=FIRST, workloads=["api"]) is None

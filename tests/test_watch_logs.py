@@ -34,7 +34,7 @@ def logs(bucket: int, *news: NewSignature, lines: int = 100, errors: int = 10, l
 def told_by(*looks: LogLook, closed: int = BUCKETS) -> list[tuple[str, str]]:
     seen = None
     for one in looks:
-        seen = logs_after(seen, one, bucket=closed)
+        seen = logs_after(seen, one, bucket=closed - 1)
     assert seen is not None
     return [(one.severity, one.text) for one in logs_findings(seen)]
 
@@ -133,17 +133,22 @@ def test_more_kinds_than_a_person_reads_are_told_as_more() -> None:
 
 
 def test_a_bucket_that_is_not_over_does_not_count() -> None:
-    seen = logs_after(None, look(logs(0), logs(1, new())), bucket=1)
+    seen = logs_after(None, look(logs(0), logs(1, new())), bucket=0)
     assert seen.errors == (10,)
     assert due_buckets(seen, 2, 12) == (1,)
 
 
 def test_the_newest_buckets_that_nobody_looked_at_are_due() -> None:
-    seen = logs_after(None, look(logs(0), logs(3)), bucket=4)
+    seen = logs_after(None, look(logs(0), logs(3)), bucket=3)
     assert due_buckets(seen, 6, 12) == (1, 2, 4, 5)
     assert due_buckets(seen, 6, 2) == (4, 5)
     assert due_buckets(None, 0, 12) == ()
     assert due_buckets(None, 500, 2) == (286, 287)
+
+
+def test_before_the_first_bucket_is_over_nothing_was_seen() -> None:
+    seen = logs_after(None, look(logs(0)), bucket=-1)
+    assert (seen.errors, seen.days, logs_findings(seen)) == ((), 7, ())
 
 
 TEMPLATES = st.sampled_from(["redis is away", "disk is full", "disk is broken", "a b c <NUM>", "x"])
@@ -170,8 +175,8 @@ LOOKS = st.lists(BUCKET_LOGS, max_size=4, unique_by=lambda one: one.bucket).map(
 def test_a_look_that_is_folded_in_again_changes_nothing(looks: list[LogLook], data: st.DataObject) -> None:
     seen = None
     for one in looks:
-        seen = logs_after(seen, one, bucket=10)
-    assert logs_after(seen, data.draw(st.sampled_from(looks)), bucket=10) == seen
+        seen = logs_after(seen, one, bucket=9)
+    assert logs_after(seen, data.draw(st.sampled_from(looks)), bucket=9) == seen
 
 
 @given(st.lists(LOOKS, min_size=1, max_size=5).flatmap(lambda some: st.tuples(st.just(some), st.permutations(some))))
@@ -183,7 +188,7 @@ def test_the_counts_are_the_same_in_any_order(both: tuple[list[LogLook], list[Lo
         # Of each bucket the same look comes first in both orders.
         kept = {one.bucket: one for each in both[0] for one in each.buckets}
         for each in looks:
-            seen = logs_after(seen, look(*(kept[one.bucket] for one in each.buckets)), bucket=10)
+            seen = logs_after(seen, look(*(kept[one.bucket] for one in each.buckets)), bucket=9)
         assert seen is not None
         counted.append((seen.errors, seen.lines, seen.silent, seen.unexamined, sum(one.hits for one in seen.new)))
     assert counted[0] == counted[1]
@@ -202,7 +207,7 @@ def test_the_record_stays_small_however_long_it_goes_and_whatever_is_logged() ->
         buckets = [
             logs(bucket, *fresh[bucket], errors=9_999_999, lines=99_999_999) for bucket in range(number, number + 8)
         ]
-        seen = logs_after(seen, look(*buckets, hits=1, pods=1, why="w" * 900, short="s" * 900), bucket=BUCKETS)
+        seen = logs_after(seen, look(*buckets, hits=1, pods=1, why="w" * 900, short="s" * 900), bucket=BUCKETS - 1)
     assert seen is not None
     assert len(seen.model_dump_json().encode()) <= 20_000
     findings = logs_findings(seen)

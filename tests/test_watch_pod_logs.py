@@ -12,6 +12,7 @@ from core.errors import ConfigurationError, PermanentError, TemporaryError
 from core.log_signatures import LogBaseline, train
 from core.watch_logs import LogLook, logs_after, logs_findings
 from tasks import watch_pod_logs
+from tasks.hasty_kubernetes import HastyClient
 from tasks.kubernetes_client import KubernetesClient
 from tasks.watch_logs import look_at_logs, train_logs
 from tests.fix_kubernetes import KubernetesApi
@@ -44,7 +45,7 @@ def looked(
 ) -> LogLook:
     logs = WatchLogs.model_validate({"kind": "pods", "settle_seconds": 0, "seconds": 5, **more})
     at = FIRST + timedelta(minutes=minutes)
-    found = look_at_logs(
+    return look_at_logs(
         logs,
         first=FIRST,
         now=at,
@@ -54,8 +55,6 @@ def looked(
         namespace="production",
         client=client,
     )
-    assert found is not None
-    return found
 
 
 def test_lines_are_counted_by_closed_bucket_and_new_errors_told(
@@ -76,12 +75,20 @@ def test_lines_are_counted_by_closed_bucket_and_new_errors_told(
     found = looked(client)
     assert [(one.bucket, one.lines, one.errors, one.looked_at) for one in found.buckets] == [(0, 4, 2, 2), (1, 6, 6, 6)]
     assert (found.pods_read, found.pods_all, found.short) == (2, 2, "")
-    ((finding),) = logs_findings(logs_after(None, found, bucket=2))
+    ((finding),) = logs_findings(logs_after(None, found, bucket=1))
     assert finding.severity == "warning"
     assert '"redis <NUM> is away", 6 times, on api-7f5d9c-aaaaa, api-7f5d9c-bbbbb' in finding.text
     asked = [path for _, path in kubernetes.requests if "/log?" in path]
     assert len(asked) == 2
     assert all("sinceTime=2026-11-26T10%3A00%3A00Z" in path and "container=api&" in path for path in asked)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_client_that_has_two_seconds_reads_the_same(kubernetes: KubernetesApi) -> None:
+    pod(kubernetes, "api-7f5d9c-aaaaa", line(1, "ERROR redis is away"))
+    with HastyClient.within(None, seconds=10) as hasty:
+        found = looked(hasty, minutes=5)
+    assert (found.pods_read, found.buckets[0].new[0].template) == (1, "redis is away")
 
 
 def test_of_many_pods_a_few_are_read_by_turns(kubernetes: KubernetesApi, client: KubernetesClient) -> None:
