@@ -38,7 +38,12 @@ def keep_plan(environment: Environment, plan: ReleasePlan, flow_run_id: str) -> 
 
 def read_plan(environment: Environment, release_id: str, plan_sha256: str) -> ReleasePlan:
     """The plan of a release, verified. Raise ObjectMissingError when there is none, IntegrityError when it is forged or another than that of this hash."""
-    return _read_plan(environment, release_plan_key(environment.prefix, release_id, plan_sha256), plan_sha256)
+    return _read_kept(environment, release_plan_key(environment.prefix, release_id, plan_sha256), plan_sha256).plan
+
+
+def plan_made_at(environment: Environment, release_id: str, plan_sha256: str) -> datetime:
+    """When the plan of a release was made: nothing of the release was there before. Raise what read_plan raises."""
+    return _read_kept(environment, release_plan_key(environment.prefix, release_id, plan_sha256), plan_sha256).made_at
 
 
 def newest_plan(environment: Environment, release_id: str) -> ReleasePlan | None:
@@ -49,10 +54,10 @@ def newest_plan(environment: Environment, release_id: str) -> ReleasePlan | None
         if "/plan-" in one.key
     ]
     newest = max(found, key=lambda one: one.modified, default=None)
-    return None if newest is None else _read_plan(environment, newest.key, None)
+    return None if newest is None else _read_kept(environment, newest.key, None).plan
 
 
-def _read_plan(environment: Environment, key: str, plan_sha256: str | None) -> ReleasePlan:
+def _read_kept(environment: Environment, key: str, plan_sha256: str | None) -> KeptPlan:
     store = ObjectStore.open(environment)
     on = f"s3://{store.bucket}/{key}"
     document = open_sealed(store.get(key), signing_keys(environment), what="the release's plan", on=on)
@@ -62,7 +67,7 @@ def _read_plan(environment: Environment, key: str, plan_sha256: str | None) -> R
         raise IntegrityError(
             "read the release's plan", on, "it is another plan than the one that was begun", "Find out who wrote it"
         )
-    return kept.plan
+    return kept
 
 
 def keep_closed(environment: Environment, journal: Journal, outcome: Outcome) -> None:

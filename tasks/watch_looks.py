@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from core.environment import Environment
+from core.errors import PermanentError
 from core.evidence import Finding
 from core.log_signatures import LogBaseline
 from core.manifest import Record
@@ -54,7 +55,7 @@ def _look_at_pods(stand: Stand, kept: Kept | None, bucket: int, _now: datetime) 
     return _kept(pods_after(before, look, bucket=bucket))
 
 
-def _look_at_logs(stand: Stand, kept: Kept | None, bucket: int, now: datetime) -> Kept | None:
+def _look_at_logs(stand: Stand, kept: Kept | None, bucket: int, now: datetime) -> Kept:
     before, settings, start = _parsed(LogSeen, kept), stand.settings.logs, stand.start
     names = [one.deployment for one in watched_of(stand.plan())]
     context = release_of(stand.environment).context
@@ -70,24 +71,35 @@ def _look_at_logs(stand: Stand, kept: Kept | None, bucket: int, now: datetime) -
             namespace=start.namespace,
             client=client,
         )
-    return None if look is None else _kept(logs_after(before, look, bucket=bucket))
+    return _kept(logs_after(before, look, bucket=bucket))
 
 
 def _known_logs(stand: Stand, context: str | None, now: datetime) -> LogBaseline | None:
-    """The errors in the logs before the release; learned by the first look that can, and kept."""
-    start = stand.start
+    """The errors in the logs before the release; learned by the first look that can, and kept. None when there is nothing to learn from."""
+    start, settings = stand.start, stand.settings.logs
     try:
         return stand.records.known_logs().known
     except ObjectMissingError:
+        pass
+    # Pods that run now are the new version's, but for the old side's: what is learned from those would never be told.
+    old = (start.old_side,) if start.old_side else ()
+    workloads = old if settings.kind == "pods" else start.deployments
+    if not workloads:
+        return None
+    try:
         with HastyClient.within(context, seconds=LEARN_SECONDS) as client:
+            # Until the plan was made: what was logged while the new version came up is no guide either.
             learned = train_logs(
-                stand.settings.logs,
-                before=start.released_at,
+                settings,
+                before=stand.planned_at(),
                 now=now,
-                workloads=start.deployments,
+                workloads=workloads,
                 namespace=start.namespace,
                 client=client,
             )
+    except PermanentError:
+        # The old side is gone, or what is wrong is told by the look itself, which goes on.
+        return None
     if learned is None:
         return None
     stand.records.keep(WatchLogs(environment=start.environment, release_id=start.release_id, known=learned))

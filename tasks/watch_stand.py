@@ -12,7 +12,7 @@ from core.watch_counts import BUCKETS
 from core.watch_days import BUCKET, closed_buckets
 from core.watch_decision import BLIND, DEGRADED, ROLLBACK, STOPPED
 from core.watch_record import WatchEnd, WatchMark, WatchStart, WatchTick
-from tasks.release_records import read_plan
+from tasks.release_records import plan_made_at, read_plan
 from tasks.watch_counts import scraped_by
 from tasks.watch_records import ENDED, START, WatchRecords
 from tasks.watch_start import watch_of
@@ -68,6 +68,10 @@ class Stand:
     def plan(self) -> ReleasePlan:
         """The release's signed plan. Raise ObjectMissingError when it is gone, IntegrityError when it is another one."""
         return read_plan(self.environment, self.release_id, self.start.plan_sha256)
+
+    def planned_at(self) -> datetime:
+        """When that plan was made: nothing of the new version was there before. Raise what `plan` raises."""
+        return plan_made_at(self.environment, self.release_id, self.start.plan_sha256)
 
     @property
     def stopped(self) -> WatchMark | None:
