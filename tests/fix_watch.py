@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 
 from core.watch_counts import BUCKETS, Array
 from core.watch_days import BUCKET
@@ -166,10 +166,11 @@ def day(stage: Stage, prometheus_api: PrometheusApi, monkeypatch: pytest.MonkeyP
     found = Day(stage, prometheus_api)
     prometheus_api.answer = found.answer
     monkeypatch.setattr("flows.post_deploy_watch.utc_now", lambda: found.now)
-    made = [one.to_deployment(name="stage", parameters={"environment": "stage"}).apply() for one in DEPLOYED]
+    for one in DEPLOYED:
+        one.to_deployment(name="stage", parameters={"environment": "stage"}).apply()
     yield found
     with get_client(sync_client=True) as prefect:
-        for one in made:
-            # A test may have removed one itself.
-            with suppress(ObjectNotFound, PrefectHTTPStatusError):
-                prefect.delete_deployment(one)  # type: ignore[arg-type]
+        for one in DEPLOYED:
+            # By name: a test may have removed one, and made it anew.
+            with suppress(ObjectNotFound):
+                prefect.delete_deployment(prefect.read_deployment_by_name(f"{one.name}/stage").id)
