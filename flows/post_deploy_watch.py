@@ -18,7 +18,7 @@ from core.errors import NightshiftError
 from core.evidence import Finding
 from core.watch_counts import BUCKET_MINUTES, BUCKETS
 from core.watch_decision import BLIND, DEGRADED, ROLLBACK, act_on, blind_since, final_judgement, how_it_ended
-from core.watch_record import counts_of
+from core.watch_record import WatchTick, counts_of
 from core.watch_report import Watched, ended_sentence, sentence_so_far
 from core.watch_text import running_text
 from flows.nightly_backup import EnvironmentName
@@ -149,7 +149,7 @@ def end(run: RunRecord, stand: Stand, seen: Seen) -> State[None]:
     judgement = final_judgement(seen.judgement, how_it_ended(stand.stopped), stand.marks)
     watched = replace(watched_by(stand, seen), judgement=judgement)
     sentence = end_watch(run, stand, watched, Record(stand.release_id))
-    message, name = f"{stand.release_id}: {sentence}", judgement.verdict.capitalize()
+    message, name = f"{stand.release_id}: {sentence}{warned(seen.tick)}", judgement.verdict.capitalize()
     if judgement.verdict in {"healthy", "superseded"}:
         return Completed(name=name, message=message)
     return Failed(name=name, message=message)
@@ -178,8 +178,12 @@ def watched_by(stand: Stand, seen: Seen) -> Watched:
 def so_far(stand: Stand, watched: Watched) -> str:
     """The verdict of a day that is not over; what was told once stays in sight."""
     told = next((one for one in stand.marks if one.what == DEGRADED), None)
-    warnings = sum(one.severity == "warning" for one in watched.tick.findings)
-    more = f"; {warnings} warnings of other sources" if warnings else ""
     if told is not None:
-        return f"worse than before, as told at {told.at:%H:%M} UTC{more}"
-    return f"{sentence_so_far(watched)}{more}"
+        return f"worse than before, as told at {told.at:%H:%M} UTC{warned(watched.tick)}"
+    return f"{sentence_so_far(watched)}{warned(watched.tick)}"
+
+
+def warned(tick: WatchTick) -> str:
+    """How many warnings stand beside the verdict: they change nothing about it, and whoever reads it ought to know."""
+    warnings = sum(one.severity == "warning" for one in tick.findings)
+    return f"; {warnings} warnings of other sources" if warnings else ""

@@ -29,6 +29,8 @@ from tasks.watch_stand import Stand
 
 # The next tick comes in five minutes, and does better than a retry within this one.
 _NO_RETRIES = 0
+# Told like another source: of the requests themselves, whether they came at all.
+TRAFFIC = "traffic"
 
 
 class Seen:
@@ -53,10 +55,10 @@ def look(stand: Stand, run_id: str, now: datetime) -> Seen:
     looked = look_at_all(stand, last, now, SOURCES)
     counted = count(stand, replica_sets_of(looked), now)
     judgement = judged(stand, counted)
-    found = [one for findings in looked.findings.values() for one in findings]
     counts = counts_of(counted.baseline, counted.metrics, counted.closed)
     for metric in list(counts)[:1]:
-        found += traffic_findings(metric, counts[metric], counted.closed)
+        looked.findings[TRAFFIC] = traffic_findings(metric, counts[metric], counted.closed)
+    found = [one for findings in looked.findings.values() for one in findings]
     unread = looked.unread | ({"requests": counted.unread} if counted.unread else {})
     tick = WatchTick(
         environment=stand.environment.name,

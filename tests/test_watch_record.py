@@ -116,6 +116,13 @@ def test_a_collapse_of_traffic_is_told_and_a_quiet_service_is_not() -> None:
     (found,) = traffic_findings("errors", replace(usual, requests=fallen), 100)
     assert found.severity == "warning"
     assert "least busy of the earlier days" in found.text
+    # An hour of the morning is told until the evening.
+    morning = usual.requests.copy()
+    morning[24:36] *= 0.1
+    assert traffic_findings("errors", replace(usual, requests=morning), 35) != ()
+    (found,) = traffic_findings("errors", replace(usual, requests=morning), 288)
+    assert found.text.startswith("traffic: 1 of 24 hours had less than half the requests (errors)")
+    assert "the first from bucket 24, 2:05 h after the release" in found.text
     quiet = plain_day(requests=0.25, bad=0)
     assert traffic_findings("errors", replace(quiet, requests=quiet.requests * 0), 100) == ()
     # What nobody saw is no collapse.
