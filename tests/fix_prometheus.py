@@ -90,12 +90,12 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 
 @contextmanager
-def run_prometheus(folder: Path, document: dict[str, Any], *options: str) -> Iterator[str]:
-    """Run a Prometheus with a configuration and further options while the block runs, and give its address. Where there is none the test is left out."""
+def run_prometheus(folder: Path, document: dict[str, Any], *options: str, port: int = 0) -> Iterator[str]:
+    """Run a Prometheus with a configuration and further options while the block runs, and give its address (port 0: any). Where there is none the test is left out."""
     program = shutil.which("prometheus")
     if program is None:
         leave_out("no prometheus")
-    file, port, log = folder / "prometheus.yml", free_port(), folder / "log"
+    file, port, log = folder / "prometheus.yml", port or free_port(), folder / "log"
     file.write_text(yaml.safe_dump(document))
     with log.open("wb") as out:
         process = subprocess.Popen(
