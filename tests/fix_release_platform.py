@@ -19,7 +19,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient
 
 from deployments.command.automations import ensure_automations
-from deployments.command.deploying import PREFECT_FILE, RECOVERY, RELEASING, deployment_file
+from deployments.command.deploying import PREFECT_FILE, RECOVERY, RELEASING, WATCH, WATCHING, deployment_file
 from deployments.local.data_folder import DataFolder
 from deployments.local.prefect_server import PrefectServer
 from deployments.local.service import Service
@@ -69,6 +69,11 @@ class ReleasePlatform:
     def post_recovery(self) -> dict[str, Any]:
         """Start a recovery as the sweep does."""
         return self._post(RECOVERY, "stage", {"idempotency_key": secrets.token_hex(8)})
+
+    def post_tick(self, release_id: str) -> dict[str, Any]:
+        """Look at a release's watch now, as a tick of its schedule does each five minutes."""
+        body = {"parameters": {"release_id": release_id}, "idempotency_key": secrets.token_hex(8)}
+        return self._post(WATCH, "stage", body)
 
     def _post(self, flow: str, environment: str, body: dict[str, Any]) -> dict[str, Any]:
         """Make a run. A server on SQLite answers 503 when two write at once: again, with the same key."""
@@ -148,12 +153,12 @@ def _variable(process: psutil.Process, name: str) -> str | None:
 
 
 def stage_prefect_file(folder: Path) -> Path:
-    """Given a folder, write the prefect.yaml of the environments `stage` and `bare` as a first release deploys them; the sweep is switched off."""
+    """Given a folder, write the prefect.yaml of the environments `stage` and `bare` as a first release deploys them; their sweeps are switched off."""
     document = yaml.safe_load(PREFECT_FILE.read_text())
     entries = [
         deployment_file(document, flow, environment)[0]["deployments"][0]
         for environment in ("stage", "bare")
-        for flow in RELEASING
+        for flow in (*RELEASING, *WATCHING)
     ]
     for entry in entries:
         entry["schedules"] = [{**one, "active": False} for one in entry["schedules"]]

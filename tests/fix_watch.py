@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -165,10 +165,17 @@ def day(stage: Stage, prometheus_api: PrometheusApi, monkeypatch: pytest.MonkeyP
     stage.settings["timezone"] = "Europe/Berlin"
     found = Day(stage, prometheus_api)
     prometheus_api.answer = found.answer
-    monkeypatch.setattr("flows.post_deploy_watch.utc_now", lambda: found.now)
+    with on_server(found, monkeypatch):
+        yield found
+
+
+@contextmanager
+def on_server(day: Day, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The deployments that a watch needs, on the test server while the block runs; it is whatever time a test says."""
+    monkeypatch.setattr("flows.post_deploy_watch.utc_now", lambda: day.now)
     for one in DEPLOYED:
         one.to_deployment(name="stage", parameters={"environment": "stage"}).apply()
-    yield found
+    yield
     with get_client(sync_client=True) as prefect:
         for one in DEPLOYED:
             # By name: a test may have removed one, and made it anew.
