@@ -62,8 +62,8 @@ def _row(line: int, cells: list[str], columns: int) -> _Row:
         raise ValueError(f"line {line}: {start!r} is no time; wanted: 2026-11-26T10:05:00Z") from None
     if found.tzinfo is None:
         raise ValueError(f"line {line}: {start} has no time zone; wanted: 2026-11-26T10:05:00Z")
-    if not metric:
-        raise ValueError(f"line {line}: the metric has no name")
+    if not metric or not metric.isprintable():
+        raise ValueError(f"line {line}: the metric has no name that can be shown")
     counts = tuple(_number(line, cell) for cell in numbers)
     for requests, bad in _pairs(counts):
         if (requests is None) != (bad is None):

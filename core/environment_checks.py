@@ -1,20 +1,11 @@
 """The table [release.checks]: the checklist before a release."""
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from core.section import Name, OptionalSecret, OptionalText, Section
+from core.section import Address, Name, OptionalSecret, OptionalText, Section
 
-
-def _plain_address(address: str) -> str:
-    if not re.fullmatch(r"https?://[^\s@?#]+", address):
-        raise ValueError("an address begins with https:// or http:// and holds no user, password or query")
-    return address.rstrip("/")
-
-
-Address = Annotated[str, AfterValidator(_plain_address)]
 # A DNS subdomain, as Secrets and most other kinds are named (RFC 1123).
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
 Severity = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]

@@ -2,11 +2,10 @@
 
 import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from core.section import EMPTY_IS_NONE, OptionalSecret, OptionalText, Section
+from core.section import EMPTY_IS_NONE, OptionalSecret, OptionalText, Section, plain_address
 
 PODS = "{pods}"
 # Health probes and scrapes answer 200 whatever the users see: counted, they would thin out the errors and stand in for the sample.
@@ -88,17 +87,11 @@ class Gates(Section):
     @field_validator("prometheus_url")
     @classmethod
     def _plain_address(cls, address: str | None) -> str | None:
-        if address is None:
-            return None
-        parts = urlsplit(address)
-        # Reading the port raises ValueError when it is none.
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
-            raise ValueError("an address that begins with http:// or https://")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError(
-                "an address without user, password and query; a sign-in goes into prometheus_username or prometheus_token"
-            )
-        return address.rstrip("/")
+        return (
+            None
+            if address is None
+            else plain_address(address, "a sign-in goes into prometheus_username or prometheus_token")
+        )
 
     @field_validator("requests", "durations", "targets")
     @classmethod

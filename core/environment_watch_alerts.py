@@ -4,8 +4,7 @@ import re
 
 from pydantic import Field, field_validator, model_validator
 
-from core.environment_checks import Address
-from core.section import OptionalSecret, OptionalText, Section
+from core.section import Address, OptionalSecret, OptionalText, Section
 
 # As Alertmanager reads a filter (pkg/labels, ParseMatcher): NAME=VALUE, != =~ !~. Quoted here always: newer versions take nothing else for some characters.
 _MATCHER = re.compile(r'[a-zA-Z_]\w*\s*(=~|!~|!=|=)\s*"(\\.|[^"\\])*"')

@@ -4,8 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from core.environment_checks import Address
-from core.section import OptionalSecret, OptionalText, Section
+from core.section import Address, OptionalSecret, OptionalText, Section
 
 # Grafana keeps all tags of an annotation in 500 characters (conf/defaults.ini, [annotations] tags_length), nightshift's own among them.
 Tag = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[^\s,\"\\]+$")]

@@ -2,12 +2,11 @@
 
 import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from core.log_lines import DEFAULT_PATTERN
-from core.section import OptionalSecret, OptionalText, Section
+from core.section import OptionalSecret, OptionalText, Section, plain_address
 
 FieldName = Annotated[str, Field(pattern=r"^[\w@.-]{1,200}$")]
 LEVEL = "{level}"
@@ -89,15 +88,7 @@ class WatchLogs(Section):
     @field_validator("address")
     @classmethod
     def _plain_address(cls, address: str | None) -> str | None:
-        if address is None:
-            return None
-        parts = urlsplit(address)
-        # Reading the port raises ValueError when it is none.
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
-            raise ValueError("an address that begins with http:// or https://")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("an address without user, password and query; a sign-in goes into api_key or username")
-        return address.rstrip("/")
+        return None if address is None else plain_address(address, "a sign-in goes into api_key or username")
 
     @field_validator("pattern")
     @classmethod

@@ -2,11 +2,10 @@
 
 import re
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from core.section import OptionalText, Section
+from core.section import OptionalText, Section, plain_address
 
 MOST_PATHS = 6
 _PATH = re.compile(r"/[^\s?#]{0,100}")
@@ -30,15 +29,7 @@ class WatchProbes(Section):
     @field_validator("url")
     @classmethod
     def _plain_address(cls, address: str | None) -> str | None:
-        if address is None:
-            return None
-        parts = urlsplit(address)
-        # Reading the port raises ValueError when it is none.
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
-            raise ValueError("an address that begins with http:// or https://")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("an address without user, password and query")
-        return address.rstrip("/")
+        return None if address is None else plain_address(address)
 
     @field_validator("paths")
     @classmethod

@@ -13,16 +13,22 @@ from core.watch_verdict import Judgement
 Act = Literal["nothing", "tell", "roll back", "go forward"]
 # The marks, by the names of their objects in the bucket.
 DEGRADED, ROLLBACK, STOPPED, SIGNED_OFF = "degraded", "rollback-asked", "stopped", "signed-off"
+# Something looks worse, and may not send the release back.
+SUSPECT = "suspect"
 # With the bucket behind it since when: there may be several.
 BLIND = "blind-"
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What speaks against the new version, in sentences. `statistical`: by counts; else by what was seen of its Pods, which no chance explains."""
+    """What speaks against the new version, in sentences.
+
+    worse: it is; else it only looks so, which is told and no more. lasts: it goes on, so that it may send the release back.
+    """
 
     why: tuple[str, ...]
-    statistical: bool
+    worse: bool = True
+    lasts: bool = True
 
     @property
     def told(self) -> str:
@@ -30,13 +36,14 @@ class Trouble:
         return "; ".join(self.why)
 
 
-def trouble_of(judgement: Judgement | None, crash_loop: str) -> Trouble | None:
-    """Given the judgement of the counts (None: there is none) and the sentence of a crash loop ("": there is none), return what may send a release back."""
+def trouble_of(judgement: Judgement, crash_loop: str, held_loop: str = "") -> Trouble | None:
+    """Given the judgement of the counts and the sentences of a crash loop that may send a release back and of one that may not ("": none), return what is told."""
     if crash_loop:
-        return Trouble((crash_loop,), statistical=False)
-    if judgement is not None and judgement.verdict == "degraded":
-        return Trouble(judgement.reasons, statistical=True)
-    return None
+        return Trouble((crash_loop,))
+    if judgement.verdict == "degraded":
+        return Trouble(judgement.reasons, lasts=judgement.lasts)
+    suspicions = (*judgement.advised, *([held_loop] if held_loop else []))
+    return Trouble(suspicions, worse=False, lasts=False) if suspicions else None
 
 
 def act_on(
@@ -47,16 +54,18 @@ def act_on(
     Args:
         policy: of the environment, "alert" or "roll-back".
         hours: since the release.
-        marks: what was done before; each thing is done once. What was only told may still be taken back once the policy says so, within the hours.
+        marks: what was done before; each thing is done once. What was only told may still be taken back while it goes on, within the hours.
         way_back: why it cannot be taken back, "" when it can.
     """
-    if trouble is None or ROLLBACK in marks:
-        return "nothing"
-    if policy == "roll-back" and hours < roll_back_hours and not way_back:
+    if trouble is None or ROLLBACK in marks or STOPPED in marks:
+        return "tell" if trouble is not None and trouble.worse and not {DEGRADED, ROLLBACK} & set(marks) else "nothing"
+    if not trouble.worse:
+        return "nothing" if {DEGRADED, SUSPECT} & set(marks) else "tell"
+    if policy == "roll-back" and hours < roll_back_hours and not way_back and trouble.lasts:
         return "roll back"
     if DEGRADED in marks:
         return "nothing"
-    return "go forward" if policy == "roll-back" else "tell"
+    return "go forward" if policy == "roll-back" and trouble.lasts else "tell"
 
 
 def blind_since(counts: Collection[Counts], closed: int, buckets: int) -> int | None:

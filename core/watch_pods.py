@@ -125,6 +125,16 @@ def crash_loop(seen: PodsSeen | None, *, bucket: int, outside: str = "") -> str 
     return verdict(seen.loops, seen.elsewhere, seen.crashed_before)[0] or None
 
 
+def held_loop(seen: PodsSeen | None, *, bucket: int, outside: str = "") -> str:
+    """A sentence when most new Pods crash again and again, and why that may not send the release back; "" when they do not, or it may."""
+    if seen is None or seen.bucket != bucket:
+        return ""
+    acting, held = verdict(seen.loops, seen.elsewhere, seen.crashed_before)
+    why = outside or held
+    told = "; ".join(told_loops(seen.loops)[:3])
+    return f"{told}; it is not sent back for it: {why}" if told and why and (outside or not acting) else ""
+
+
 def pods_findings(seen: PodsSeen) -> tuple[Finding, ...]:
     """Given what was seen, return what is worth telling, worst first."""
     found = [*_of_loops(seen), *map(_of_total, seen.totals[:_MOST_TOLD]), *_of_standing(seen)]

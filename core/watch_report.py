@@ -31,6 +31,7 @@ _PLAIN: dict[Verdict, str] = {
     "blind": f"{_UNPROVEN}too little of the day was seen to say anything",
     "superseded": f"{_UNPROVEN}the day was not watched to its end",
 }
+_SUSPECT = f"{_UNPROVEN}the new version looks worse than before, and may not be sent back for it"
 _UNKNOWN_POWER = f"{_UNPROVEN}nothing was found, and whether anything would have been is not known"
 
 
@@ -87,6 +88,8 @@ def verdict_sentence(watched: Watched) -> str:
     Nothing found is said only with what would have been found; where that is not known, or nothing would have been, it is no pass.
     """
     judgement = watched.judgement
+    if judgement.advised and judgement.verdict in {"insufficient", "blind"}:
+        return _with_reasons(_SUSPECT, judgement.reasons)
     if judgement.verdict != "healthy":
         return _with_reasons(_PLAIN[judgement.verdict], judgement.reasons)
     power = [one.detectable for one in watched.figures]

@@ -21,12 +21,15 @@ from core.burn_rate import burn_process, first_burn_alarm
 from core.detectable_effect import rounded_up, smallest_detectable_factor
 from core.dispersion import LEAST_DAYS, dispersion
 from core.placebo import is_confirmed
-from core.sequential_test import ALPHA, e_process, first_alarm, threshold
-from core.watch_counts import BUCKETS, Array, Counts
+from core.sequential_test import ALPHA, MOST_FAIL, e_process, first_alarm, threshold
+from core.units import counted
+from core.watch_counts import BUCKETS, BUCKETS_AN_HOUR, Array, Counts, hourly
 
 Verdict = Literal["healthy", "degraded", "insufficient", "blind", "superseded"]
 # Fewer release-free days advise, and never send a release back (DESIGN §6).
 LEAST_DAYS_TO_ACT = 4
+# In a bucket, before it is told that most of them are bad.
+LEAST_TO_TELL = 20
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class MetricVerdict:
     Args:
         process: E after each bucket.
         alarm: the bucket after which it reached the threshold; None: it did not.
+        ratio: how many times as many bad requests there were as the days before lead one to expect, over the day.
+        hours_compared: of the hours in which either side had requests, the share in which both had.
         acts: whether that may send a release back; else it advises, and `why_not` says why.
     """
 
@@ -62,6 +67,16 @@ class MetricVerdict:
     detectable_factor: float
     acts: bool
     why_not: str = ""
+    ratio: float = 0.0
+    hours_compared: float = 1.0
+
+    def lasts(self, closed: int) -> bool:
+        """Whether what raised the alarm goes on: it came within the last hour, or the evidence still grows. What ended hours ago is told, and is no reason to act now."""
+        if self.alarm is None:
+            return False
+        hour = BUCKETS_AN_HOUR
+        now, before = self.process[max(0, closed - 1)], self.process[max(0, closed - 1 - hour)]
+        return self.alarm >= closed - hour or now > before
 
     @property
     def largest(self) -> float:
@@ -77,6 +92,10 @@ class Judgement:
     reasons: tuple[str, ...]
     metrics: tuple[MetricVerdict, ...] = field(repr=False, default=())
     guard: MetricVerdict | None = field(repr=False, default=None)
+    # What looks worse and may not send a release back. It is told all the same.
+    advised: tuple[str, ...] = ()
+    # Whether what makes it degraded goes on: only then a release is sent back.
+    lasts: bool = False
 
 
 def judge(
@@ -115,7 +134,14 @@ def judge(
     guard = None
     if objective is not None and guarded in metrics:
         guard = _of_guard(guarded, metrics[guarded], objective, at, closed=closed, advises=advises)
-    return Judgement(*_verdict(found, guard, demands), found, guard)
+    verdict, reasons = _verdict(found, guard, demands)
+    everything = (*found, guard) if guard is not None else found
+    failing = tuple(told for name, counts in metrics.items() if (told := _most_fail(name, counts, closed)))
+    advised = (*failing, *_advised(everything))
+    if verdict == "healthy" and failing:
+        verdict, reasons = "insufficient", failing
+    lasts = any(one.acts and one.lasts(closed) for one in everything)
+    return Judgement(verdict, reasons, found, guard, advised, lasts)
 
 
 def _of_metric(
@@ -145,6 +171,42 @@ def _of_metric(
         smallest_detectable_factor(counts, at),
         acts=alarm is not None and not why_not,
         why_not=why_not,
+        ratio=_ratio(counts),
+        hours_compared=_hours_compared(counts),
+    )
+
+
+def _ratio(counts: Counts) -> float:
+    known = counts.known
+    where = counts.compared
+    share = known.baseline_bad.sum(axis=-2) / np.maximum(known.baseline_requests.sum(axis=-2), 1)
+    expected = float(np.where(where, known.requests * share, 0).sum())
+    return float(np.where(where, known.bad, 0).sum()) / expected if expected > 0 else 0.0
+
+
+def _hours_compared(counts: Counts) -> float:
+    known = counts.known
+    new, old = hourly(known.requests) > 0, hourly(known.baseline_requests.sum(axis=-2)) > 0
+    return float((new & old).sum() / (new | old).sum()) if (new | old).any() else 1.0
+
+
+def _most_fail(name: str, counts: Counts, closed: int) -> str:
+    """Buckets in which most requests are bad, and were not on the days before as far as those are known: no statistics are needed to tell of that."""
+    known = counts.known
+    before = known.baseline_bad.sum(axis=-2) < MOST_FAIL / 2 * np.maximum(known.baseline_requests.sum(axis=-2), 1)
+    most = (known.requests >= LEAST_TO_TELL) & (known.bad >= MOST_FAIL * known.requests) & before
+    found = np.flatnonzero(most[:closed])
+    if not found.size:
+        return ""
+    bad, requests = float(known.bad[found].sum()), float(known.requests[found].sum())
+    return f"{name}: {bad:.0f} of {requests:.0f} requests bad in {counted(int(found.size), 'bucket')}, first in bucket {found[0]}"
+
+
+def _advised(found: Sequence[MetricVerdict]) -> tuple[str, ...]:
+    return tuple(
+        f"{one.metric}: looks worse (after bucket {one.alarm}), but {one.why_not}"
+        for one in found
+        if one.alarm is not None and not one.acts
     )
 
 
@@ -185,7 +247,7 @@ def _verdict(
             f"{one.metric}: E = {one.process[one.alarm or 0]:.3g} ≥ {one.threshold:g} after bucket {one.alarm}"
             for one in bad
         )
-    advised = tuple(f"{one.metric}: looks worse, but {one.why_not}" for one in found if one.alarm is not None)
+    advised = _advised(found)
     unseen = [one for one in metrics if one.coverage < demands.coverage]
     if unseen:
         seen = (
@@ -194,8 +256,17 @@ def _verdict(
         )
         return "blind", (*advised, *seen)
     weak = [one for one in metrics if one.detectable_factor > demands.factor]
-    if weak or advised:
-        told = (f"{one.metric}: {_detectable(one)}; {demands.factor:g} is asked for" for one in weak)
+    pieces = [one for one in metrics if one.ratio >= demands.factor]
+    apart = [one for one in metrics if one.hours_compared < demands.coverage]
+    if weak or advised or pieces or apart:
+        told = [f"{one.metric}: {_detectable(one)}; {demands.factor:g} is asked for" for one in weak]
+        told += [
+            f"{one.metric}: {one.ratio:.2g} times as many bad requests as before, in short pieces" for one in pieces
+        ]
+        told += [
+            f"{one.metric}: both sides had requests in {one.hours_compared:.0%} of the hours only; {demands.coverage:.0%} are asked for"
+            for one in apart
+        ]
         return "insufficient", (*advised, *told)
     return "healthy", tuple(f"{one.metric}: {_detectable(one)}" for one in metrics)
 

@@ -16,8 +16,9 @@ from pydantic import Field
 
 from core.errors import NightshiftError
 from core.evidence import Finding
+from core.units import counted
 from core.watch_counts import BUCKET_MINUTES, BUCKETS
-from core.watch_decision import BLIND, DEGRADED, ROLLBACK, act_on, blind_since, final_judgement, how_it_ended
+from core.watch_decision import BLIND, DEGRADED, ROLLBACK, SUSPECT, act_on, blind_since, final_judgement, how_it_ended
 from core.watch_record import WatchTick, counts_of
 from core.watch_report import Watched, ended_sentence, sentence_so_far
 from core.watch_text import running_text
@@ -79,7 +80,11 @@ def tick(run: RunRecord, release_id: str, now: datetime) -> State[None]:
 
     told = act(run, stand, seen, now)
     if stand.is_over(seen.tick.closed) and not waits_for_prometheus(stand, seen, now):
-        return end(run, read_stand(run.environment, release_id), seen)
+        state = end(run, read_stand(run.environment, release_id), seen)
+        if told is None or state.is_failed():
+            return state
+        # What this very look found is not hidden by how the watch ended.
+        return Failed(name=told.name, message=f"{told.message}; {state.message}")
     watched = watched_by(stand, seen)
     show(run.environment, running_text(watched, run.environment.zone))
     return told or Completed(message=f"{seen.tick.closed} of {BUCKETS} buckets: {so_far(stand, watched)}")
@@ -89,7 +94,7 @@ def act(run: RunRecord, stand: Stand, seen: Seen, now: datetime) -> State[None] 
     """Tell what was found, each thing once, and ask for the rollback where the environment says so. None: there is nothing new."""
     settings, marks = stand.settings, {one.what for one in stand.marks}
     way_back, hours = "", stand.hours(now)
-    if seen.trouble is not None and settings.policy == "roll-back" and ROLLBACK not in marks:
+    if seen.trouble is not None and seen.trouble.lasts and settings.policy == "roll-back" and ROLLBACK not in marks:
         way_back = why_no_way_back(stand)
     what = act_on(
         seen.trouble,
@@ -102,7 +107,9 @@ def act(run: RunRecord, stand: Stand, seen: Seen, now: datetime) -> State[None] 
     if what == "nothing" or seen.trouble is None:
         return tell_blind(run, stand, seen)
     record = Record(stand.release_id)
-    by_hand = f"nightshift rollback {run.environment.name}"
+    by_hand = f"nightshift rollback {run.environment.name} --release {stand.release_id}"
+    if stand.stopped is not None:
+        by_hand = f"(it is not live any more: {stand.stopped.why})"
     advice = {
         "tell": f"Look at it, and take it back if need be: {by_hand}",
         "roll back": "Its rollback was asked for",
@@ -118,10 +125,12 @@ def act(run: RunRecord, stand: Stand, seen: Seen, now: datetime) -> State[None] 
                 advice = f"Its rollback could not be asked for ({error}): take it back by hand, {by_hand}"
     with record.step("judge") as notes:
         facts = {"act": what, "policy": settings.policy, "bucket": seen.tick.closed, "reasons": list(seen.trouble.why)}
-        worse = Finding(severity="error", text=f"the new version is worse than before: {seen.trouble.told}. {advice}")
+        words = "is worse than before" if seen.trouble.worse else "looks worse than before"
+        worse = Finding(severity="error", text=f"the new version {words}: {seen.trouble.told}. {advice}")
         notes.add(facts=facts, findings=[worse, *seen.tick.findings])
-    state = end_run(run, [record], {"release_id": stand.release_id}, name="Degraded")
-    stand.records.keep_mark(DEGRADED, seen.trouble.told, run.run_id)
+    name, mark = ("Degraded", DEGRADED) if seen.trouble.worse else ("Suspect", SUSPECT)
+    state = end_run(run, [record], {"release_id": stand.release_id}, name=name)
+    stand.records.keep_mark(mark, seen.trouble.told, run.run_id)
     return state
 
 
@@ -131,8 +140,9 @@ def tell_blind(run: RunRecord, stand: Stand, seen: Seen) -> State[None] | None:
     since = blind_since(counts.values(), seen.tick.closed, stand.settings.blind_minutes // BUCKET_MINUTES)
     if since is None or (mark := f"{BLIND}{since:03d}") in stand.names:
         return None
+    pods = seen.tick.unread.get("pods")
     why = (
-        seen.tick.unread.get("requests")
+        "; ".join(filter(None, (seen.tick.unread.get("requests"), pods and f"Pods: {pods}")))
         or "Prometheus answers, and has no such requests of its Pods: was a metric renamed, is it scraped?"
     )
     record = Record(stand.release_id)
@@ -149,7 +159,7 @@ def end(run: RunRecord, stand: Stand, seen: Seen) -> State[None]:
     judgement = final_judgement(seen.judgement, how_it_ended(stand.stopped), stand.marks)
     watched = replace(watched_by(stand, seen), judgement=judgement)
     sentence = end_watch(run, stand, watched, Record(stand.release_id))
-    message, name = f"{stand.release_id}: {sentence}{warned(seen.tick)}", judgement.verdict.capitalize()
+    message, name = f"{stand.release_id}: {sentence}{warned(stand, seen.tick)}", judgement.verdict.capitalize()
     if judgement.verdict in {"healthy", "superseded"}:
         return Completed(name=name, message=message)
     return Failed(name=name, message=message)
@@ -179,11 +189,14 @@ def so_far(stand: Stand, watched: Watched) -> str:
     """The verdict of a day that is not over; what was told once stays in sight."""
     told = next((one for one in stand.marks if one.what == DEGRADED), None)
     if told is not None:
-        return f"worse than before, as told at {told.at:%H:%M} UTC{warned(watched.tick)}"
-    return f"{sentence_so_far(watched)}{warned(watched.tick)}"
+        return f"worse than before, as told at {told.at:%H:%M} UTC{warned(stand, watched.tick)}"
+    return f"{sentence_so_far(watched)}{warned(stand, watched.tick)}"
 
 
-def warned(tick: WatchTick) -> str:
-    """How many warnings stand beside the verdict: they change nothing about it, and whoever reads it ought to know."""
+def warned(stand: Stand, tick: WatchTick) -> str:
+    """What was told, and the warnings, beside the verdict: they change nothing about it, and whoever reads it ought to know."""
     warnings = sum(one.severity == "warning" for one in tick.findings)
-    return f"; {warnings} warnings of other sources" if warnings else ""
+    found = [counted(warnings, "warning") + " of other sources"] if warnings else []
+    found += [f"it looked worse at {one.at:%H:%M} UTC" for one in stand.marks if one.what == SUSPECT]
+    found += [f"blind, as told at {one.at:%H:%M} UTC" for one in stand.marks if one.what.startswith(BLIND)]
+    return "".join(f"; {one}" for one in found)

@@ -19,6 +19,7 @@ from tasks.watch_stand import Stand
 
 # A tick has two seconds; what a slow Prometheus cannot tell by then, it tells the next one.
 PATIENCE_SECONDS = 10.0
+MOST_AHEAD_SECONDS = 600.0
 NOT_COUNTED = "nothing is counted: release.gates.prometheus_url is empty, or metrics is false"
 
 
@@ -41,7 +42,9 @@ def count(stand: Stand, replica_sets: tuple[str, ...], now: datetime) -> Counted
     at_least = before.closed if before is not None else 0
     closed = max(at_least, stand.closed_by(now))
     if gates.prometheus_url is None or not gates.metrics:
-        return Counted(closed, {}, None, NOT_COUNTED)
+        # What was counted before somebody switched it off stays known, and what comes then is not.
+        baseline = stand.records.baseline() if BASELINE in stand.names else None
+        return Counted(closed, dict(before.metrics) if before is not None else {}, baseline, NOT_COUNTED)
     kept = before.metrics if before is not None else {}
     seen = {one.metric: kept.get(one.metric, DayCounts.unknown()) for one in metric_queries(gates, "")}
     baseline = stand.records.baseline() if BASELINE in stand.names else None
@@ -82,7 +85,8 @@ def _read_closed(
 
 
 def _apart(client: PrometheusClient) -> timedelta:
-    return timedelta(seconds=client.clock_apart or 0)
+    # One that is far ahead is wrong, or lies: nothing is over because of it. Where it is behind, what it has not seen yet is not over.
+    return timedelta(seconds=min(client.clock_apart or 0, MOST_AHEAD_SECONDS))
 
 
 def _first_unknown(seen: dict[str, DayCounts], closed: int) -> int:

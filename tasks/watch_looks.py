@@ -15,7 +15,7 @@ from core.pods_look import watched_of
 from core.watch_alerts import AlertsSeen, alerts_after, alerts_findings
 from core.watch_health import HealthSeen, health_after, health_findings, servers_away
 from core.watch_logs import LogSeen, logs_after, logs_findings
-from core.watch_pods import PodsSeen, crash_loop, pods_after, pods_findings
+from core.watch_pods import PodsSeen, crash_loop, held_loop, pods_after, pods_findings
 from core.watch_probes import ProbesSeen, probes_after, probes_findings
 from core.watch_record import WatchLogs
 from tasks.hasty_kubernetes import HastyClient
@@ -40,11 +40,12 @@ def replica_sets_of(looked: Looked) -> tuple[str, ...]:
     return tuple((looked.kept.get(PODS) or {}).get("replica_sets") or ())
 
 
-def crash_loop_of(looked: Looked, bucket: int) -> str:
-    """A sentence when the Pods of the new version crash again and again; "" when they do not, nobody knows, or a server is away that they need."""
+def crash_loops_of(looked: Looked, bucket: int) -> tuple[str, str]:
+    """Sentences when most Pods of the new version crash again and again: one that may send it back, one that may not (others crash, a server is away)."""
     seen = _parsed(PodsSeen, looked.kept.get(PODS))
     away = servers_away(_parsed(HealthSeen, looked.kept.get(HEALTH)), bucket=bucket)
-    return crash_loop(seen, bucket=bucket, outside="; ".join(f"{one} is away" for one in away)) or ""
+    outside = "; ".join(f"{one} is away" for one in away)
+    return crash_loop(seen, bucket=bucket, outside=outside) or "", held_loop(seen, bucket=bucket, outside=outside)
 
 
 def _look_at_pods(stand: Stand, kept: Kept | None, bucket: int, _now: datetime) -> Kept:

@@ -94,6 +94,11 @@ class WatchRecords:
         found = read_record(open_sealed(self._store.get(key), self._keys, what=what, on=on), record, what=what, on=on)
         if (found.environment, found.release_id) != (self.environment.name, self.release_id):
             raise IntegrityError(f"read {what}", on, f"it is {found.environment}'s {found.release_id}'s")
+        # A signed object under another name is a forgery, too: an early tick as the last one, a mark of one thing as that of another.
+        if (own := _name_of(found)) != name:
+            raise IntegrityError(
+                f"read {what}", on, f"it is a copy of {own}", "Find out who copied it; nightshift has not"
+            )
         return found
 
     def _key(self, name: str) -> str:

@@ -10,14 +10,14 @@ from core.errors import PermanentError
 from core.release_plan import ReleasePlan
 from core.watch_counts import BUCKETS
 from core.watch_days import BUCKET, closed_buckets
-from core.watch_decision import BLIND, DEGRADED, ROLLBACK, STOPPED
+from core.watch_decision import BLIND, DEGRADED, ROLLBACK, STOPPED, SUSPECT
 from core.watch_record import WatchEnd, WatchMark, WatchStart, WatchTick
 from tasks.release_records import plan_made_at, read_plan
 from tasks.watch_counts import scraped_by
 from tasks.watch_records import ENDED, START, WatchRecords
 from tasks.watch_start import watch_of
 
-_MARKS = (DEGRADED, ROLLBACK, STOPPED, BLIND)
+_MARKS = (DEGRADED, SUSPECT, ROLLBACK, STOPPED, BLIND)
 
 
 class Stand:

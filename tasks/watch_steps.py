@@ -21,7 +21,7 @@ from tasks.release_run import release_of
 from tasks.retrying import step
 from tasks.rollback_steps import choose_release
 from tasks.watch_count import Counted, count
-from tasks.watch_looks import SOURCES, crash_loop_of, replica_sets_of
+from tasks.watch_looks import SOURCES, crash_loops_of, replica_sets_of
 from tasks.watch_schedule import ROLLBACK as ROLLBACK_FLOW
 from tasks.watch_schedule import start_run
 from tasks.watch_sources import Looked, look_at_all
@@ -73,7 +73,7 @@ def look(stand: Stand, run_id: str, now: datetime) -> Seen:
         reasons=judgement.reasons,
         findings=tuple(found),
     )
-    return Seen(tick, looked, counted, judgement, trouble_of(judgement, crash_loop_of(looked, last)))
+    return Seen(tick, looked, counted, judgement, trouble_of(judgement, *crash_loops_of(looked, last)))
 
 
 def judged(stand: Stand, counted: Counted) -> Judgement:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from core.environment import Environment
 from core.release_rollback import live_releases
+from core.watch_counts import BUCKETS
+from core.watch_days import BUCKET
 from core.watch_decision import SIGNED_OFF
 from tasks.recording import Notes
 from tasks.release_records import closed_releases, read_plan
@@ -17,6 +20,7 @@ from tasks.watch_start import first_tick_of, hand_over, watch_of
 
 # A tick may be late; three that did not come are a watch that stands still. No more: after fifteen minutes of silence prefect.yaml's watch-stands-still starts a sweep.
 STILL_BUCKETS = 3
+LIVE_AGAIN = "live-again"
 
 
 @step("begin the watches that are missing")
@@ -27,7 +31,11 @@ def begin_missing(environment: Environment, now: datetime) -> tuple[str, ...]:
     if not live:
         return ()
     newest = next(one for one in found if one.release_id == live[-1].release_id)
-    if newest.at < now - timedelta(days=1) or START in WatchRecords(environment, newest.release_id).names():
+    records = WatchRecords(environment, newest.release_id)
+    names = records.names()
+    if START in names:
+        return _live_again(records, names, now)
+    if newest.at < now - timedelta(days=1):
         return ()
     notes = Notes()
     journal = newest.journal
@@ -35,6 +43,17 @@ def begin_missing(environment: Environment, now: datetime) -> tuple[str, ...]:
     hand_over(environment, plan, journal.entries[-1].at, notes)
     told = [one.text for one in notes.findings] or ["begun now"]
     return tuple(f"the watch of {newest.release_id} was missing: {one}" for one in told)
+
+
+def _live_again(records: WatchRecords, names: Collection[str], now: datetime) -> tuple[str, ...]:
+    """That nobody watches a release that is live again, since the one that superseded it was taken back; told once."""
+    if ENDED not in names or LIVE_AGAIN in names:
+        return ()
+    end, start = records.end(), records.start()
+    if end.how != "superseded" or now >= start.first + BUCKET * BUCKETS:
+        return ()
+    told = f"{start.release_id} is live again, and its watch ended when another release came: nobody watches it, so look at it yourself"
+    return (told,) if records.keep_mark(LIVE_AGAIN, told, "the sweep") else ()
 
 
 @step("look for watches that go on")

@@ -14,12 +14,17 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
 
+from core.keys import watch_folder
 from core.watch_counts import BUCKETS, Array
 from core.watch_days import BUCKET
+from core.watch_decision import STOPPED
 from core.watch_record import WatchEnd, WatchStart, WatchTick
 from flows.post_deploy_watch import post_deploy_watch
 from flows.rollback import rollback
 from flows.watch_sign_off import watch_sign_off
+from tasks.object_store import ObjectStore
+from tasks.sealed import sealed_bytes
+from tasks.secrets import signing_keys
 from tasks.watch_records import WatchRecords
 from tasks.watch_stand import Stand as WatchStand
 from tests.fix_prometheus_api import PrometheusApi
@@ -105,6 +110,13 @@ class Day:
         """Run the flow once so many buckets are over."""
         self.at(bucket, seconds)
         return post_deploy_watch("stage", self.release_id, return_state=True)
+
+    def stop_after(self, bucket: int) -> None:
+        """Have the watch stopped by the next release after so many buckets, though that came in the same minute."""
+        store, environment = ObjectStore.open(self.stage.environment), self.stage.environment
+        mark = self.records.mark(STOPPED).model_copy(update={"at": self.at(bucket)})
+        key = f"{watch_folder(environment.prefix, self.release_id)}{STOPPED}.json"
+        store.put(key, sealed_bytes(mark, signing_keys(environment)[0]))
 
     def sweep(self) -> State[Any]:
         """Run the sweep, at the same time as the last tick."""

@@ -120,27 +120,39 @@ class TestActing:
         day.tick(31)
         assert len(day.runs_of("rollback")) == 1
 
-    def test_fewer_than_four_weeks_advise_only(self, day: Day) -> None:
+    @pytest.mark.parametrize("lags", [(7, 14), (1, 2, 3, 4)])
+    def test_fewer_than_four_weeks_tell_and_send_nothing_back(self, day: Day, lags: tuple[int, ...]) -> None:
         day.stage.settings["watch"]["policy"] = "roll-back"
-        day.lags = (7, 14)
+        day.lags = lags
         day.begin()
         worse(day)
-        for bucket in (30, 60):
-            assert day.tick(bucket).is_completed()
+        state = day.tick(60)
+        assert (state.name, state.is_failed()) == ("Suspect", True), state.message
+        assert "looks worse than before: errors: looks worse" in state.message
+        assert f"nightshift rollback stage --release {day.release_id}" in state.message
+        assert day.tick(61).is_completed()
         state = day.tick(BUCKETS)
         assert state.name == "Insufficient", state.message
-        assert "advise only" in state.message
+        assert "NO PASS: the new version looks worse" in state.message
         assert day.runs_of("rollback") == []
 
-    def test_where_prometheus_knows_no_weeks_the_days_before_advise(self, day: Day) -> None:
-        day.stage.settings["watch"]["policy"] = "roll-back"
-        day.lags = (1, 2, 3, 4)
+    def test_total_failure_is_told_at_once_where_there_is_nothing_to_compare_with(self, day: Day) -> None:
+        day.lags = ()
         day.begin()
-        worse(day)
-        assert day.tick(40).is_completed()
-        state = day.tick(BUCKETS)
-        assert state.name == "Insufficient", state.message
-        assert "the days before, not" in state.message
+        day.errors[:] = 600
+        state = day.tick(1)
+        assert (state.name, state.is_failed()) == ("Suspect", True), state.message
+        assert "600 of 600 requests bad in 1 bucket" in state.message
+
+    def test_what_ended_hours_ago_is_told_and_not_sent_back(self, day: Day) -> None:
+        day.stage.settings["watch"]["policy"] = "roll-back"
+        day.begin()
+        day.errors[10:20] = 200
+        day.api.go_away()
+        day.tick(9)
+        day.api.come_back()
+        state = day.tick(200)
+        assert state.name == "Degraded", state.message
         assert day.runs_of("rollback") == []
 
 
@@ -302,6 +314,32 @@ class TestTheNextRelease:
         assert day.schedules() == [f"watch-{second}"]
         assert day.runs_of("watch-sign-off") == []
 
+    def test_what_its_last_look_found_is_not_hidden_by_its_end(self, day: Day) -> None:
+        day.begin()
+        worse(day, begin=0)
+        first = day.release_id
+        day.begin("v3", commit="3" * 40)
+        day.release_id = first
+        day.stop_after(20)
+        state = day.tick(21)
+        assert (state.name, state.is_failed()) == ("Degraded", True), state.message
+        assert "it is not live any more" in state.message
+
+    def test_back_on_a_release_whose_watch_ended_it_is_said_that_nobody_watches(self, day: Day) -> None:
+        day.begin()
+        first = day.release_id
+        day.begin("v3", commit="3" * 40)
+        second = day.release_id
+        day.release_id = first
+        assert day.tick(1).name == "Superseded"
+        day.release_id = second
+        assert day.stage.run_rollback("it is worse").is_completed()
+        day.tick(1)
+        state = day.sweep()
+        assert state.is_failed()
+        assert f"{first} is live again, and its watch ended" in state.message
+        assert day.sweep().is_completed()
+
     def test_a_release_that_went_back_by_itself_is_not_watched(self, day: Day) -> None:
         state = day.begin_badly()
         assert state.name == "RolledBack"
@@ -358,6 +396,17 @@ class TestSweep:
 
 @pytest.mark.services
 class TestDamage:
+    def test_a_signed_object_under_another_name_is_a_forgery(self, day: Day) -> None:
+        day.begin()
+        day.tick(1)
+        day.tick(2)
+        store = ObjectStore.open(day.stage.environment)
+        folder = watch_folder(day.stage.environment.prefix, day.release_id)
+        store.put(f"{folder}tick-999-999.json", store.get(f"{folder}tick-001-001.json"))
+        state = day.tick(3)
+        assert state.is_failed()
+        assert "it is a copy of tick-001-001" in state.message
+
     def test_a_record_that_somebody_changed_stops_the_watch_and_is_named(self, day: Day) -> None:
         day.begin()
         day.tick(1)

@@ -369,7 +369,15 @@ def test_a_slow_one_costs_a_tick_some_seconds_at_most(web_script: WebScript, rep
     assert datetime.now(UTC) - begun < timedelta(seconds=10)
 
 
-@pytest.mark.parametrize("url", ["http://[", "http://127.0.0.1:99999999", "http://127.0.0.1:0", "http://ex%zzample"])
+@pytest.mark.parametrize(
+    "url", ["http://[", "http://127.0.0.1:99999999", "http://127.0.0.1:0", "ftp://x", "http://u:p@x"]
+)
+def test_an_address_that_is_none_is_refused_by_the_settings(url: str) -> None:
+    with pytest.raises(ValueError, match="url"):
+        WatchAlerts(url=url)
+
+
+@pytest.mark.parametrize("url", ["http://ex%zzample"])
 def test_an_address_that_is_none_is_an_error_of_ours(url: str) -> None:
     with pytest.raises(NightshiftError):
         look_at_alerts(WatchAlerts(url=url), begun=BEGUN)

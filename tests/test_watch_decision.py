@@ -12,6 +12,7 @@ from core.watch_decision import (
     DEGRADED,
     ROLLBACK,
     STOPPED,
+    SUSPECT,
     Trouble,
     act_on,
     blind_since,
@@ -23,9 +24,11 @@ from core.watch_record import WatchMark
 from core.watch_verdict import Judgement
 from tests.fix_counts import plain_day
 
-WORSE = Trouble(("errors: E = 900 ≥ 40 after bucket 7",), statistical=True)
+WORSE = Trouble(("errors: E = 900 ≥ 40 after bucket 7",))
+SUSPECTED = Trouble(("errors: looks worse",), worse=False, lasts=False)
+OVER = Trouble(WORSE.why, lasts=False)
 HEALTHY = Judgement("healthy", ("errors: a factor of 2 would have been found",))
-WORSE_DAY = Judgement("degraded", WORSE.why)
+WORSE_DAY = Judgement("degraded", WORSE.why, lasts=True)
 
 
 def act(trouble: Trouble | None = WORSE, **given_: object) -> str:
@@ -66,14 +69,14 @@ def test_what_was_only_told_is_taken_back_once_the_way_is_free() -> None:
     limit=st.integers(1, 24),
     marks=st.sets(st.sampled_from([DEGRADED, ROLLBACK, STOPPED])),
     way=st.sampled_from(["", "gone"]),
-    trouble=st.sampled_from([None, WORSE]),
+    trouble=st.sampled_from([None, WORSE, SUSPECTED, OVER]),
 )
 def test_nothing_is_taken_back_without_trouble_consent_time_and_a_way(  # noqa: PLR0917 - drawn
     policy: str, hours: float, limit: int, marks: set[str], way: str, trouble: Trouble | None
 ) -> None:
     found = act_on(trouble, policy=policy, hours=hours, roll_back_hours=limit, marks=marks, way_back=way)
     if found == "roll back":
-        assert trouble is not None
+        assert trouble == WORSE
         assert policy == "roll-back"
         assert hours < limit
         assert not way
@@ -86,13 +89,31 @@ def test_nothing_is_taken_back_without_trouble_consent_time_and_a_way(  # noqa: 
 
 def test_a_crash_loop_is_trouble_whatever_the_counts_say() -> None:
     found = trouble_of(HEALTHY, "4 of 4 Pods crash")
-    assert found is not None
-    assert not found.statistical
+    assert found == Trouble(("4 of 4 Pods crash",))
     assert trouble_of(HEALTHY, "") is None
-    assert trouble_of(None, "") is None
     for verdict in ("insufficient", "blind", "superseded"):
         assert trouble_of(Judgement(verdict, ()), "") is None  # type: ignore[arg-type]
     assert trouble_of(WORSE_DAY, "") == WORSE
+
+
+def test_what_only_looks_worse_is_told_once_and_sends_nothing_back() -> None:
+    for policy in ("alert", "roll-back"):
+        assert act(SUSPECTED, policy=policy) == "tell"
+        assert act(SUSPECTED, policy=policy, marks={SUSPECT}) == "nothing"
+        assert act(WORSE, policy=policy, marks={SUSPECT}) in {"tell", "roll back"}
+    assert trouble_of(replace(HEALTHY, verdict="insufficient", advised=SUSPECTED.why), "") == SUSPECTED
+    assert trouble_of(HEALTHY, "", "4 of 4 Pods crash; so do all others") is not None
+
+
+def test_what_ended_hours_ago_is_told_and_sends_nothing_back() -> None:
+    assert act(OVER) == "tell"
+    assert act(OVER, marks={DEGRADED}) == "nothing"
+    assert trouble_of(replace(WORSE_DAY, lasts=False), "") == OVER
+
+
+def test_of_a_watch_that_was_stopped_nothing_is_sent_back() -> None:
+    assert act(WORSE, marks={STOPPED}) == "tell"
+    assert act(WORSE, marks={STOPPED, DEGRADED}) == "nothing"
 
 
 def test_an_observer_is_blind_only_after_a_while_and_without_a_break_until_now() -> None:

@@ -85,7 +85,7 @@ def test_with_fewer_than_four_days_an_alarm_advises_and_sends_nothing_back() -> 
         {"errors": replace(WORSE, baseline_requests=WORSE.baseline_requests[:3], baseline_bad=WORSE.baseline_bad[:3])}
     )
     assert found.verdict == "insufficient"
-    assert found.reasons[0].startswith("errors: looks worse, but 3 release-free days")
+    assert found.reasons[0].startswith("errors: looks worse (after bucket 103), but 3 release-free days")
     assert found.metrics[0].alarm is not None
 
 
@@ -142,3 +142,53 @@ def test_days_of_which_nothing_is_known_are_none_to_compare_with(known: int, ver
     found = judge({"errors": replace(WORSE, baseline_requests=requests, baseline_bad=bad)})
     assert found.verdict == verdict, found.reasons
     assert found.metrics[0].days == known
+
+
+def test_short_pieces_of_trouble_are_no_healthy_day() -> None:
+    day = plain_day()
+    bad = day.bad.copy()
+    bad[::12] = 0.45 * day.requests[::12]
+    found = judge({"errors": replace(day, bad=bad)})
+    assert found.verdict == "insufficient"
+    assert any("in short pieces" in one for one in found.reasons)
+
+
+def test_hours_without_requests_on_one_side_are_not_compared() -> None:
+    day = plain_day()
+    requests = day.requests.copy()
+    requests[24:264] = 0
+    found = judge({"errors": replace(day, requests=requests, bad=np.minimum(day.bad, requests))})
+    assert found.verdict == "insufficient"
+    assert any("of the hours only" in one for one in found.reasons)
+
+
+def test_total_failure_is_told_with_nothing_to_compare_with_and_in_hours_that_were_empty_before() -> None:
+    day = with_bad(plain_day(), 0, BUCKETS, 1000)
+    alone = replace(day, baseline_requests=day.baseline_requests[:0], baseline_bad=day.baseline_bad[:0])
+    found = judge({"errors": alone}, closed=1)
+    assert found.verdict != "healthy"
+    assert found.advised[0].startswith("errors: 1000 of 1000 requests bad in 1 bucket, first in bucket 0")
+    empty = plain_day()
+    old, old_bad = empty.baseline_requests.copy(), empty.baseline_bad.copy()
+    old[:, :96] = old_bad[:, :96] = 0
+    night = with_bad(replace(empty, baseline_requests=old, baseline_bad=old_bad), 0, 96, 1000)
+    assert judge({"errors": night}).verdict == "insufficient"
+    assert judge({"errors": night}).advised
+
+
+def test_what_was_always_so_is_not_told_as_failing() -> None:
+    assert judge({"errors": plain_day(bad=600)}).advised == ()
+
+
+def test_a_trouble_lasts_while_it_goes_on_and_for_an_hour() -> None:
+    day = with_bad(plain_day(), 10, 40, 30)
+    assert judge({"errors": day}, closed=30).lasts
+    found = judge({"errors": day}, closed=180)
+    assert (found.verdict, found.lasts) == ("degraded", False)
+
+
+def test_few_weeks_advise_and_that_is_said() -> None:
+    few = replace(WORSE, baseline_requests=WORSE.baseline_requests[:2], baseline_bad=WORSE.baseline_bad[:2])
+    found = judge({"errors": few})
+    assert found.verdict == "insufficient"
+    assert "looks worse" in found.advised[0]

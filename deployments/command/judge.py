@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.counts_csv import RecordedDay, read_recorded_day
+from core.detectable_effect import rounded_up
 from core.errors import ConfigurationError
 from core.sequential_test import ALPHA
 from core.watch_counts import BUCKET_MINUTES, BUCKETS, BUCKETS_AN_HOUR
@@ -57,7 +58,7 @@ def _read(file: Path) -> RecordedDay:
 def _show(day: RecordedDay, found: Judgement) -> None:
     console.print(Text(found.verdict, style=f"bold {_COLOURS.get(found.verdict, 'yellow')}"))
     for reason in found.reasons:
-        console.print(f"  {reason}", soft_wrap=True)
+        console.print(Text(f"  {reason}"), soft_wrap=True)
     table = Table("metric", "days", "seen", "φ̂", "largest E", "alarm at E", "alarm", "would have found")
     for one in found.metrics:
         alarm = f"{_end_of(day, one.alarm):%d %H:%M}" if one.alarm is not None else "none"
@@ -69,7 +70,7 @@ def _show(day: RecordedDay, found: Judgement) -> None:
             f"{one.largest:.3g}",
             f"{one.threshold:g}",
             alarm,
-            f"× {one.detectable_factor:.2g}",
+            f"× {rounded_up(one.detectable_factor) or '∞'}",
         )
     console.print(table)
 
