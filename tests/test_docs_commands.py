@@ -57,6 +57,8 @@ NOT_RUN = {
     "promtool": "tests/test_observability_files.py runs it",
     "velero": "another project's program, for looking by hand; needs a cluster",
     "kubectl": "as `velero`",
+    "aws": "sets up an account; tests/test_github_workflows.py reads the policies that it is given",
+    "gh": "asks GitHub",
     "prefect worker start": "runs until it is ended: the platform's own worker is started so",
     "cat": "needs a backup's files as a folder; tests/test_decode.py decodes the same segments",
     "zstd": "as `cat`",

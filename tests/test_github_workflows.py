@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
+from moto import mock_aws
 
 from deployments.local.data_folder import CHECKOUT
 from tests.fix_web_script import Asked, Reply, WebScript
@@ -147,6 +149,29 @@ def test_shell_is_well_formed_and_ends_at_the_first_failure(where: str, step: di
         input=script, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout
+
+
+def test_the_role_is_for_one_branch_of_one_repository_and_pushes_to_one_and_the_page_shows_it() -> None:
+    trust, push = (json.loads((FOLDER / f"ecr-{name}-policy.json").read_text()) for name in ("trust", "push"))
+    [who] = trust["Statement"]
+    assert set(who["Condition"]) == {"StringEquals"}
+    assert "*" not in json.dumps(trust)
+    token, images = push["Statement"]
+    assert token["Action"] == "ecr:GetAuthorizationToken"
+    assert "*" not in json.dumps(images)
+    assert images["Resource"].endswith(":repository/api")
+    page = (CHECKOUT / "docs" / "github-actions.md").read_text()
+    shown = re.search(r"```json\n(.*?)```", page, re.DOTALL)
+    assert shown is not None
+    assert json.loads(shown[1]) == trust
+    # Accepted by IAM as moto has it.
+    with mock_aws():
+        iam = boto3.client("iam", region_name="eu-central-1")
+        iam.create_open_id_connect_provider(
+            Url="https://token.actions.githubusercontent.com", ClientIDList=["sts.amazonaws.com"]
+        )
+        iam.create_role(RoleName="push", AssumeRolePolicyDocument=json.dumps(trust))
+        iam.put_role_policy(RoleName="push", PolicyName="push", PolicyDocument=json.dumps(push))
 
 
 class Job:
