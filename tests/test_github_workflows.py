@@ -179,7 +179,7 @@ class Job:
 
     def __init__(self, web: WebScript, folder: Path) -> None:
         self.web, self.folder = web, folder
-        self.accepts: list[Reply] = [Reply({"delivery": "d/1"}, 202)]
+        self.accepts: list[Reply] = [Reply({"delivery": "production/a b"}, 202)]
         self.tells: list[Reply] = [Reply({"state": "success", "run": "https://prefect/runs/1", "message": "live"})]
         self.tokens = 0
         web.reply = self._reply
@@ -246,9 +246,9 @@ def test_a_release_that_is_live_is_a_job_that_passes_and_its_run_is_shown(job: J
     code, output = job.run()
     assert code == 0, output
     (posted,) = job.asked("POST")
-    assert posted.path == "/actions"
+    assert posted.path == "/actions/production"
     assert posted.document == {"flow": "release", "parameters": {"image": "sha256:" + "a" * 64, "commit": "0123abc"}}
-    assert [one.path for one in job.asked("GET")] == ["/actions/d%2F1"] * 4
+    assert [one.path for one in job.asked("GET")] == ["/actions/production/a%20b"] * 4
     # A token is used once, and made for this receiver.
     tokens = [one.headers["authorization"] for one in (posted, *job.asked("GET"))]
     assert tokens == [f"Bearer token-{number}" for number in range(1, 6)]
@@ -279,7 +279,7 @@ def test_what_is_no_verdict_is_never_taken_for_one(job: Job, answer: object) -> 
 
 
 def test_a_receiver_that_is_away_is_asked_again_with_another_token_and_the_same_release(job: Job) -> None:
-    job.accepts = [Reply(b"", 503), Reply(status=0), Reply({}, 429), Reply({"delivery": "d1"}, 202)]
+    job.accepts = [Reply(b"", 503), Reply(status=0), Reply({}, 429), Reply({"key": "production/a b"}, 200)]
     code, output = job.run()
     assert code == 0, output
     posted = job.asked("POST")
