@@ -72,7 +72,7 @@ class Watch(Section):
         True, description="After the day, ask a person to sign it off; the old colour is kept until then."
     )
     sign_off_days: int = Field(
-        3, ge=1, le=30, description="A sign-off that is open for so long is reminded of, each day."
+        3, ge=1, le=30, description="A sign-off that is open for so long is reminded of, each time again."
     )
     incidents: tuple[Incident, ...] = Field(
         (), description="Times to cut out of the days to compare with: [[watch.incidents]]."
