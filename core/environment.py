@@ -16,6 +16,7 @@ from core.environment_database import Database
 from core.environment_release import Release
 from core.environment_restore import AppState, BackupCopy, Drill, Restore, RestoreServer
 from core.environment_watch import Watch
+from core.environment_webhook import Webhook
 from core.keys import RESERVED_DATABASE_NAMES
 from core.secret_reference import SecretReference
 from core.section import Name, OptionalSecret, OptionalText, Section
@@ -176,6 +177,7 @@ class Environment(Section):
     app_state: AppState | None = Field(None, description="Application state, backed up by Velero.")
     release: Release | None = Field(None, description="How a new version gets out.")
     watch: Watch | None = Field(None, description="The day after a release. Empty: nobody watches.")
+    webhook: Webhook | None = Field(None, description="What GitHub may start. Empty: nothing.")
 
     @field_validator("timezone")
     @classmethod

@@ -37,6 +37,7 @@ from core.environment_watch_grafana import WatchGrafana
 from core.environment_watch_health import WatchHealth
 from core.environment_watch_logs import WatchLogs
 from core.environment_watch_probes import WatchProbes
+from core.environment_webhook import Webhook, WebhookGitHub, WebhookRepository, WebhookTrigger
 from deployments.command.new_environment import Answers, rendered
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "environments.md"
@@ -95,6 +96,10 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[watch.health]", WatchHealth),
     ("[watch.probes]", WatchProbes),
     ("[watch.grafana]", WatchGrafana),
+    ("[webhook]", Webhook),
+    ("[webhook.repositories.NAME]", WebhookRepository),
+    ("[[webhook.repositories.NAME.triggers]]", WebhookTrigger),
+    ("[webhook.github]", WebhookGitHub),
 )
 
 INTRODUCTION = """\

@@ -1,0 +1,180 @@
+"""What GitHub sends, as it documents it, and an environment's [webhook] that listens to it."""
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from core.environment_webhook import ACTIONS_ISSUER, Webhook
+
+SECRET, OLD_SECRET = "the-new-webhook-secret", "the-old-webhook-secret"
+REPOSITORY_ID = 4711
+SHA = "3f2a91c0" * 5
+AUDIENCE = "nightshift-staging"
+WORKFLOW = "acme/api/.github/workflows/release.yml@refs/heads/main"
+BUILD = ".github/workflows/build.yml"
+
+
+def webhook_table(**more: Any) -> dict[str, Any]:
+    """The table [webhook] as a file has it: a rule for each event."""
+    by_commit = {"image": "short_commit", "commit": "commit", "requested_by": "actor"}
+    return {
+        "secrets": ["env:HOOK_SECRET", "env:HOOK_OLD_SECRET"],
+        "audience": AUDIENCE,
+        "repositories": {
+            "api": {
+                "id": REPOSITORY_ID,
+                "repository": "acme/api",
+                "triggers": [
+                    {"event": "deployment", "refs": ["main"], "github_environment": "staging", "take": by_commit},
+                    {"event": "workflow_run", "refs": ["main"], "workflows": [BUILD], "take": by_commit},
+                    {"event": "release", "refs": ["v*"], "take": {"image": "version", "commit": "commit"}},
+                    {
+                        "event": "actions",
+                        "refs": ["refs/heads/main"],
+                        "workflows": [WORKFLOW],
+                        "github_environment": "staging",
+                        "take": {"commit": "commit", "requested_by": "actor"},
+                        "accept": ["image", "dry_run"],
+                    },
+                ],
+            }
+        },
+        **more,
+    }
+
+
+def webhook() -> Webhook:
+    """The same as a record."""
+    return Webhook.model_validate(webhook_table())
+
+
+def at(moment: datetime | None = None) -> str:
+    """A time as GitHub writes it."""
+    return (moment or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def deployment(number: int = 1, *, created: str = "", **more: Any) -> dict[str, Any]:
+    """The payload of a `deployment`, with what a rule may look at; the newer object `workflow_run` in it too."""
+    return {
+        "action": "created",
+        "deployment": {
+            "id": number,
+            "sha": SHA,
+            "ref": "main",
+            "environment": "staging",
+            "payload": {},
+            "description": None,
+            "creator": {"login": "octocat"},
+            "created_at": created or at(),
+            **more,
+        },
+        "workflow_run": None,
+        "repository": {"id": REPOSITORY_ID, "full_name": "acme/api"},
+    }
+
+
+def workflow_run(number: int = 1, **more: Any) -> dict[str, Any]:
+    """The payload of a `workflow_run` that completed with success."""
+    return {
+        "action": "completed",
+        "workflow_run": {
+            "id": number,
+            "run_attempt": 1,
+            "run_number": 7,
+            "head_branch": "main",
+            "head_sha": SHA,
+            "path": BUILD,
+            "event": "push",
+            "conclusion": "success",
+            "updated_at": at(),
+            "actor": {"login": "octocat"},
+            "head_repository": {"id": REPOSITORY_ID},
+            **more,
+        },
+        "repository": {"id": REPOSITORY_ID},
+    }
+
+
+def release(number: int = 1, **more: Any) -> dict[str, Any]:
+    """The payload of a `release` that was published."""
+    return {
+        "action": "published",
+        "release": {
+            "id": number,
+            "tag_name": "v1.8.0",
+            "target_commitish": SHA,
+            "draft": False,
+            "prerelease": False,
+            "published_at": at(),
+            "author": {"login": "octocat"},
+            **more,
+        },
+        "repository": {"id": REPOSITORY_ID},
+    }
+
+
+PAYLOADS: Mapping[str, Any] = {"deployment": deployment, "workflow_run": workflow_run, "release": release}
+
+
+def body_of(payload: Any) -> bytes:
+    """A payload's bytes."""
+    return json.dumps(payload).encode()
+
+
+@cache
+def signing_key(name: str) -> rsa.RSAPrivateKey:
+    """A private key, one for each name."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def key_set(*names: str) -> dict[str, Any]:
+    """The public keys as the issuer shows them."""
+    algorithm = jwt.algorithms.RSAAlgorithm
+    return {
+        "keys": [
+            {
+                **algorithm.to_jwk(signing_key(name).public_key(), as_dict=True),
+                "kid": name,
+                "use": "sig",
+                "alg": "RS256",
+            }
+            for name in names
+        ]
+    }
+
+
+def claims(run: int = 1, **more: Any) -> dict[str, Any]:
+    """What a job's token says; None leaves a claim out."""
+    now = int(time.time())
+    given = {
+        "iss": ACTIONS_ISSUER,
+        "aud": AUDIENCE,
+        "jti": f"jti-{run}",
+        "iat": now,
+        "nbf": now - 5,
+        "exp": now + 300,
+        "sub": "repo:acme/api:environment:staging",
+        "repository_id": str(REPOSITORY_ID),
+        "ref": "refs/heads/main",
+        "environment": "staging",
+        "job_workflow_ref": WORKFLOW,
+        "sha": SHA,
+        "run_id": str(run),
+        "run_attempt": "1",
+        "run_number": "7",
+        "actor": "octocat",
+        "event_name": "push",
+        **more,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def token(given: Mapping[str, Any], key: str = "first") -> str:
+    """A token as GitHub signs it."""
+    return jwt.encode(dict(given), signing_key(key), algorithm="RS256", headers={"kid": key})
