@@ -26,7 +26,7 @@ class WebhookTrigger(Section):
     )
     workflows: tuple[str, ...] = Field(
         (),
-        description="workflow_run: paths (.github/workflows/build.yml). actions: job_workflow_ref in full (acme/api/.github/workflows/release.yml@refs/heads/main). Required for both.",
+        description="workflow_run: paths (.github/workflows/build.yml). actions: job_workflow_ref (acme/api/.github/workflows/release.yml@refs/heads/main).",
     )
     github_environment: OptionalText = Field(
         None, description="GitHub's environment of a deployment or of an Actions job. Required for both."
@@ -146,9 +146,7 @@ class Webhook(Section):
     def _ways_in(self) -> "Webhook":
         events = {trigger.event for one in self.repositories.values() for trigger in one.triggers}
         if events - {"actions"} and not self.secrets:
-            raise ValueError(
-                f"event {sorted(events - {'actions'})[0]!r} needs secrets: without one nothing is believed"
-            )
+            raise ValueError(f"event {min(events - {'actions'})!r} needs secrets: without one nothing is believed")
         if "actions" in events and not self.audience:
             raise ValueError("event 'actions' needs an audience")
         return self

@@ -77,5 +77,6 @@ pytest_plugins: list[str] = [
     "tests.fix_pod_postgres",  # after fix_postgres
     "tests.fix_raw_server",
     "tests.fix_redis",  # after fix_postgres
+    "tests.fix_webhook",
     "tests.fix_lab_migration",  # after fix_lab_stage and fix_pod_postgres
 ]

@@ -21,7 +21,6 @@ from tests.fix_webhook import (
     SECRET,
     SHA,
     at,
-    body_of,
     claims,
     deployment,
     release,

@@ -16,6 +16,7 @@ from prometheus_client import generate_latest, push_to_gateway, start_http_serve
 from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
 from core.own_metrics import EnvironmentFacts, Unread
 from deployments.command.endings import unwinding_signals
+from deployments.command.listening import host_and_port
 from deployments.command.terminal import EXIT_NOT_WELL, console, tell_error
 from tasks.environments import load_environment
 from tasks.kept_reads import KeptReads
@@ -24,7 +25,6 @@ from tasks.own_metrics import read_environment
 
 JOB = "nightshift"
 PUSH_SECONDS = 15
-_ADDRESS = re.compile(r"(?:(?P<host>[^\s:/@\[\]]+|\[[0-9A-Fa-f:.]+\]):)?(?P<port>\d{1,5})")
 _GATEWAY = re.compile(r"https?://[^\s@?#]+")
 
 
@@ -69,7 +69,7 @@ def metrics_command(
 
 def serve(names: Sequence[str], listen: str) -> None:
     """Serve the metrics until Ctrl-C or SIGTERM. Raise ConfigurationError for an address that is none, PermanentError when it cannot be listened on."""
-    host, port = _address(listen)
+    host, port = host_and_port("serve metrics", listen)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     refreshed = [Refreshed(name, partial(_read, name, KeptReads())) for name in names]
     with unwinding_signals():
@@ -142,14 +142,3 @@ def _read_once(name: str) -> Found:
 
 def _read(name: str, kept: KeptReads) -> EnvironmentFacts:
     return read_environment(load_environment(name), kept, datetime.now(UTC))
-
-
-def _address(listen: str) -> tuple[str, int]:
-    match = _ADDRESS.fullmatch(listen)
-    if match is None or int(match["port"]) > 65535:
-        raise ConfigurationError(
-            "serve metrics",
-            f"--listen {listen}",
-            "an address is HOST:PORT, e.g. 127.0.0.1:9464; a port alone is on this machine only",
-        )
-    return (match["host"] or "127.0.0.1").strip("[]"), int(match["port"])

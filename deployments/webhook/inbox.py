@@ -114,6 +114,14 @@ class Inbox:
         """Keep which run was made."""
         self._change("UPDATE deliveries SET state = 'started', run_id = ? WHERE key = ?", run_id, key)
 
+    def set_made(self, key: str, run_id: str, now: float) -> None:
+        """Keep which run was made; nobody is told of its end."""
+        self._change("UPDATE deliveries SET state = 'ended', run_id = ?, ended = ? WHERE key = ?", run_id, now, key)
+
+    def set_never_made(self, key: str, note: str) -> None:
+        """Keep why no run was made; GitHub is still to be told."""
+        self._change("UPDATE deliveries SET state = 'started', note = ? WHERE key = ?", note, key)
+
     def set_reported(self, key: str, state: str) -> None:
         """Keep what GitHub was told last."""
         self._change("UPDATE deliveries SET reported = ? WHERE key = ?", state, key)

@@ -1,0 +1,124 @@
+"""From the inbox to runs: one thread makes them, in the order in which they were received, each under its key, so that whatever is done twice makes one run."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from core.errors import ConfigurationError, NightshiftError, TemporaryError
+from deployments.webhook.audit import Audit
+from deployments.webhook.figures import Figures
+from deployments.webhook.github_status import GitHubDeployments
+from deployments.webhook.inbox import Delivery, Inbox
+from deployments.webhook.prefect_runs import Runs
+
+ATTEMPTS = 3
+# So many that fail one after the other: the server is away, and the rest need not be tried in this round.
+FAILURES = 3
+ROUND_SECONDS = 5.0
+KEPT_DAYS = 90
+
+
+class Dispatcher:
+    """`wake` it when something was accepted. `start_within` says by environment for how many seconds a delivery may wait."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        runs: Runs,
+        githubs: Callable[[], Mapping[str, GitHubDeployments]],
+        start_within: Callable[[str], float],
+        *,
+        audit: Audit,
+        figures: Figures,
+        round_seconds: float = ROUND_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._inbox, self._runs, self._githubs, self._start_within = inbox, runs, githubs, start_within
+        self._audit, self._figures, self._round_seconds, self._clock = audit, figures, round_seconds, clock
+        self._wake, self._ending = threading.Event(), threading.Event()
+        self._retrying = Retrying(
+            retry=retry_if_exception_type(TemporaryError),
+            stop=lambda state: stop_after_attempt(ATTEMPTS)(state) or self._ending.is_set(),
+            wait=wait_exponential_jitter(initial=0.2, max=2, jitter=0.2),
+            sleep=self._rest,
+            before_sleep=self._note,
+            reraise=True,
+        )
+        self.beat = time.monotonic()
+
+    def wake(self) -> None:
+        """Something waits."""
+        self._wake.set()
+
+    def end(self) -> None:
+        """End after the run that is being made."""
+        self._ending.set()
+        self._wake.set()
+
+    def work(self) -> None:
+        """Make runs until the end. Nothing that is raised ends it: the delivery is tried again in the next round."""
+        while not self._ending.is_set():
+            self._wake.clear()
+            try:
+                self.once()
+                self._inbox.forget(self._clock() - KEPT_DAYS * 86400, self._clock())
+            except Exception as error:  # noqa: BLE001 - told, and tried again
+                self._audit.tell("dispatcher failed", reason=f"{type(error).__name__}: {error}")
+            self._wake.wait(self._round_seconds)
+
+    def once(self) -> None:
+        """One round through what waits."""
+        failed = 0
+        for delivery in self._inbox.open("waiting"):
+            self.beat = time.monotonic()
+            if self._ending.is_set() or failed >= FAILURES:
+                return
+            failed = 0 if self._dispatch(delivery) else failed + 1
+
+    def _dispatch(self, delivery: Delivery) -> bool:
+        """Whether the delivery is dealt with."""
+        start, waited = delivery.start, self._clock() - delivery.received
+        if waited > self._start_within(start.environment):
+            self._give_up(delivery, f"it waited {waited / 3600:.1f} h, longer than start_within_hours")
+            return True
+        try:
+            run_id = self._retrying(self._runs.make, start)
+        except (TemporaryError, ConfigurationError) as error:
+            # A wrong password is the operator's to mend, not the delivery's fault.
+            self._figures.server_up.set(0)
+            self._figures.runs.labels("postponed").inc()
+            self._audit.tell("run postponed", key=start.key, reason=str(error))
+            return False
+        except NightshiftError as error:
+            self._give_up(delivery, str(error))
+            return True
+        self._figures.server_up.set(1)
+        self._figures.runs.labels("made").inc()
+        self._audit.tell("run made", key=start.key, run_id=run_id, waited_seconds=round(waited, 1))
+        if self._followed(delivery):
+            self._inbox.set_started(start.key, run_id)
+        else:
+            self._inbox.set_made(start.key, run_id, self._clock())
+        return True
+
+    def _followed(self, delivery: Delivery) -> bool:
+        """Whether somebody is told of its end: GitHub's deployment, or by a rollback those that it takes back."""
+        told = delivery.start.environment in self._githubs()
+        return told and (delivery.start.deployment_id is not None or delivery.start.flow == "rollback")
+
+    def _give_up(self, delivery: Delivery, reason: str) -> None:
+        self._figures.runs.labels("not made").inc()
+        self._audit.tell("run not made", key=delivery.start.key, reason=reason)
+        if delivery.start.deployment_id is not None and self._followed(delivery):
+            self._inbox.set_never_made(delivery.start.key, reason)
+        else:
+            self._inbox.set_ended(delivery.start.key, reason, self._clock())
+
+    def _rest(self, seconds: float) -> None:
+        self._ending.wait(seconds)
+
+    def _note(self, _state: RetryCallState) -> None:
+        self._figures.server_up.set(0)
+        self.beat = time.monotonic()

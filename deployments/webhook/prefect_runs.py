@@ -1,0 +1,86 @@
+"""Runs on the Prefect server, as the dispatcher makes and the reporter reads them."""
+
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.exceptions import ObjectNotFound
+
+from core.errors import PermanentError
+from core.webhook_mapping import Start
+from core.webhook_report import GONE, Told, told_of
+from deployments.command.prefect_api import Server, find_server, prefect_command
+
+TAG = "webhook"
+MOST_AT_ONCE = 100
+
+
+class Runs(Protocol):
+    """What the receiver needs of Prefect."""
+
+    def make(self, start: Start) -> str:
+        """Make the run, or find the one that was made of the same key; return its id.
+
+        Raise TemporaryError or ConfigurationError when it may be made later, PermanentError when the server does not make it.
+        """
+
+    def look(self, run_ids: Sequence[tuple[str, bool]]) -> dict[str, Told]:
+        """Given runs (id, whether it only shows), return by id what is to be told of each."""
+
+    def page(self, start: Start, run_id: str) -> str:
+        """The run's page in the UI."""
+
+
+class PrefectRuns:
+    """The real ones."""
+
+    def __init__(self, environment: str) -> None:
+        self._environment = environment
+
+    def make(self, start: Start) -> str:
+        """See Runs."""
+        name = f"{start.flow}/{start.environment}"
+        server = self._server()
+        with server.client() as client:
+            try:
+                deployment = client.read_deployment_by_name(name)
+            except ObjectNotFound as error:
+                raise _unknown(name, server) from error
+            run = client.create_flow_run_from_deployment(
+                deployment.id, parameters=dict(start.parameters), idempotency_key=f"webhook/{start.key}", tags=[TAG]
+            )
+            return str(run.id)
+
+    def look(self, run_ids: Sequence[tuple[str, bool]]) -> dict[str, Told]:
+        """See Runs."""
+        found: dict[str, Told] = {}
+        with self._server().client() as client:
+            for begin in range(0, len(run_ids), MOST_AT_ONCE):
+                part = dict(run_ids[begin : begin + MOST_AT_ONCE])
+                wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(one) for one in part]))
+                read = {str(run.id): run for run in client.read_flow_runs(flow_run_filter=wanted, limit=MOST_AT_ONCE)}
+                for run_id, dry_run in part.items():
+                    state = read[run_id].state if run_id in read else None
+                    found[run_id] = (
+                        GONE
+                        if state is None
+                        else told_of(state.type.value, state.name or "", state.message or "", dry_run=dry_run)
+                    )
+        return found
+
+    def page(self, start: Start, run_id: str) -> str:  # noqa: ARG002 - one server for all
+        """See Runs."""
+        return self._server().run_url(run_id)
+
+    def _server(self) -> Server:
+        return find_server(self._environment)
+
+
+def _unknown(name: str, server: Server) -> PermanentError:
+    return PermanentError(
+        f"start {name}",
+        server.api_url,
+        "the server knows no such deployment",
+        f"Put all of them there: {prefect_command('--no-prompt deploy --all')}",
+    )

@@ -1,0 +1,57 @@
+"""The receiver with a stand-in for Prefect, as a process that can be killed: `python -m tests.webhook_child FOLDER PORT [away]`.
+
+The stand-in keeps what Prefect's server keeps: of one key one run. Each run's key is a line of FOLDER/made; while FOLDER/away is there, the server is away.
+"""
+
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.errors import TemporaryError
+from core.webhook_mapping import Start
+from core.webhook_report import Told
+from deployments.command.endings import unwinding_signals
+from deployments.webhook.server import Service
+
+
+class FileRuns:
+    """See deployments.webhook.prefect_runs.Runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._made, self._away = folder / "made", folder / "away"
+        self._known = set(self._made.read_text().splitlines()) if self._made.exists() else set()
+
+    def make(self, start: Start) -> str:
+        """A line, once for each key."""
+        if self._away.exists():
+            raise TemporaryError("reach the Prefect server", "the stand-in", "it is away")
+        if start.key not in self._known:
+            with self._made.open("a") as file:
+                file.write(f"{start.key}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            self._known.add(start.key)
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, start.key))
+
+    def look(self, run_ids: Sequence[tuple[str, bool]]) -> dict[str, Told]:
+        """All go on."""
+        return {run_id: Told("in_progress", "running") for run_id, _ in run_ids}
+
+    def page(self, start: Start, run_id: str) -> str:
+        """A page that is not there."""
+        return f"http://ui.invalid/runs/flow-run/{run_id}?{start.flow}"
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    folder, port = Path(sys.argv[1]), int(sys.argv[2])
+    rate = int(sys.argv[3]) if len(sys.argv) > 3 else 100_000
+    service = Service((), folder / "inbox", audit="", a_minute=rate, runs=FileRuns(folder))
+    with unwinding_signals():
+        service.serve("127.0.0.1", port, ())
+
+
+if __name__ == "__main__":
+    main()
