@@ -41,7 +41,7 @@ class Dispatcher:
         self._retrying = Retrying(
             retry=retry_if_exception_type(TemporaryError),
             stop=lambda state: stop_after_attempt(ATTEMPTS)(state) or self._ending.is_set(),
-            wait=wait_exponential_jitter(initial=0.2, max=2, jitter=0.2),
+            wait=wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2),
             sleep=self._rest,
             before_sleep=self._note,
             reraise=True,

@@ -1,4 +1,4 @@
-"""The receiver as a process: everything that may be wrong is found before it listens; SIGTERM lets what is being answered end; kill -9 loses nothing that was accepted."""
+"""The receiver as a process: what may be wrong is found before it listens; SIGTERM lets what is being answered end; kill -9 loses nothing that was accepted."""
 
 import threading
 import time
@@ -17,8 +17,8 @@ from deployments.webhook.key_sets import KeySets
 from deployments.webhook.listening import Listening, listen_to
 from deployments.webhook.patient_protocol import PatientProtocol
 from deployments.webhook.prefect_runs import PrefectRuns, Runs
-from deployments.webhook.receiver import Receiver, application
 from deployments.webhook.reading import Sources
+from deployments.webhook.receiver import Receiver, application
 from deployments.webhook.reporter import Reporter
 
 SETTINGS_SECONDS = 60.0

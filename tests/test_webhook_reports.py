@@ -1,0 +1,255 @@
+"""What becomes of what was accepted: runs, once each, and GitHub's deployments told how they go. Threads are left out: each round is called by hand."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from core.environment_webhook import WebhookGitHub
+from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
+from core.webhook_mapping import Start
+from core.webhook_report import Told, told_of
+from deployments.webhook.audit import Audit
+from deployments.webhook.dispatcher import Dispatcher
+from deployments.webhook.figures import Figures
+from deployments.webhook.github_status import GitHubApi
+from deployments.webhook.inbox import Inbox, opened
+from deployments.webhook.reporter import Reporter
+from tests.fix_web_script import Asked, Reply, WebScript
+from tests.fix_webhook import signing_key
+
+DONE = told_of("COMPLETED", "Completed", "released")
+RUNNING = told_of("RUNNING", "Running", "")
+
+
+class ScriptedRuns:
+    """Makes runs, or raises what a test says; `states` are what each run is told to be."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.failing: dict[str, NightshiftError] = {}
+        self.states: dict[str, Told] = {}
+
+    def make(self, start: Start) -> str:
+        """Keep the key."""
+        if start.key in self.failing:
+            raise self.failing[start.key]
+        self.made.append(start.key)
+        return f"run-{start.key}"
+
+    def look(self, run_ids: Sequence[tuple[str, bool]]) -> dict[str, Told]:
+        """As the test says."""
+        return {run_id: self.states.get(run_id, RUNNING) for run_id, _ in run_ids}
+
+    def page(self, start: Start, run_id: str) -> str:
+        """Its page."""
+        return f"http://ui/runs/{run_id}/{start.flow}"
+
+
+@dataclass
+class Desk:
+    """Inbox, dispatcher, reporter, and what GitHub was told: (deployment, state)."""
+
+    inbox: Inbox
+    github: GitHubApi
+    web: WebScript
+    folder: Path
+    runs: ScriptedRuns = field(default_factory=ScriptedRuns)
+    now: float = 1000.0
+
+    def __post_init__(self) -> None:
+        audit, figures = Audit(str(self.folder / "audit")), Figures()
+        githubs = {"staging": self.github}
+        self.dispatcher = Dispatcher(
+            self.inbox,
+            self.runs,
+            lambda: githubs,
+            lambda _name: 3600.0,
+            audit=audit,
+            figures=figures,
+            clock=lambda: self.now,
+        )
+        self.dispatcher._rest = lambda _seconds: None  # type: ignore[method-assign]
+        self.dispatcher._retrying.sleep = lambda _seconds: None
+        self.reporter = Reporter(
+            self.inbox, self.runs, lambda: githubs, audit=audit, figures=figures, clock=lambda: self.now
+        )
+
+    def accept(self, number: int, flow: str = "release", *, told: bool = True, **parameters: object) -> None:
+        """Put something in."""
+        start = Start(f"k{number}", "staging", flow, parameters, "acme/api", number if told else None)
+        self.inbox.accept(start, None, self.now).result()
+        self.now += 1
+
+    def rounds(self, count: int = 1) -> None:
+        """Dispatch and report."""
+        for _ in range(count):
+            self.dispatcher.once()
+            self.reporter.once()
+            self.now += 7200 if count > 1 else 1
+
+    @property
+    def told(self) -> list[tuple[int, str]]:
+        """The deployments and states that GitHub heard of."""
+        return [
+            (int(one.path.split("/")[5]), one.document["state"])
+            for one in self.web.asked
+            if one.path.endswith("/statuses")
+        ]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, web_script: WebScript, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """All of it, GitHub's API scripted."""
+    monkeypatch.setenv("GITHUB_TOKEN_OF_A_TEST", "ghp-token-of-a-test")
+    web_script.always({"id": 1}, 201)
+    with opened(tmp_path) as inbox:
+        yield Desk(
+            inbox,
+            GitHubApi(WebhookGitHub(api_url=web_script.address, token="env:GITHUB_TOKEN_OF_A_TEST")),
+            web_script,
+            tmp_path,
+        )
+
+
+def test_a_deployment_hears_that_its_run_goes_on_and_how_it_ended_each_once(desk: Desk) -> None:
+    desk.accept(1)
+    desk.rounds()
+    desk.rounds()
+    desk.runs.states["run-k1"] = DONE
+    desk.rounds()
+    desk.rounds()
+    assert desk.told == [(1, "in_progress"), (1, "success")]
+    asked = desk.web.asked[-1]
+    assert asked.path == "/repos/acme/api/deployments/1/statuses"
+    assert asked.headers["authorization"] == "Bearer ghp-token-of-a-test"
+    assert asked.document["log_url"] == "http://ui/runs/run-k1/release"
+    assert desk.inbox.open("started") == desk.inbox.open("waiting") == []
+    assert "ghp-token" not in (desk.folder / "audit").read_text()
+
+
+def test_a_release_that_is_live_makes_the_one_before_inactive_and_a_rollback_itself(desk: Desk) -> None:
+    for number in (1, 2):
+        desk.accept(number)
+        desk.runs.states[f"run-k{number}"] = DONE
+        desk.rounds()
+    assert desk.told == [(1, "success"), (2, "success"), (1, "inactive")]
+    desk.accept(3, "rollback", told=False)
+    desk.runs.states["run-k3"] = DONE
+    desk.rounds()
+    assert desk.told[3:] == [(2, "inactive")]
+
+
+def test_a_release_that_failed_leaves_the_one_before_active(desk: Desk) -> None:
+    for number, state in ((1, DONE), (2, told_of("FAILED", "RolledBack", "it went back"))):
+        desk.accept(number)
+        desk.runs.states[f"run-k{number}"] = state
+        desk.rounds()
+    assert desk.told == [(1, "success"), (2, "failure")]
+
+
+def test_a_github_that_is_away_is_told_later_and_keeps_no_run_from_being_made(desk: Desk) -> None:
+    desk.web.always({"message": "no"}, 502)
+    desk.accept(1)
+    desk.rounds(2)
+    desk.accept(2)
+    desk.rounds(2)
+    assert desk.runs.made == ["k1", "k2"]
+    desk.web.asked.clear()
+    desk.web.always({"id": 1}, 201)
+    desk.rounds(2)
+    assert sorted(desk.told) == [(1, "in_progress"), (2, "in_progress")]
+
+
+def test_what_github_refuses_is_given_up_in_the_end(desk: Desk) -> None:
+    desk.web.always({"message": "Not Found"}, 404)
+    desk.accept(1)
+    desk.rounds(60)
+    assert len(desk.told) == 40
+    assert desk.inbox.open("started") == []
+
+
+def test_what_the_server_does_not_start_is_told_and_holds_up_nothing(desk: Desk) -> None:
+    desk.runs.failing["k1"] = PermanentError(
+        "start release/staging", "server", "it knows no such deployment", "Deploy it"
+    )
+    desk.accept(1)
+    desk.accept(2)
+    desk.rounds()
+    assert desk.runs.made == ["k2"]
+    assert (1, "error") in desk.told
+
+
+@pytest.mark.parametrize("kind", [TemporaryError, ConfigurationError])
+def test_what_may_be_started_later_waits_and_only_so_long_as_it_may(desk: Desk, kind: type[NightshiftError]) -> None:
+    desk.runs.failing = {f"k{number}": kind("reach", "server", "it is away") for number in (1, 2)}
+    desk.accept(1)
+    desk.rounds()
+    assert len(desk.inbox.open("waiting")) == 1
+    del desk.runs.failing["k1"]
+    desk.rounds()
+    assert desk.runs.made == ["k1"]
+    desk.accept(2)
+    desk.now += 3601
+    del desk.runs.failing["k2"]
+    desk.rounds()
+    assert desk.runs.made == ["k1"]
+    assert (2, "error") in desk.told
+
+
+def test_a_kill_between_the_run_and_its_note_asks_for_the_same_key_again(desk: Desk) -> None:
+    desk.accept(1)
+    (delivery,) = desk.inbox.open("waiting")
+    desk.runs.make(delivery.start)
+    desk.rounds()
+    assert desk.runs.made == ["k1", "k1"]
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (("SCHEDULED", "Late", ""), "queued"),
+        (("PENDING", "Pending", ""), "queued"),
+        (("RUNNING", "Running", ""), "in_progress"),
+        (("PAUSED", "Suspended", ""), "in_progress"),
+        (("COMPLETED", "Completed", "released"), "success"),
+        (("COMPLETED", "Completed", ""), "error"),
+        (("FAILED", "RolledBack", "x"), "failure"),
+        (("CRASHED", "Crashed", "x"), "error"),
+        (("CANCELLED", "Cancelled", "x"), "failure"),
+    ],
+)
+def test_only_the_flows_own_word_is_a_success(state: tuple[str, str, str], told: str) -> None:
+    assert told_of(*state).state == told
+
+
+def test_a_dry_run_is_no_deployment() -> None:
+    assert told_of("COMPLETED", "Completed", "shown", dry_run=True).state == "inactive"
+
+
+def test_a_github_app_signs_in_by_its_key(web_script: WebScript, monkeypatch: pytest.MonkeyPatch) -> None:
+    pem = signing_key("app").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    monkeypatch.setenv("APP_KEY_OF_A_TEST", pem)
+
+    def reply(asked: Asked) -> Reply:
+        bearer = asked.headers["authorization"].removeprefix("Bearer ")
+        if asked.path == "/app/installations/7/access_tokens":
+            assert jwt.decode(bearer, signing_key("app").public_key(), algorithms=["RS256"], issuer="5")
+            return Reply({"token": "ghs-installation"}, 201)
+        return Reply({"id": 1}, 201 if bearer == "ghs-installation" else 401)
+
+    web_script.reply = reply
+    settings = WebhookGitHub(
+        api_url=web_script.address, app_id=5, installation_id=7, private_key="env:APP_KEY_OF_A_TEST"
+    )
+    GitHubApi(settings).tell("acme/api", 1, DONE, "http://ui")
+    assert [one.path for one in web_script.asked] == [
+        "/app/installations/7/access_tokens",
+        "/repos/acme/api/deployments/1/statuses",
+    ]
+    monkeypatch.setenv("APP_KEY_OF_A_TEST", "no key")
+    with pytest.raises(ConfigurationError, match="PEM"):
+        GitHubApi(settings).tell("acme/api", 1, DONE, "http://ui")
