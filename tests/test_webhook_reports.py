@@ -61,21 +61,21 @@ class Desk:
     now: float = 1000.0
 
     def __post_init__(self) -> None:
-        audit, figures = Audit(str(self.folder / "audit")), Figures()
+        self.audit, figures = Audit(str(self.folder / "audit")), Figures()
         githubs = {"staging": self.github}
         self.dispatcher = Dispatcher(
             self.inbox,
             self.runs,
             lambda: githubs,
             lambda _name: 3600.0,
-            audit=audit,
+            audit=self.audit,
             figures=figures,
             clock=lambda: self.now,
         )
         self.dispatcher._rest = lambda _seconds: None  # type: ignore[method-assign]
         self.dispatcher._retrying.sleep = lambda _seconds: None
         self.reporter = Reporter(
-            self.inbox, self.runs, lambda: githubs, audit=audit, figures=figures, clock=lambda: self.now
+            self.inbox, self.runs, lambda: githubs, audit=self.audit, figures=figures, clock=lambda: self.now
         )
 
     def accept(self, number: int, flow: str = "release", *, told: bool = True, **parameters: object) -> None:
@@ -107,12 +107,10 @@ def desk(tmp_path: Path, web_script: WebScript, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("GITHUB_TOKEN_OF_A_TEST", "ghp-token-of-a-test")
     web_script.always({"id": 1}, 201)
     with opened(tmp_path) as inbox:
-        yield Desk(
-            inbox,
-            GitHubApi(WebhookGitHub(api_url=web_script.address, token="env:GITHUB_TOKEN_OF_A_TEST")),
-            web_script,
-            tmp_path,
-        )
+        token = WebhookGitHub(api_url=web_script.address, token="env:GITHUB_TOKEN_OF_A_TEST")
+        desk = Desk(inbox, GitHubApi(token), web_script, tmp_path)
+        yield desk
+        desk.audit.close()
 
 
 def test_a_deployment_hears_that_its_run_goes_on_and_how_it_ended_each_once(desk: Desk) -> None:

@@ -1,0 +1,111 @@
+"""Runs through a real Prefect server: one for each key, whoever asks how often; and what the server refuses."""
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.states import Cancelled, Completed
+
+from core.errors import PermanentError
+from core.webhook_event import RefusedError
+from core.webhook_mapping import Start
+from deployments.webhook.flow_parameters import ENTRYPOINTS, mistake_in, model_of, require_fitting
+from deployments.webhook.prefect_runs import PrefectRuns
+from flows.release import release
+from tests.fix_webhook import SHA, webhook
+
+PARAMETERS = {"environment": "hook", "image": "1.8.0", "commit": SHA}
+
+
+@flow(name="release")
+def pretend_release(environment: str, image: str, commit: str) -> None:
+    """Carries the release's name and parameters; nobody runs it."""
+
+
+def deploy(client: SyncPrefectClient) -> None:
+    """FLOW/ENVIRONMENT on the server, for no worker."""
+    flow_id = client.create_flow(pretend_release)
+    client.create_deployment(flow_id=flow_id, name="hook", parameters={"environment": "hook"}, tags=["nightshift"])
+
+
+def start(key: str, environment: str = "hook") -> Start:
+    """Something to start."""
+    return Start(key, environment, "release", PARAMETERS, "acme/api", 1)
+
+
+def test_of_one_key_there_is_one_run_and_its_end_is_told(prefect_server: str) -> None:
+    runs = PrefectRuns("hook")
+    with get_client(sync_client=True) as client:
+        deploy(client)
+        first, again, other = (runs.make(start(key)) for key in ("one", "one", "two"))
+        assert first == again != other
+        run = client.read_flow_run(first)
+        assert run.parameters == PARAMETERS
+        assert {"webhook", "nightshift"} <= set(run.tags)
+        client.set_flow_run_state(run.id, Completed(message="released"), force=True)
+        client.set_flow_run_state(other, Cancelled(), force=True)
+    told = runs.look([(first, False), (other, False), ("00000000-0000-0000-0000-000000000001", False)])
+    assert [one.state for one in told.values()] == ["success", "failure", "error"]
+    assert first in runs.page(start("one"), first)
+
+
+def test_a_deployment_that_the_server_does_not_know_is_no_reason_to_try_again(prefect_server: str) -> None:
+    with pytest.raises(PermanentError, match="knows no such deployment"):
+        PrefectRuns("nowhere").make(start("three", "nowhere"))
+
+
+@pytest.mark.parametrize("name", ENTRYPOINTS)
+def test_each_flow_that_may_be_started_has_a_model_with_its_environment(name: str) -> None:
+    assert "environment" in model_of(name).model_fields
+
+
+@pytest.mark.parametrize(
+    ("more", "fits"),
+    [
+        ({}, True),
+        ({"dry_run": True}, True),
+        ({"image": 7}, False),
+        ({"commit": "main"}, False),
+        ({"strategy": "x"}, False),
+        ({"evil": 1}, False),
+    ],
+)
+def test_parameters_are_held_to_what_the_flow_itself_takes(more: dict[str, object], fits: bool) -> None:
+    given = {**PARAMETERS, **more}
+    if fits:
+        require_fitting("release", given)
+        release.validate_parameters(
+            {
+                **{
+                    name: field.default
+                    for name, field in model_of("release").model_fields.items()
+                    if not field.is_required()
+                },
+                **given,
+            }
+        )
+        return
+    with pytest.raises(RefusedError, match="422"):
+        require_fitting("release", given)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, ""),
+        ({"take": {"image": "commit"}}, "needs the parameter 'commit'"),
+        ({"take": {"image": "commit", "commit": "commit", "nonsense": "ref"}}, "no parameter 'nonsense'"),
+        ({"fixed": {"migrate": "perhaps"}}, "fixed.migrate"),
+        ({"fixed": {"strategy": "rolling", "skip_checks": {"documentation": "later"}}}, ""),
+    ],
+)
+def test_a_rule_that_its_flow_cannot_be_started_by_is_found_before_anything_is_listened_to(
+    change: dict[str, object], told: str
+) -> None:
+    rule = webhook().repositories["api"].triggers[0]
+    assert told in mistake_in(rule.model_copy(update=change))
+    assert bool(told) == bool(mistake_in(rule.model_copy(update=change)))
+
+
+def test_tables_and_lists_are_not_accepted_from_a_job() -> None:
+    rule = webhook().repositories["api"].triggers[3]
+    assert "only in fixed" in mistake_in(rule.model_copy(update={"accept": ("image", "skip_checks")}))
