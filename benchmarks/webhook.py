@@ -37,6 +37,14 @@ def started(folder: Path) -> Hook:
     return hook
 
 
+def cpu_seconds(hook: Hook) -> float:
+    """What the receiver has used of the processors, its threads' together."""
+    if hook.child is None:
+        return 0.0
+    fields = Path(f"/proc/{hook.child.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def send(client: httpx.AsyncClient, hook: Hook, number: int) -> int:
     """Deliver deployment NUMBER, with a payload as large as GitHub's; return the answer's status, 0 when there is none."""
     body = body_of({**deployment(number), "sender": {"filling": "x" * 12_000}})
@@ -102,19 +110,25 @@ async def killed(hook: Hook) -> tuple[int, int]:
     return len(before), len(again)
 
 
-def main(seconds: Annotated[int, typer.Option(min=5)] = 30) -> None:
+def main(seconds: Annotated[int, typer.Option(min=2)] = 30) -> None:
     """Print the figures; exit code 1 when a bar is missed."""
     print(
         f"load average {' '.join(f'{one:.1f}' for one in os.getloadavg())}, {len(os.sched_getaffinity(0))} cores, {sys.version.split()[0]}"
     )
     with tempfile.TemporaryDirectory() as name:
         hook = started(Path(name))
+        before_cpu = cpu_seconds(hook)
         taken, statuses = asyncio.run(paced(hook, seconds))
+        cpu = cpu_seconds(hook) - before_cpu
         hook.end()
     taken.sort()
     p50, p95, p99 = (taken[int(len(taken) * share)] for share in (0.5, 0.95, 0.99))
+    figures = ", ".join(
+        f"{name} {one * 1000:.1f} ms"
+        for name, one in {"p50": p50, "p95": p95, "p99": p99, "longest": taken[-1]}.items()
+    )
     print(
-        f"{RATE} a second for {seconds} s: p50 {p50 * 1000:.1f} ms, p95 {p95 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, longest {taken[-1] * 1000:.1f} ms; answers {dict(statuses)}"
+        f"{RATE} a second for {seconds} s: {figures}; answers {dict(statuses)}; {cpu / len(taken) * 1000:.1f} ms of the receiver's CPU each"
     )
     with tempfile.TemporaryDirectory() as name:
         hook = started(Path(name))

@@ -18,6 +18,7 @@ ATTEMPTS = 3
 FAILURES = 3
 ROUND_SECONDS = 5.0
 KEPT_DAYS = 90
+FORGET_SECONDS = 3600.0
 
 
 class Dispatcher:
@@ -46,6 +47,7 @@ class Dispatcher:
             before_sleep=self._note,
             reraise=True,
         )
+        self._forgetting = 0.0
         self.beat = time.monotonic()
 
     def wake(self) -> None:
@@ -63,7 +65,9 @@ class Dispatcher:
             self._wake.clear()
             try:
                 self.once()
-                self._inbox.forget(self._clock() - KEPT_DAYS * 86400, self._clock())
+                if self._clock() >= self._forgetting:
+                    self._forgetting = self._clock() + FORGET_SECONDS
+                    self._inbox.forget(self._clock() - KEPT_DAYS * 86400, self._clock())
             except Exception as error:  # noqa: BLE001 - told, and tried again
                 self._audit.tell("dispatcher failed", reason=f"{type(error).__name__}: {error}")
             self._wake.wait(self._round_seconds)
