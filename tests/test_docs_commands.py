@@ -54,6 +54,7 @@ NOT_RUN = {
     "nightshift releases": "tests/test_release_commands.py runs it",
     "nightshift judge": "tests/test_judge_command.py runs it",
     "nightshift metrics": "tests/test_metrics_command.py and tests/test_metrics_servers.py run it",
+    "nightshift webhook": "tests/test_webhook_command.py and tests/test_webhook_receiver.py run it",
     "promtool": "tests/test_observability_files.py runs it",
     "velero": "another project's program, for looking by hand; needs a cluster",
     "kubectl": "as `velero`",

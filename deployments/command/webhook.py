@@ -15,7 +15,7 @@ from deployments.local.data_folder import data_root
 
 def webhook_command(  # noqa: PLR0917 - a command has as many options as it has
     environments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ENV]…", help="Environments. Left out: all that have a [webhook].")
+        list[str] | None, typer.Argument(metavar="ENV…", help="Environments. Left out: all that have a table webhook.")
     ] = None,
     listen: Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen.")] = "127.0.0.1:8088",
     folder: Annotated[
