@@ -317,6 +317,7 @@ class TestTheNextRelease:
     def test_what_its_last_look_found_is_not_hidden_by_its_end(self, day: Day) -> None:
         day.begin()
         worse(day, begin=0)
+        day.tick(0, 10)
         first = day.release_id
         day.begin("v3", commit="3" * 40)
         day.release_id = first
