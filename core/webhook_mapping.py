@@ -24,6 +24,11 @@ class Start:
     repository: str
     deployment_id: int | None = None
 
+    @property
+    def asked_by_job(self) -> bool:
+        """Whether an Actions job asked for it: it may wait for how it goes."""
+        return self.key.startswith(f"{self.environment}/{self.flow}/actions-")
+
 
 @dataclass(frozen=True)
 class Request:

@@ -47,6 +47,18 @@ _OTHERS = {
     "RUNNING": Told("in_progress", "running"),
     "CANCELLING": Told("in_progress", "running"),
 }
+
+
+def answer_of(state: str, reported: str, note: str) -> tuple[str, str]:
+    """Given what the inbox keeps of a delivery, return the state and the sentence for the job that asks how it goes. It is never better than what GitHub is told."""
+    if reported == "not told" or (state == "ended" and not reported):
+        return "error", note or "how it ended is not known here: look at its run"
+    if not reported:
+        return "queued", note or "waits to be started"
+    name, _, words = reported.partition(": ")
+    return name, note or words
+
+
 NOT_STARTED = Told("error", "was not started", final=True)
 SUPERSEDED = Told("inactive", "a later release took its place", final=True)
 TAKEN_BACK = Told("inactive", "taken back", final=True)

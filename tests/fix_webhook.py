@@ -262,6 +262,11 @@ class Hook:
         headers = {"Authorization": f"Bearer {bearer}"}
         return httpx.post(f"{self.address}/actions/staging", json=body, headers=headers, timeout=30, trust_env=False)
 
+    def how_it_goes(self, delivery: str, bearer: str = "") -> httpx.Response:
+        """Ask as a job that waits does."""
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        return httpx.get(f"{self.address}/actions/{delivery}", headers=headers, timeout=30, trust_env=False)
+
     def end(self, number: int = signal.SIGTERM) -> int:
         """End it by a signal; return its exit code."""
         assert self.child is not None

@@ -176,6 +176,25 @@ def test_a_job_with_its_token_starts_a_run_and_the_token_does_so_once(hook: Hook
     assert good not in json.dumps(hook.audit)
 
 
+def test_a_job_hears_how_what_it_started_goes_and_no_other_repository_does(hook: Hook, web_script: WebScript) -> None:
+    web_script.always(key_set("first"))
+    hook.write(issuer=web_script.address)
+    hook.start()
+    key = hook.actions({"parameters": {"image": "1.8.0"}}, token(claims(1, iss=web_script.address))).json()["key"]
+    fresh = token(claims(1, iss=web_script.address, jti="again"))
+    answer = hook.how_it_goes(key, fresh)
+    assert answer.status_code == 200
+    assert answer.json()["state"] in {"queued", "in_progress", "success"}
+    stranger = token(claims(1, iss=web_script.address, jti="x", repository_id="99"))
+    assert [
+        hook.how_it_goes(key).status_code,
+        hook.how_it_goes(key, stranger).status_code,
+        hook.how_it_goes(f"{key}0", fresh).status_code,
+        hook.how_it_goes("nowhere/release/x", fresh).status_code,
+        hook.how_it_goes(key, f"{fresh}x").status_code,
+    ] == [401, 404, 404, 404, 401]
+
+
 def test_a_head_that_does_not_come_to_its_end_does_not_hold_a_connection(hook: Hook) -> None:
     hook.start()
     begun = time.monotonic()

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from core.environment_webhook import WebhookGitHub
 from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
 from core.webhook_mapping import Start
-from core.webhook_report import Told, told_of
+from core.webhook_report import Told, answer_of, told_of
 from deployments.webhook.audit import Audit
 from deployments.webhook.dispatcher import Dispatcher
 from deployments.webhook.figures import Figures
@@ -251,3 +251,22 @@ def test_a_github_app_signs_in_by_its_key(web_script: WebScript, monkeypatch: py
     monkeypatch.setenv("APP_KEY_OF_A_TEST", "no key")
     with pytest.raises(ConfigurationError, match="PEM"):
         GitHubApi(settings).tell("acme/api", 1, DONE, "http://ui")
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (("waiting", "", ""), "queued"),
+        (("started", "", ""), "queued"),
+        (("started", "in_progress: running", ""), "in_progress"),
+        (("ended", "success", "done"), "success"),
+        (("ended", "failure", "the old version serves again"), "failure"),
+        (("ended", "not told", "GitHub was not told: 401"), "error"),
+        # Its run was made, and nobody follows it.
+        (("ended", "", ""), "error"),
+    ],
+)
+def test_a_job_hears_nothing_better_than_what_is_known(row: tuple[str, str, str], told: str) -> None:
+    state, message = answer_of(*row)
+    assert state == told
+    assert message or row[1] == "success"

@@ -108,7 +108,9 @@ class Dispatcher:
         return True
 
     def _followed(self, delivery: Delivery) -> bool:
-        """Whether somebody is told of its end: GitHub's deployment, or by a rollback those that it takes back."""
+        """Whether somebody is told of its end: the job that asked, GitHub's deployment, or by a rollback those that it takes back."""
+        if delivery.start.asked_by_job:
+            return True
         told = delivery.start.environment in self._githubs()
         return told and (delivery.start.deployment_id is not None or delivery.start.flow == "rollback")
 

@@ -139,6 +139,10 @@ class Inbox:
         """The deliveries of a state, the oldest first."""
         return self._read("state = ? ORDER BY received LIMIT ?", state, most)
 
+    def find(self, key: str) -> Delivery | None:
+        """The delivery of a key; None when there is none (any more)."""
+        return next(iter(self._read("key = ?", key)), None)
+
     def succeeded_before(self, delivery: Delivery) -> list[Delivery]:
         """Earlier deliveries of the same environment that GitHub was told succeeded, and that it still shows as active."""
         return self._read(

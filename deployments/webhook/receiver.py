@@ -13,14 +13,16 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect
 
+from core.errors import NightshiftError
 from core.webhook_event import RefusedError, actions_event, github_event, parsed_object
 from core.webhook_mapping import Start, actions_request, chosen_start
+from core.webhook_report import answer_of
 from core.webhook_signature import signed_by
 from core.webhook_token import key_id, verified_claims
 from deployments.webhook.audit import Audit
 from deployments.webhook.figures import Figures
 from deployments.webhook.flow_parameters import require_fitting
-from deployments.webhook.inbox import Inbox, Token
+from deployments.webhook.inbox import Delivery, Inbox, Token
 from deployments.webhook.key_sets import KeySets
 from deployments.webhook.listening import Listening
 from deployments.webhook.reading import Sources, body_of, source_of
@@ -42,6 +44,7 @@ class Receiver:
     figures: Figures
     wake: Callable[[], None]
     unwell: Callable[[], str]
+    page: Callable[[Start, str], str]
 
 
 @dataclass
@@ -62,6 +65,10 @@ def application(receiver: Receiver) -> FastAPI:
     @app.post("/actions/{environment}")
     async def actions(environment: str, request: Request) -> Response:
         return await _answered(receiver, request, "actions", environment, _actions)
+
+    @app.get("/actions/{delivery:path}")
+    async def how_it_goes(delivery: str, request: Request) -> Response:
+        return await _told_how_it_goes(receiver, request, delivery)
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -144,9 +151,43 @@ async def _github(
     return await _taken_in(receiver, start, None, told)
 
 
-async def _actions(
-    receiver: Receiver, listening: Listening, request: Request, body: bytes, told: _Told
-) -> tuple[int, str]:
+async def _told_how_it_goes(receiver: Receiver, request: Request, delivery: str) -> Response:
+    """How what a job started goes on: to a job of the same repository alone. Nothing is changed by it, so its token is not used up."""
+    source, environment = source_of(request), delivery.partition("/")[0]
+    try:
+        receiver.sources.require_room(source)
+        claims = await _claims(receiver, _listening(receiver, environment), request)
+        found = _own(await asyncio.to_thread(receiver.inbox.find, delivery), claims, environment)
+        state, message = answer_of(found.state, found.reported, found.note)
+        page = await asyncio.to_thread(_page, receiver, found)
+        status, answer = 200, {"state": state, "message": message, "run": page}
+    except RefusedError as refused:
+        status, answer = refused.status, {"status": "refused", "reason": refused.reason}
+        told = {"reason": refused.reason, "delivery": delivery[:_HEADER_LETTERS]}
+        receiver.audit.tell("refused", way="actions", status=status, source=source, **told)
+    receiver.figures.requests.labels("actions", str(status)).inc()
+    return JSONResponse(answer, status, {"Retry-After": "60"} if status == 429 else None)
+
+
+def _own(found: Delivery | None, claims: Mapping[str, Any], environment: str) -> Delivery:
+    """The delivery, if a job of this repository made it; of another's it is not even told that it is there."""
+    mine = found is not None and found.start.key.startswith(
+        f"{environment}/{found.start.flow}/actions-{claims['repository_id']}-"
+    )
+    if found is None or not mine:
+        raise RefusedError(404, "this repository's jobs started nothing of this name")
+    return found
+
+
+def _page(receiver: Receiver, found: Delivery) -> str:
+    try:
+        return receiver.page(found.start, found.run_id) if found.run_id else ""
+    except NightshiftError:
+        return ""
+
+
+async def _claims(receiver: Receiver, listening: Listening, request: Request) -> Mapping[str, Any]:
+    """What the job's token says, once it is proven to be GitHub's."""
     webhook = listening.webhook
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if webhook.audience is None:
@@ -155,7 +196,13 @@ async def _actions(
         raise RefusedError(401, "a job's token is missing (Authorization: Bearer)")
     kid = key_id(token.strip())
     key = receiver.keys.at_hand(webhook.issuer, kid) or await asyncio.to_thread(receiver.keys.find, webhook.issuer, kid)
-    claims = verified_claims(token.strip(), key, webhook.issuer, webhook.audience)
+    return verified_claims(token.strip(), key, webhook.issuer, webhook.audience)
+
+
+async def _actions(
+    receiver: Receiver, listening: Listening, request: Request, body: bytes, told: _Told
+) -> tuple[int, str]:
+    webhook, claims = listening.webhook, await _claims(receiver, listening, request)
     told.values |= {
         name: str(claims.get(name, ""))[:200] for name in ("jti", "repository_id", "ref", "job_workflow_ref", "run_id")
     }

@@ -55,6 +55,7 @@ class Service:
             self.figures,
             self._dispatcher.wake,
             self._unwell,
+            runs.page,
         )
 
     def serve(self, host: str, port: int, proxies: Sequence[str]) -> None:
