@@ -20,6 +20,7 @@ from tests.fix_watch import Day
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("watch-flow")]
 
 
+@pytest.mark.services
 def test_a_release_hands_over_to_its_watch_and_a_quiet_day_ends_healthy(day: Day) -> None:
     state = day.begin()
     assert state.is_completed(), state.message

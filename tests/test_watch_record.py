@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.canonical import canonical_bytes
@@ -31,6 +31,7 @@ def day(**known: tuple[float, float]) -> DayCounts:
     return DayCounts.of(requests, bad)
 
 
+@settings(max_examples=25)
 @given(counts, counts)
 def test_counts_come_back_as_they_were_to_a_thousandth(requests: np.ndarray, bad: np.ndarray) -> None:
     kept = DayCounts.of(requests, bad)
