@@ -17,7 +17,8 @@ settings.load_profile("no deadlines")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let `make test-services`, which installs Debian's PostgreSQL first, have the tests of that: in `make test` they would be left out wherever it is not there yet."""
     for item in items:
-        if not isinstance(item, pytest.Function):
+        # A test of a cluster has a server of its own there.
+        if not isinstance(item, pytest.Function) or item.get_closest_marker("cluster"):
             continue
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         # As a server's major: a parameter of its own, or one of those that choose a fixture.
