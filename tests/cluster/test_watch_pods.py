@@ -79,7 +79,9 @@ def test_a_version_that_ends_at_once_is_found_in_one_look_and_an_end_for_want_of
         after = pods_after(seen, look(seen), bucket=0)
         found = crash_loop(after, bucket=0) or ""
         # A container that was just started anew is not held back in that look, and events come a little later.
-        held = any(HELD_BACK in one.what for one in after.standing) and any(one.reason == "BackOff" for one in after.events)
+        held = any(HELD_BACK in one.what for one in after.standing) and any(
+            one.reason == "BackOff" for one in after.events
+        )
         if "api: 2 of 2" in found and any(one.oom_kills for one in after.totals) and held:
             break
         time.sleep(1)
