@@ -39,7 +39,7 @@ test: .venv/installed  ## all tests that need nothing but this checkout
 
 test-services: .venv/installed  ## tests against servers from Debian's packages (installs them when root)
 	@sh tests/services/install.sh
-	@$(BIN)/python -m pytest -q -n 3 --dist loadgroup -m services tests
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m services tests
 
 # Velero's tests by themselves: the controllers that other tests start play Velero, too.
 # A cluster that nothing else of value lives in: the tests make and remove a namespace of their own, and Pods that a node can pull the image of.
