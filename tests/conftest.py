@@ -7,6 +7,17 @@ from hypothesis import settings
 
 # The major that no wheel of ours carries.
 DEBIANS = 15
+# Long in all, and nothing that a change elsewhere is likely to break: `make test` has eight minutes.
+LATER = (
+    "test_webhook_",
+    "test_github_workflows",
+    "test_metrics_command",
+    "test_watch_schedule",
+    "test_elasticsearch",
+    "test_watch_probes",
+    "test_watch_pod_logs",
+    "test_post_deploy_watch",
+)
 
 # Timings are no tests: an example that takes long on a busy machine is no failure.
 settings.register_profile("no deadlines", deadline=None)
@@ -20,6 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # A test of a cluster has a server of its own there.
         if not isinstance(item, pytest.Function) or item.get_closest_marker("cluster"):
             continue
+        if item.path.name.startswith(LATER):
+            item.add_marker(pytest.mark.services)
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         # As a server's major: a parameter of its own, or one of those that choose a fixture.
         if "postgres_15" in item.fixturenames or any(type(one) is int and one == DEBIANS for one in parameters):
