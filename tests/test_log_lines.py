@@ -144,7 +144,8 @@ def test_what_is_kept_is_short_printable_and_without_digits(text: str, as_json: 
 @given(st.text(max_size=200))
 @settings(max_examples=60)
 def test_any_text_is_a_line(text: str) -> None:
-    error_line(text, PATTERN)
+    found = error_line(text, PATTERN)
+    assert found is None or found.signature is not None
 
 
 @pytest.mark.parametrize(

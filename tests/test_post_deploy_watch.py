@@ -419,6 +419,16 @@ class TestDamage:
         assert state.is_failed()
         assert "verify the watch's tick-001-001" in state.message
 
+    def test_a_junk_end_does_not_silence_the_sweep(self, day: Day) -> None:
+        day.stage.settings["watch"]["sign_off"] = False
+        day.begin()
+        day.tick(1)
+        store = ObjectStore.open(day.stage.environment)
+        store.put(f"{watch_folder(day.stage.environment.prefix, day.release_id)}ended.json", b"{}")
+        state = day.sweep()
+        assert state.is_failed(), state.message
+        assert "verify the watch's ended" in state.message
+
     def test_a_release_without_a_watch_is_named(self, day: Day) -> None:
         day.stage.write()
         state = post_deploy_watch("stage", "r-0123456789ab", return_state=True)
