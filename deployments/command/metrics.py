@@ -2,7 +2,6 @@
 
 import logging
 import re
-import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +24,7 @@ from tasks.own_metrics import read_environment
 
 JOB = "nightshift"
 PUSH_SECONDS = 15
+HEARS_SECONDS = 0.5
 _GATEWAY = re.compile(r"https?://[^\s@?#]+")
 
 
@@ -83,7 +83,9 @@ def serve(names: Sequence[str], listen: str) -> None:
             console.print(
                 f"serving http://{host}:{server.server_port}/metrics of {', '.join(names)} until Ctrl-C", soft_wrap=True
             )
-            threading.Event().wait()
+            # The kernel may hand SIGTERM to another thread: one that sleeps without an end would not hear of it (it did not, once in some tens of times).
+            while thread.is_alive():
+                thread.join(HEARS_SECONDS)
         except KeyboardInterrupt:
             console.print("stopped")
         finally:
