@@ -17,7 +17,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from psycopg.conninfo import make_conninfo
@@ -122,9 +122,9 @@ class Bench:
         return report, peak_bytes
 
 
-def make_platform(folder: Path) -> Platform:
+def make_platform(folder: Path, **more: Any) -> Platform:
     """A platform with a small sample, not started yet. Its S3 stand-in keeps objects in memory: the disks of a real S3 are not this machine's."""
-    return Platform(folder, rows=SAMPLE_ROWS, preferred_port=0, store_variables=STAND_IN)
+    return Platform(folder, rows=SAMPLE_ROWS, preferred_port=0, store_variables=STAND_IN, **more)
 
 
 def fill(platform: Platform, size_bytes: int) -> None:

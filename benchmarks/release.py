@@ -9,6 +9,8 @@ selector; kubectl has an application of its own for that, since nobody else may 
 A rolling release settles for 5 s, as it does by default; the one share of the blue-green one soaks for 15 s (by default 120), one reading of its gates, and nothing
 drains. The application is ready as soon as it answers: nothing real is, and so none has as many requests a second. There is no backup.
 
+With --watch the environment has a table [watch]: each release ends with the hand-over to its watch, whose schedule it makes; a worker beside it takes the first look.
+
 Own time: from the first task's start to the last one's end, as the Prefect server tells, less all waits (release_child.py). Beyond kubectl: the same with the waits for
 the cluster in it, less kubectl's time for the same change; whatever our waits cost beyond waiting is in that one.
 """
@@ -30,17 +32,21 @@ from uuid import UUID
 
 import tomli_w
 import typer
+import yaml
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from benchmarks.backup import make_platform
 from benchmarks.measuring import Ratio, finish
 from deployments.command.demo_release import write_environment
+from deployments.command.deploying import WATCHING, deployment_file
 from deployments.command.prefect_api import Server, server_of
 from deployments.local.data_folder import CHECKOUT
 from deployments.local.demo_application import NAME, Namespaces, demo_namespaces, deploy_first, documents
 from deployments.local.demo_cluster import DemoImages, demo_cluster, lab_home
 from deployments.local.platform import Platform
+from tasks.environments import load_environment
 from tasks.kubernetes_client import Document, KubernetesClient
+from tasks.watch_records import watches
 
 Strategy = Literal["rolling", "blue-green"]
 STRATEGIES: tuple[Strategy, ...] = ("rolling", "blue-green")
@@ -212,7 +218,7 @@ def one_pair(bench: Bench, strategy: Strategy, runs: Runs, *, counted: bool) -> 
         )
 
 
-def measure(pairs: int) -> dict[str, Runs]:
+def measure(pairs: int, *, watch: bool) -> dict[str, Runs]:
     """All pairs of both strategies."""
     found = {strategy: Runs(PAUSES[strategy]) for strategy in STRATEGIES}
     with (
@@ -225,29 +231,49 @@ def measure(pairs: int) -> dict[str, Runs]:
         os.environ["NIGHTSHIFT_ENVIRONMENTS"] = name
         deploy_first(released.application, images.first)
         deploy_first(plain.application, images.first)
-        with make_platform(folder / "platform") as platform:
+        variables = {"NIGHTSHIFT_ENVIRONMENTS": name, "PYTHONPATH": str(CHECKOUT)}
+        file = write_watching_file(folder)
+        with make_platform(folder / "platform", prefect_file=file, deployments="*/*", variables=variables) as platform:
             os.environ.update(platform.variables)
             bench = Bench(platform, folder, (released, plain), images)
             for strategy in STRATEGIES:
-                write_settings(folder, released, images, strategy)
+                write_settings(folder, released, images, strategy, watch=watch)
                 for number in range(pairs + 1):
                     one_pair(bench, strategy, found[strategy], counted=number > 0)
+            if watch and len(watches(load_environment("local"))) != bench.turns:
+                sys.exit("not every release has been handed over to its watch")
     return found
 
 
-def write_settings(folder: Path, namespaces: Namespaces, images: DemoImages, strategy: Strategy) -> None:
+def write_watching_file(folder: Path) -> Path:
+    """Write a prefect.yaml with the deployments that a release of `local` hands over to."""
+    document = yaml.safe_load((CHECKOUT / "prefect.yaml").read_text())
+    entries = [deployment_file(document, flow, "local")[0]["deployments"][0] for flow in WATCHING]
+    file = folder / "prefect.yaml"
+    file.write_text(yaml.safe_dump({**document, "deployments": entries}, sort_keys=False))
+    return file
+
+
+def write_settings(
+    folder: Path, namespaces: Namespaces, images: DemoImages, strategy: Strategy, *, watch: bool
+) -> None:
     """The environment of the demo, without what is waited for on purpose."""
     write_environment(folder, namespaces, images)
     file = folder / "local.toml"
     document = tomllib.loads(file.read_text())
     document["release"] |= {"strategy": strategy, "settle_seconds": PAUSES["rolling"], "drain_seconds": 0}
     document["release"]["traffic"]["soak_seconds"] = PAUSES["blue-green"]
+    if watch:
+        document["watch"] = {"policy": "alert"}
     file.write_text(tomli_w.dumps(document))
 
 
-def main(pairs: Annotated[int, typer.Option(help="Counted pairs of each strategy.", min=1)] = 5) -> None:
+def main(
+    pairs: Annotated[int, typer.Option(help="Counted pairs of each strategy.", min=1)] = 5,
+    watch: Annotated[bool, typer.Option(help="Each release hands over to its watch.")] = False,
+) -> None:
     """Measure a release."""
-    found = measure(pairs)
+    found = measure(pairs, watch=watch)
     ratios = []
     for strategy, runs in found.items():
         ratios += [
@@ -257,7 +283,7 @@ def main(pairs: Annotated[int, typer.Option(help="Counted pairs of each strategy
             ),
             Ratio(f"{strategy}: requests a second", runs.per_second, MOST_REQUESTS),
         ]
-    context: dict[str, Any] = {"pairs": pairs, "processors": os.cpu_count()}
+    context: dict[str, Any] = {"pairs": pairs, "processors": os.cpu_count(), "watched": watch}
     for strategy, runs in found.items():
         context[f"{strategy}: median from the first task to the last"] = f"{statistics.median(runs.whole):.2f} s"
         context[f"{strategy}: median kubectl"] = f"{statistics.median(runs.kubectl):.2f} s"
