@@ -39,13 +39,13 @@ test: .venv/installed  ## all tests that need nothing but this checkout
 
 test-services: .venv/installed  ## tests against servers from Debian's packages (installs them when root)
 	@sh tests/services/install.sh
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m services tests
+	@$(BIN)/python -m pytest -q -n 3 --dist loadgroup -m services tests
 
 # Velero's tests by themselves: the controllers that other tests start play Velero, too.
 # A cluster that nothing else of value lives in: the tests make and remove a namespace of their own, and Pods that a node can pull the image of.
 test-cluster: .venv/installed  ## tests against a disposable Kubernetes cluster (KUBECONFIG)
 	@[ -n "$$KUBECONFIG" ] || { echo "make: set KUBECONFIG to a disposable cluster's"; exit 1; }
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "cluster and not platform" --ignore=tests/cluster/test_velero.py tests/cluster
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "cluster and not platform" --ignore=tests/cluster/test_velero.py tests/cluster
 	@$(BIN)/python -m pytest -q -m "cluster and not platform" tests/cluster/test_velero.py
 
 # A release's run is killed, cancelled and left alone, again and again, and each is waited for until it is brought to its end: a quarter of an hour.

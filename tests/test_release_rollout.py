@@ -51,7 +51,8 @@ def test_pods_that_are_rolled_out_and_whose_readiness_flaps_then_are_rolled_back
     kubernetes.after("GET", "/deployments/hello", flap, times=1000)
     state = stage.release("v2")
     assert state.name == "RolledBack", state.message
-    assert "readiness flaps: Pod hello-" in str(state.message)
+    # A look at the moment in which all of them are not ready sees that first.
+    assert "readiness flaps: Pod hello-" in str(state.message) or "not complete any more" in str(state.message)
     assert (stage.image_of(), ready(stage, "hello")) == (stage.image("v1"), 2)
 
 
