@@ -52,7 +52,10 @@ class Watch(Section):
         None,
         description="Share of requests that must not fail, e.g. 0.999: burn rates of 14.4 and 6 are then told too. Empty: releases are only compared.",
     )
-    coverage: Share = Field(0.9, description="healthy: so large a share of the day must have been seen.")
+    coverage: Share = Field(
+        0.9,
+        description="healthy: so large a share of the day must have been seen, of its Pods scraped, and of the looks from outside well.",
+    )
     factor: float = Field(
         3.0,
         gt=1.5,
@@ -60,7 +63,10 @@ class Watch(Section):
         description="healthy: so many times as many bad requests would have been found, in each metric.",
     )
     blind_minutes: int = Field(
-        30, ge=5, le=720, description="Metrics that nobody could read for so long are told: the observer is blind."
+        30,
+        ge=5,
+        le=720,
+        description="Metrics that nobody could read, or a public address without an answer, for so long are told.",
     )
     backfill_hours: int = Field(
         6,

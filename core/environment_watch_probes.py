@@ -12,7 +12,7 @@ _PATH = re.compile(r"/[^\s?#]{0,100}")
 
 
 class WatchProbes(Section):
-    """Pages of the public address, read in each tick of a watch: what Pods say of themselves tells nothing of balancer, certificate and name. They advise only."""
+    """Pages of the public address, read in each tick of a watch: what Pods say of themselves tells nothing of balancer, certificate and name. They send nothing back."""
 
     url: OptionalText = Field(
         None, description="Public address, e.g. https://api.example.com. Empty: nothing is asked from outside."

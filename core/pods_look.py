@@ -15,7 +15,7 @@ from typing import Any
 
 from core.container_trouble import containers_of, cut
 from core.manifest import Record
-from core.pod_health import lasting_pods
+from core.pod_health import is_ready, lasting_pods
 from core.pod_trouble import controller_of, revision_of
 from core.pods_elsewhere import Elsewhere, begun, elsewhere_of
 from core.release_plan import ReleasePlan, images_of, template_of
@@ -61,13 +61,15 @@ class PodLook(Record):
 
 
 class DeploymentLook(Record):
-    """A Deployment: how many Pods it is to have, how many of those are not available, and how many of the new version there are. `there`: it exists."""
+    """A Deployment: how many Pods it is to have, how many of those are not available, how many of the new version there are, and how many of
+    these are ready. `there`: it exists."""
 
     name: str
     there: bool = True
     wanted: int = 0
     unavailable: int = 0
     new_pods: int = 0
+    new_ready: int = 0
 
 
 class EventLook(Record):
@@ -228,11 +230,13 @@ def _deployment(found: Found) -> DeploymentLook:
         return DeploymentLook(name=found.watched.deployment, there=False)
     spec, status = found.deployment.get("spec") or {}, found.deployment.get("status") or {}
     replicas = spec.get("replicas")
+    new = _new_pods(found)
     return DeploymentLook(
         name=found.watched.deployment,
         wanted=1 if replicas is None else max(0, int(replicas)),
         unavailable=max(0, int(status.get("unavailableReplicas") or 0)),
-        new_pods=len(_new_pods(found)),
+        new_pods=len(new),
+        new_ready=sum(map(is_ready, new)),
     )
 
 

@@ -17,6 +17,8 @@ DEGRADED, ROLLBACK, STOPPED, SIGNED_OFF = "degraded", "rollback-asked", "stopped
 SUSPECT = "suspect"
 # With the bucket behind it since when: there may be several.
 BLIND = "blind-"
+# The same: nobody outside gets an answer; a part of the Pods is not scraped.
+OUTSIDE, UNSCRAPED = "unreached-", "unscraped-"
 
 
 @dataclass(frozen=True)

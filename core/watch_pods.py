@@ -55,7 +55,9 @@ class EventTotal(Record):
 
 
 class PodsSeen(Record):
-    """All that was seen until the look of `bucket` (-1: right at the watch's beginning). `tracked` and `events_known`: what the next look is compared with."""
+    """All that was seen until the look of `bucket` (-1: right at the watch's beginning). `tracked` and `events_known`: what the next look is compared with.
+
+    `ready`: Deployment → how many Pods of the new version were ready in that look."""
 
     bucket: int
     looks: int
@@ -71,6 +73,7 @@ class PodsSeen(Record):
     pods_left_out: int = 0
     events_left_out: bool = False
     events_unread: str = ""
+    ready: dict[str, int] = Field(default_factory=dict)
 
 
 def pods_after(before: PodsSeen | None, look: PodsLook, *, bucket: int) -> PodsSeen:
@@ -110,6 +113,7 @@ def pods_after(before: PodsSeen | None, look: PodsLook, *, bucket: int) -> PodsS
         pods_left_out=max(known.pods_left_out, look.pods_left_out),
         events_left_out=known.events_left_out or look.events_left_out,
         events_unread=look.events_unread or known.events_unread,
+        ready={one.name: one.new_ready for one in look.deployments},
     )
 
 

@@ -1,4 +1,4 @@
-"""Pages of the public address over a day: bucket by bucket whether each answered as it is to, and how soon. It advises only.
+"""Pages of the public address over a day: bucket by bucket whether each answered as it is to, and how soon. It sends nothing back.
 
 One look that fails may be a lost packet; two in a row are five minutes in which users had none of it either. What was seen is kept by bucket, so that it does not
 matter in which order looks come in, or how often.

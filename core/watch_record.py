@@ -1,6 +1,7 @@
 """What is kept of a watch in the bucket, by (release, bucket), so that a tick that is killed, late, doubled or out of order changes nothing.
 
     PREFIX/watches/RELEASE/watch.json             when it began, of what; never changed
+    PREFIX/watches/RELEASE/outside-before.json    the public address as it was before the release, where one is asked
     PREFIX/watches/RELEASE/baseline.json          the days to compare with, read once
     PREFIX/watches/RELEASE/known-logs.json        the errors in the logs before, learned once
     PREFIX/watches/RELEASE/tick-NNN-KKK.json      all that was seen until bucket NNN was over; KKK of the buckets are known. The last one counts
@@ -21,6 +22,7 @@ from core.evidence import Finding
 from core.log_signatures import LogBaseline
 from core.manifest import Record, Sha256
 from core.watch_counts import BUCKETS, Array, Counts
+from core.watch_probes import ProbesLook
 from core.watch_verdict import Verdict
 
 Thousandths = Annotated[int, Field(ge=0)] | None
@@ -64,7 +66,9 @@ class DayCounts(Record):
 
 
 class WatchStart(Record):
-    """What is watched, since when. `deployments`: names of the api's Deployments, of any version and side; `old_side`: blue-green's old one, else ""."""
+    """What is watched, since when. `deployments`: names of the api's Deployments, of any version and side; `old_side`: blue-green's old one, else "".
+
+    `counts`: requests were to be counted then."""
 
     format: Literal["nightshift-watch/1"] = "nightshift-watch/1"
     environment: str
@@ -77,6 +81,22 @@ class WatchStart(Record):
     old_side: str
     released_at: AwareDatetime
     first: AwareDatetime
+    counts: bool = True
+
+
+class OutsideBefore(Record):
+    """The public address as it was before a release changed anything."""
+
+    format: Literal["nightshift-watch-outside-before/1"] = "nightshift-watch-outside-before/1"
+    environment: str
+    release_id: str
+    at: AwareDatetime
+    look: ProbesLook
+
+    @property
+    def failing(self) -> dict[str, str]:
+        """The pages that failed then, and why."""
+        return {one.path: one.why for one in self.look.probes if not one.ok}
 
 
 class CutOut(Record):
@@ -152,7 +172,7 @@ class WatchMark(Record):
 
 
 class WatchEnd(Record):
-    """How a watch ended. `report`: the key of its report."""
+    """How a watch ended. `report`: the key of its report; `doubted`: the counts are not the whole (core.watch_doubts)."""
 
     format: Literal["nightshift-watch-end/1"] = "nightshift-watch-end/1"
     environment: str
@@ -163,6 +183,7 @@ class WatchEnd(Record):
     closed: int = Field(ge=0, le=BUCKETS)
     at: AwareDatetime
     report: str
+    doubted: bool = False
 
 
 def counts_of(baseline: WatchBaseline | None, seen: Mapping[str, DayCounts], closed: int) -> dict[str, Counts]:

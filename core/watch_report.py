@@ -31,6 +31,7 @@ _PLAIN: dict[Verdict, str] = {
     "blind": f"{_UNPROVEN}too little of the day was seen to say anything",
     "superseded": f"{_UNPROVEN}the day was not watched to its end",
 }
+_DOUBTED = f"{_UNPROVEN}what was counted is not all that users had"
 _SUSPECT = f"{_UNPROVEN}the new version looks worse than before, and may not be sent back for it"
 _UNKNOWN_POWER = f"{_UNPROVEN}nothing was found, and whether anything would have been is not known"
 
@@ -90,6 +91,8 @@ def verdict_sentence(watched: Watched) -> str:
     judgement = watched.judgement
     if judgement.advised and judgement.verdict in {"insufficient", "blind"}:
         return _with_reasons(_SUSPECT, judgement.reasons)
+    if judgement.doubts and judgement.verdict == "insufficient":
+        return _with_reasons(_DOUBTED, judgement.reasons)
     if judgement.verdict != "healthy":
         return _with_reasons(_PLAIN[judgement.verdict], judgement.reasons)
     power = [one.detectable for one in watched.figures]
@@ -108,6 +111,8 @@ def sentence_so_far(watched: Watched) -> str:
 
 def ended_sentence(end: WatchEnd) -> str:
     """The same of a watch that ended, by what is kept of its end: there the reasons tell what would have been found."""
+    if end.doubted and end.verdict == "insufficient":
+        return _with_reasons(_DOUBTED, end.reasons)
     if end.verdict != "healthy":
         return _with_reasons(_PLAIN[end.verdict], end.reasons)
     return _with_reasons("Nothing found", end.reasons) if end.reasons else _UNKNOWN_POWER

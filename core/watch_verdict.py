@@ -96,6 +96,8 @@ class Judgement:
     advised: tuple[str, ...] = ()
     # Whether what makes it degraded goes on: only then a release is sent back.
     lasts: bool = False
+    # Why the counts are not the whole (core.watch_doubts).
+    doubts: tuple[str, ...] = ()
 
 
 def judge(

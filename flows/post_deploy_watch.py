@@ -17,9 +17,20 @@ from pydantic import Field
 from core.errors import NightshiftError
 from core.evidence import Finding
 from core.units import counted
-from core.watch_counts import BUCKET_MINUTES, BUCKETS
-from core.watch_decision import BLIND, DEGRADED, ROLLBACK, SUSPECT, act_on, blind_since, final_judgement, how_it_ended
-from core.watch_record import WatchTick, counts_of
+from core.watch_counts import BUCKETS
+from core.watch_decision import (
+    BLIND,
+    DEGRADED,
+    OUTSIDE,
+    ROLLBACK,
+    SUSPECT,
+    UNSCRAPED,
+    act_on,
+    final_judgement,
+    how_it_ended,
+)
+from core.watch_notices import notices
+from core.watch_record import WatchTick
 from core.watch_report import Watched, ended_sentence, sentence_so_far
 from core.watch_text import running_text
 from flows.nightly_backup import EnvironmentName
@@ -105,7 +116,7 @@ def act(run: RunRecord, stand: Stand, seen: Seen, now: datetime) -> State[None] 
         way_back=way_back,
     )
     if what == "nothing" or seen.trouble is None:
-        return tell_blind(run, stand, seen)
+        return tell_unseen(run, stand, seen)
     record = Record(stand.release_id)
     by_hand = f"nightshift rollback {run.environment.name} --release {stand.release_id}"
     if stand.stopped is not None:
@@ -134,23 +145,21 @@ def act(run: RunRecord, stand: Stand, seen: Seen, now: datetime) -> State[None] 
     return state
 
 
-def tell_blind(run: RunRecord, stand: Stand, seen: Seen) -> State[None] | None:
-    """Tell, once each time, that nobody sees the requests of the new version: neither a pass nor a failure of the release, and an alert of its own."""
-    counts = counts_of(seen.counted.baseline, seen.tick.metrics, seen.tick.closed)
-    since = blind_since(counts.values(), seen.tick.closed, stand.settings.blind_minutes // BUCKET_MINUTES)
-    if since is None or (mark := f"{BLIND}{since:03d}") in stand.names:
+def tell_unseen(run: RunRecord, stand: Stand, seen: Seen) -> State[None] | None:
+    """Tell, once each time, what the watch does not see: neither a pass nor a reason to go back, and an alert of its own."""
+    told = notices(seen.sight, blind_minutes=stand.settings.blind_minutes, coverage=stand.settings.coverage)
+    new = [one for one in told if one.mark not in stand.names]
+    if not new:
         return None
-    pods = seen.tick.unread.get("pods")
-    why = (
-        "; ".join(filter(None, (seen.tick.unread.get("requests"), pods and f"Pods: {pods}")))
-        or "Prometheus answers, and has no such requests of its Pods: was a metric renamed, is it scraped?"
-    )
     record = Record(stand.release_id)
-    with record.step("count requests") as notes:
-        text = f"the observer is blind since {stand.time_of(since):%Y-%m-%d %H:%M} UTC: {why}"
-        notes.add(facts={"blind_since_bucket": since}, findings=[Finding(severity="error", text=text)])
-    state = end_run(run, [record], {"release_id": stand.release_id}, name="Blind")
-    stand.records.keep_mark(mark, why, run.run_id)
+    for one in new:
+        with record.step(one.step) as notes:
+            text = one.text.format(since=f"{stand.time_of(one.since):%Y-%m-%d %H:%M} UTC")
+            finding = Finding(severity="error", text=f"{text}: {one.why}")
+            notes.add(facts={"since_bucket": one.since}, findings=[finding])
+    state = end_run(run, [record], {"release_id": stand.release_id}, name=new[0].state)
+    for one in new:
+        stand.records.keep_mark(one.mark, one.why, run.run_id)
     return state
 
 
@@ -198,5 +207,9 @@ def warned(stand: Stand, tick: WatchTick) -> str:
     warnings = sum(one.severity == "warning" for one in tick.findings)
     found = [counted(warnings, "warning") + " of other sources"] if warnings else []
     found += [f"it looked worse at {one.at:%H:%M} UTC" for one in stand.marks if one.what == SUSPECT]
-    found += [f"blind, as told at {one.at:%H:%M} UTC" for one in stand.marks if one.what.startswith(BLIND)]
+    for mark, words in _UNSEEN.items():
+        found += [f"{words}, as told at {one.at:%H:%M} UTC" for one in stand.marks if one.what.startswith(mark)]
     return "".join(f"; {one}" for one in found)
+
+
+_UNSEEN = {BLIND: "blind", UNSCRAPED: "not every Pod was scraped", OUTSIDE: "without an answer from outside"}

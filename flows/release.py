@@ -27,6 +27,7 @@ from tasks.release_recovery_steps import left_open
 from tasks.release_run import release_of
 from tasks.release_start import begun, find_earlier, first_journal
 from tasks.report_steps import begin_run, end_run
+from tasks.watch_start import look_before
 
 ImageName = Annotated[str, Field(pattern=r"^\S+$", max_length=300)]
 QUESTION = "approve-release"
@@ -131,6 +132,7 @@ def go_through(
         look_again = functools.partial(require_same_plan, request, images, record, plan)
         try:
             with begun(run.environment, plan, record, journal, run.run_id, look_again=look_again) as release_run:
+                look_before(run.environment, plan.release_id)
                 return ended(run, record, forward_or_back(release_run), inputs)
         except PlanChangedError as error:
             changed = error

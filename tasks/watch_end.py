@@ -49,6 +49,7 @@ def end_watch(run: RunRecord, stand: Stand, watched: Watched, record: Record) ->
             closed=watched.tick.closed,
             at=utc_now(),
             report=key,
+            doubted=bool(watched.judgement.doubts),
         )
     )
     emit_watch_event(environment.name, stand.release_id, "ended", verdict=watched.judgement.verdict)

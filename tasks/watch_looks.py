@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import TypeVar
 
@@ -38,6 +38,19 @@ Seen = TypeVar("Seen", bound=Record)
 def replica_sets_of(looked: Looked) -> tuple[str, ...]:
     """The ReplicaSets that run the new version, as far as they were seen."""
     return tuple((looked.kept.get(PODS) or {}).get("replica_sets") or ())
+
+
+def ready_of(looked: Looked, deployments: Collection[str], bucket: int) -> int:
+    """How many Pods of the new version of these Deployments are ready now; 0 when this look did not tell."""
+    seen = _parsed(PodsSeen, looked.kept.get(PODS))
+    if seen is None or seen.bucket != bucket or PODS in looked.unread:
+        return 0
+    return sum(number for name, number in seen.ready.items() if name in deployments)
+
+
+def outside_of(looked: Looked) -> ProbesSeen | None:
+    """What was seen of the public address."""
+    return None if PROBES in looked.not_asked else _parsed(ProbesSeen, looked.kept.get(PROBES))
 
 
 def crash_loops_of(looked: Looked, bucket: int) -> tuple[str, str]:

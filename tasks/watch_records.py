@@ -10,14 +10,15 @@ from core.environment import Environment
 from core.errors import IntegrityError
 from core.keys import watch_folder, watches_folder
 from core.manifest import Record
-from core.watch_record import WatchBaseline, WatchEnd, WatchLogs, WatchMark, WatchStart, WatchTick
+from core.watch_record import OutsideBefore, WatchBaseline, WatchEnd, WatchLogs, WatchMark, WatchStart, WatchTick
 from tasks.object_store import ObjectExistsError, ObjectStore
 from tasks.recording import utc_now
 from tasks.sealed import open_sealed, read_record, sealed_bytes
 from tasks.secrets import signing_keys
 
-R = TypeVar("R", WatchStart, WatchBaseline, WatchLogs, WatchTick, WatchMark, WatchEnd)
+R = TypeVar("R", OutsideBefore, WatchStart, WatchBaseline, WatchLogs, WatchTick, WatchMark, WatchEnd)
 START, BASELINE, KNOWN_LOGS, ENDED, TICK = "watch", "baseline", "known-logs", "ended", "tick-"
+OUTSIDE_BEFORE = "outside-before"
 
 
 class WatchRecords:
@@ -46,6 +47,10 @@ class WatchRecords:
         """The errors in the logs before the release. Raise ObjectMissingError while they were not learned."""
         return self._read(KNOWN_LOGS, WatchLogs)
 
+    def outside_before(self) -> OutsideBefore:
+        """The public address as it was before the release. Raise ObjectMissingError when nobody looked."""
+        return self._read(OUTSIDE_BEFORE, OutsideBefore)
+
     def end(self) -> WatchEnd:
         """How it ended. Raise ObjectMissingError while it goes on."""
         return self._read(ENDED, WatchEnd)
@@ -59,7 +64,9 @@ class WatchRecords:
         ticks = [name for name in names if name.startswith(TICK)]
         return self._read(max(ticks), WatchTick) if ticks else None
 
-    def keep(self, record: WatchStart | WatchBaseline | WatchLogs | WatchTick | WatchMark | WatchEnd) -> bool:
+    def keep(
+        self, record: OutsideBefore | WatchStart | WatchBaseline | WatchLogs | WatchTick | WatchMark | WatchEnd
+    ) -> bool:
         """Write a record that is not there yet, and return whether it was this call that did: of several that see the same, one does."""
         body = sealed_bytes(record, self._keys[0])
         try:
@@ -106,21 +113,20 @@ class WatchRecords:
 
 
 def _name_of(record: Record) -> str:
-    match record:
-        case WatchStart():
-            return START
-        case WatchBaseline():
-            return BASELINE
-        case WatchLogs():
-            return KNOWN_LOGS
-        case WatchEnd():
-            return ENDED
-        case WatchMark():
-            return record.what
-        case WatchTick():
-            return f"{TICK}{record.closed:03d}-{record.known:03d}"
-        case _:
-            raise TypeError(f"a watch keeps no {type(record).__name__}")
+    if isinstance(record, WatchMark):
+        return record.what
+    if isinstance(record, WatchTick):
+        return f"{TICK}{record.closed:03d}-{record.known:03d}"
+    return _NAMES[type(record)]
+
+
+_NAMES: dict[type[Record], str] = {
+    WatchStart: START,
+    OutsideBefore: OUTSIDE_BEFORE,
+    WatchBaseline: BASELINE,
+    WatchLogs: KNOWN_LOGS,
+    WatchEnd: ENDED,
+}
 
 
 def watches(environment: Environment) -> Mapping[str, tuple[str, ...]]:

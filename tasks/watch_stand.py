@@ -10,14 +10,14 @@ from core.errors import PermanentError
 from core.release_plan import ReleasePlan
 from core.watch_counts import BUCKETS
 from core.watch_days import BUCKET, closed_buckets
-from core.watch_decision import BLIND, DEGRADED, ROLLBACK, STOPPED, SUSPECT
+from core.watch_decision import BLIND, DEGRADED, OUTSIDE, ROLLBACK, STOPPED, SUSPECT, UNSCRAPED
 from core.watch_record import WatchEnd, WatchMark, WatchStart, WatchTick
 from tasks.release_records import plan_made_at, read_plan
 from tasks.watch_counts import scraped_by
-from tasks.watch_records import ENDED, START, WatchRecords
+from tasks.watch_records import ENDED, OUTSIDE_BEFORE, START, WatchRecords
 from tasks.watch_start import watch_of
 
-_MARKS = (DEGRADED, SUSPECT, ROLLBACK, STOPPED, BLIND)
+_MARKS = (DEGRADED, SUSPECT, ROLLBACK, STOPPED, BLIND, OUTSIDE, UNSCRAPED)
 
 
 class Stand:
@@ -77,6 +77,10 @@ class Stand:
     def stopped(self) -> WatchMark | None:
         """That it is to be ended before its day is over; None: it is not."""
         return next((one for one in self.marks if one.what == STOPPED), None)
+
+    def failed_before(self) -> dict[str, str]:
+        """The pages of the public address that failed before the release, and why; none where nobody looked. Raise IntegrityError for a forged record."""
+        return self.records.outside_before().failing if OUTSIDE_BEFORE in self.names else {}
 
     def closed_by(self, now: datetime) -> int:
         """How many buckets are over and scraped at a time; none that was not over when the watch was stopped."""

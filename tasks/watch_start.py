@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from core.colour_pair import sides_of
@@ -13,11 +14,12 @@ from core.grafana_annotation import handed_over
 from core.release_plan import ReleasePlan
 from core.watch_days import BUCKET, first_bucket
 from core.watch_decision import STOPPED
-from core.watch_record import WatchStart
+from core.watch_record import OutsideBefore, WatchStart
 from tasks.grafana_annotations import annotate
-from tasks.recording import Notes
+from tasks.recording import Notes, utc_now
 from tasks.watch_counts import scraped_by
 from tasks.watch_events import emit_watch_event
+from tasks.watch_probes import look_at_probes
 from tasks.watch_records import ENDED, WatchRecords, watches
 from tasks.watch_schedule import WATCH, schedule_ticks, start_run
 
@@ -76,6 +78,7 @@ def begin_watch(environment: Environment, plan: ReleasePlan, released_at: dateti
         old_side=plan.sides.live_name if plan.sides is not None else "",
         released_at=released_at,
         first=first_bucket(released_at),
+        counts=counts_requests(environment),
     )
     if not records.keep(start):
         start = records.start()
@@ -84,6 +87,23 @@ def begin_watch(environment: Environment, plan: ReleasePlan, released_at: dateti
     start_run(WATCH, environment.name, {"release_id": plan.release_id}, f"first-{plan.release_id}")
     emit_watch_event(environment.name, plan.release_id, "began")
     return start
+
+
+def counts_requests(environment: Environment) -> bool:
+    """Whether the environment's file says that requests are counted."""
+    gates = environment.release.gates if environment.release is not None else None
+    return gates is not None and gates.prometheus_url is not None and gates.metrics
+
+
+def look_before(environment: Environment, release_id: str) -> None:
+    """Look at the public address before a release changes anything, where one is asked, and keep that. Never raises: the release does not hang on it."""
+    settings = environment.watch.probes if environment.watch is not None else None
+    if settings is None or settings.url is None:
+        return
+    with suppress(NightshiftError):
+        look = look_at_probes(settings)
+        before = OutsideBefore(environment=environment.name, release_id=release_id, at=utc_now(), look=look)
+        WatchRecords(environment, release_id).keep(before)
 
 
 def first_tick_of(environment: Environment, start: WatchStart) -> datetime:

@@ -11,17 +11,20 @@ from core.environment import Environment
 from core.errors import NightshiftError
 from core.watch_days import LAG_DAYS
 from core.watch_decision import ROLLBACK, Trouble, trouble_of
+from core.watch_doubts import doubted, outside_doubts, scraped_doubts
+from core.watch_notices import Sight
 from core.watch_record import WatchTick, counts_of
 from core.watch_report import watch_artifact_key
+from core.watch_scraped import scraped_findings
 from core.watch_traffic import traffic_findings
-from core.watch_verdict import Demands, Judgement, judge
+from core.watch_verdict import Demands, Judgement, Verdict, judge
 from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.release_run import release_of
 from tasks.retrying import step
 from tasks.rollback_steps import choose_release
-from tasks.watch_count import Counted, count
-from tasks.watch_looks import SOURCES, crash_loops_of, replica_sets_of
+from tasks.watch_count import SCRAPED, Counted, count
+from tasks.watch_looks import PODS, PROBES, SOURCES, crash_loops_of, outside_of, ready_of, replica_sets_of
 from tasks.watch_schedule import ROLLBACK as ROLLBACK_FLOW
 from tasks.watch_schedule import start_run
 from tasks.watch_sources import Looked, look_at_all
@@ -36,10 +39,17 @@ TRAFFIC = "traffic"
 class Seen:
     """What a tick saw and what it says. Not a dataclass on purpose: Prefect hands it to tasks as it is."""
 
-    def __init__(
-        self, tick: WatchTick, looked: Looked, counted: Counted, judgement: Judgement, trouble: Trouble | None
+    def __init__(  # noqa: PLR0917 - the parts of a look
+        self,
+        tick: WatchTick,
+        looked: Looked,
+        counted: Counted,
+        judgement: Judgement,
+        trouble: Trouble | None,
+        sight: Sight,
     ) -> None:
         self.tick, self.looked, self.counted, self.judgement, self.trouble = tick, looked, counted, judgement, trouble
+        self.sight = sight
 
 
 @step("read how the watch of {release_id} stands", retries=_NO_RETRIES)
@@ -53,13 +63,29 @@ def look(stand: Stand, run_id: str, now: datetime) -> Seen:
     """Look at every source, count the requests of what closed, and judge all that was seen until now."""
     last = stand.closed_by(now) - 1
     looked = look_at_all(stand, last, now, SOURCES)
-    counted = count(stand, replica_sets_of(looked), now)
-    judgement = judged(stand, counted)
+    counted = count(stand, replica_sets_of(looked), now, ready=ready_of(looked, stand.start.deployments, last))
     counts = counts_of(counted.baseline, counted.metrics, counted.closed)
+    scraped = counted.scraped
+    if scraped is not None:
+        looked.kept[SCRAPED] = scraped.model_dump(mode="json")
+        looked.findings[SCRAPED] = scraped_findings(scraped)
+    pods_unread, outside = looked.unread.get(PODS), outside_of(looked)
+    some_failed = outside is not None and any(one.failed for one in outside.paths.values())
+    sight = Sight(
+        counts.values(),
+        counted.closed,
+        unread="; ".join(filter(None, (counted.unread, pods_unread and f"Pods: {pods_unread}"))),
+        counting=stand.start.counts,
+        outside=outside,
+        failed_before=stand.failed_before() if some_failed else {},
+        scraped=scraped,
+    )
+    judgement = doubted(judged(stand, counted), doubts_of(stand, sight, looked))
     for metric in list(counts)[:1]:
         looked.findings[TRAFFIC] = traffic_findings(metric, counts[metric], counted.closed)
     found = [one for findings in looked.findings.values() for one in findings]
-    unread = looked.unread | ({"requests": counted.unread} if counted.unread else {})
+    of_counts = {"requests": counted.unread, SCRAPED: counted.scraped_unread}
+    unread = looked.unread | {source: why for source, why in of_counts.items() if why}
     tick = WatchTick(
         environment=stand.environment.name,
         release_id=stand.release_id,
@@ -73,13 +99,24 @@ def look(stand: Stand, run_id: str, now: datetime) -> Seen:
         reasons=judgement.reasons,
         findings=tuple(found),
     )
-    return Seen(tick, looked, counted, judgement, trouble_of(judgement, *crash_loops_of(looked, last)))
+    return Seen(tick, looked, counted, judgement, trouble_of(judgement, *crash_loops_of(looked, last)), sight)
+
+
+def doubts_of(stand: Stand, sight: Sight, looked: Looked) -> tuple[str, ...]:
+    """Why the counts are not the whole."""
+    coverage, found = stand.settings.coverage, scraped_doubts(sight.scraped, stand.settings.coverage)
+    if PROBES in looked.not_asked:
+        return found
+    unread = looked.unread.get(PROBES, "")
+    return (*outside_doubts(sight.outside, sight.failed_before or {}, coverage, unread), *found)
 
 
 def judged(stand: Stand, counted: Counted) -> Judgement:
     """What the counts say; without any, that nothing was counted."""
     if not counted.metrics:
-        return Judgement("insufficient", (counted.unread or "no metric is counted",))
+        # What was to be counted and was not is Prometheus that is away.
+        verdict: Verdict = "blind" if stand.start.counts else "insufficient"
+        return Judgement(verdict, (counted.unread or "no metric is counted",))
     counts = counts_of(counted.baseline, counted.metrics, counted.closed)
     demands = Demands(stand.settings.coverage, stand.settings.factor)
     young = counted.baseline is not None and counted.baseline.lags != LAG_DAYS

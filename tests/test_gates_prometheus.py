@@ -7,6 +7,8 @@ import pytest
 from core.errors import PermanentError, TemporaryError
 from core.gate_readings import PodSide
 from core.metric_gate import Verdict
+from core.watch_queries import made_by_pattern
+from core.watch_scraped import scraped_query
 from tasks.gates import check_metrics
 from tasks.prometheus import PrometheusClient
 from tests.fix_prometheus import Pod, Prometheus
@@ -130,6 +132,19 @@ def test_the_client_knows_a_real_prometheus(prometheus: Prometheus) -> None:
             client.query_range("vector(1)", start=0, end=time.time(), step=1)
         with pytest.raises(PermanentError, match="a matrix, not a vector"):
             client.query("up[1m]", time.time())
+
+
+def test_a_watch_learns_how_many_pods_are_scraped(prometheus: Prometheus) -> None:
+    prometheus.scraped("good-1-a")
+    query = scraped_query(prometheus.gates(), made_by_pattern(("old-1", "good-1", "away-1", "gone-1")))
+    nobody = scraped_query(prometheus.gates(), made_by_pattern(("away-1", "gone-1")))
+    assert query is not None
+    assert nobody is not None
+    at = time.time()
+    with PrometheusClient(prometheus.address) as client:
+        (found,) = client.query_range(query, start=at, end=at, step=300)
+        assert client.query_range(nobody, start=at, end=at, step=300) == ()
+    assert [value for _, value in found.points] == [2]
 
 
 def test_a_prometheus_that_went_away_holds(prometheus: Prometheus) -> None:

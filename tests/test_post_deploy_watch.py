@@ -1,5 +1,6 @@
 """A day after a release through the flow, on the small API with a scripted Prometheus: what it finds, tells, does once, and how it ends."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -15,6 +16,7 @@ from tasks.object_store import ObjectStore
 from tasks.watch_count import count
 from tasks.watch_schedule import remove_schedule
 from tasks.watch_steps import judged
+from tests.fix_prometheus_api import PrometheusApi
 from tests.fix_watch import Day
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("watch-flow")]
@@ -297,6 +299,81 @@ class TestBlind:
         state = day.tick(BUCKETS)
         assert state.name == "Insufficient"
         assert "nothing is counted" in state.message
+
+
+@pytest.fixture
+def public(day: Day) -> Iterator[PrometheusApi]:
+    """The public address, which the watch asks; it may go away."""
+    api = PrometheusApi()
+    api.always = (200, "well", {})
+    day.stage.settings["watch"]["probes"] = {"url": api.address, "paths": ["/ready"]}
+    day.stage.settings["watch"]["policy"] = "roll-back"
+    yield api
+    api.go_away()
+
+
+@pytest.mark.services
+class TestNotSeen:
+    def test_a_public_address_that_refuses_all_day_is_told_and_no_pass(self, day: Day, public: PrometheusApi) -> None:
+        day.begin()
+        public.go_away()
+        assert day.tick(1).is_completed()
+        state = day.tick(8)
+        assert (state.name, state.is_failed()) == ("Suspect", True), state.message
+        assert "nobody outside gets an answer since" in state.message
+        assert day.tick(9).is_completed()
+        state = day.tick(BUCKETS)
+        assert (state.name, state.is_failed()) == ("Insufficient", True), state.message
+        assert "NO PASS: what was counted is not all that users had: from outside: GET" in state.message
+        assert "without an answer from outside, as told at" in state.message
+        assert (day.end.verdict, day.runs_of("rollback")) == ("insufficient", [])
+
+    def test_one_that_refused_before_the_release_is_no_pass_and_no_suspicion(
+        self, day: Day, public: PrometheusApi
+    ) -> None:
+        public.go_away()
+        day.begin()
+        for bucket in (1, 8, 20):
+            assert day.tick(bucket).is_completed()
+        state = day.tick(BUCKETS)
+        assert state.name == "Insufficient", state.message
+        assert "in 4 of 4 looks (and before the release, too: no answer: ConnectError" in state.message
+
+    def test_one_that_answers_is_a_pass(self, day: Day, public: PrometheusApi) -> None:
+        day.begin()
+        assert day.tick(1).is_completed()
+        assert day.tick(BUCKETS).name == "Healthy"
+        assert public.asked
+
+    @pytest.mark.parametrize("changed", [{}, {"metrics": False}])
+    def test_prometheus_that_somebody_took_out_of_the_file_is_told_as_blind(
+        self, day: Day, changed: dict[str, bool]
+    ) -> None:
+        day.begin()
+        gates = day.stage.settings["release"]["gates"]
+        day.stage.settings["release"]["gates"] = gates | changed if changed else {"minimum_requests": 10}
+        day.stage.write()
+        assert day.tick(3).is_completed()
+        state = day.tick(6)
+        assert (state.name, state.is_failed()) == ("Blind", True), state.message
+        assert "nothing is counted: release.gates.prometheus_url is empty" in state.message
+        assert day.tick(7).is_completed()
+        assert day.tick(BUCKETS).name == "Blind"
+
+    def test_pods_that_prometheus_does_not_scrape_are_told_and_no_pass(self, day: Day) -> None:
+        day.scraped = 1
+        day.begin()
+        assert day.tick(1).is_completed()
+        assert any("1 of 2 ready Pods" in one.text for one in day.newest.findings), day.newest.findings
+        state = day.tick(8)
+        assert (state.name, state.is_failed()) == ("Blind", True), state.message
+        assert "the observer sees only a part of the requests since" in state.message
+        assert day.tick(9).is_completed()
+        day.scraped = 2
+        assert day.tick(10).is_completed()
+        state = day.tick(BUCKETS)
+        assert state.name == "Insufficient", state.message
+        assert "of the new version's Pods were not scraped" in state.message
 
 
 @pytest.mark.services
