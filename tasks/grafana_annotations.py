@@ -26,6 +26,16 @@ def annotate(settings: WatchGrafana, annotation: Annotation) -> Finding:
     return Finding(severity="note", text=f"Grafana {how} {what} (annotation {number})")
 
 
+def may_read(settings: WatchGrafana) -> None:
+    """Given [watch.grafana], return when Grafana lets us read annotations. Raise TemporaryError when it is away, PermanentError when it refuses or is none."""
+    with _open(settings) as api:
+        found = api.json(_PATH, {"type": "annotation", "limit": 1})
+        if not isinstance(found, list):
+            raise PermanentError(
+                "ask Grafana", f"{api.address}{_PATH}", "it answered no annotations", "Look at watch.grafana.url"
+            )
+
+
 def _make(api: WebApi, settings: WatchGrafana, annotation: Annotation) -> int:
     document = document_of(annotation, tags=settings.tags, dashboard_uid=settings.dashboard_uid)
     try:

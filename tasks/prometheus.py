@@ -135,6 +135,15 @@ class PrometheusClient:
             raise self._wrong("rules", "no groups of rules")
         return self._read("rules", lambda: tuple(rule_of(group, one) for group in groups for one in group["rules"]))
 
+    def retention(self) -> str | None:
+        """How long it keeps what it has, in its own words (`15d`, `5w or 512MB`); None where it does not say: only Prometheus itself has this page."""
+        try:
+            data = self._patiently("GET", "/api/v1/status/runtimeinfo", {}, "how long it keeps data")
+        except (ConfigurationError, PermanentError):
+            return None
+        told = data.get("storageRetention") if isinstance(data, dict) else None
+        return told if isinstance(told, str) and told else None
+
     def ready(self) -> None:
         """Return when Prometheus serves queries. Raise TemporaryError when it does not yet. What has no /-/ready is asked for a number."""
         try:

@@ -26,6 +26,8 @@ class PrometheusApi:
         self.failures: list[tuple[int, str, dict[str, str]]] = []
         self.always: tuple[int, str, dict[str, str]] | None = None
         self.rules: list[Document] = []
+        # None: it has no such page, as what stands in for a Prometheus has not.
+        self.retention: str | None = "35d"
         self.slow_seconds = 0.0
         self.drip = False
         self.clock_apart = 0.0
@@ -84,6 +86,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, "Prometheus Server is Ready.\n", {})
         elif self.path == "/api/v1/rules":
             self._success({"groups": self.api.rules})
+        elif self.path == "/api/v1/status/runtimeinfo":
+            if self.api.retention is None:
+                self._send(404, "404 page not found", {})
+            else:
+                self._success({"storageRetention": self.api.retention})
         else:
             at = float(form.get("time") or form["end"])
             self._success({"resultType": self.api.kind, "result": self.api.answer(form["query"], at)})

@@ -1,12 +1,14 @@
 """The gate by metrics against a real Prometheus that scrapes Pods of known figures."""
 
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from core.errors import PermanentError, TemporaryError
 from core.gate_readings import PodSide
 from core.metric_gate import Verdict
+from core.watch_checks import retention_of
 from core.watch_queries import made_by_pattern
 from core.watch_scraped import scraped_query
 from tasks.gates import check_metrics
@@ -107,8 +109,6 @@ def test_a_pod_that_nobody_knows_holds(prometheus: Prometheus) -> None:
 
 
 def test_samples_that_grew_old_hold(prometheus: Prometheus) -> None:
-    from datetime import UTC, datetime, timedelta
-
     pod = prometheus.pods["late-1-a"]
     pod.counts = {"200": 500}
     prometheus.scraped("late-1-a")
@@ -120,6 +120,7 @@ def test_samples_that_grew_old_hold(prometheus: Prometheus) -> None:
 def test_the_client_knows_a_real_prometheus(prometheus: Prometheus) -> None:
     with PrometheusClient(prometheus.address) as client:
         client.ready()
+        assert retention_of(client.retention() or "") == timedelta(days=15)
         [rule] = client.rules()
         assert (rule.group, rule.name, rule.kind, rule.error) == ("api", "Errors", "alerting", "")
         assert client.query("vector(7)", time.time())[0].value == 7
