@@ -5,7 +5,7 @@ What is not known has no sample: absent is neither 0 nor good.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, get_args
@@ -14,16 +14,15 @@ from core.catalogue import State
 from core.drill_verdict import Outcome as DrillOutcome
 from core.environment import Objectives
 from core.evidence import Verdict as RunVerdict
+from core.own_metrics_watches import LOOKED_BACK, OpenWatch, Sample, one_of, open_watch_samples, watch_samples
+from core.own_metrics_watches import METRICS as WATCH_METRICS
 from core.own_runs import Run, last_drills, last_runs, last_successes
 from core.release_journal import Outcome
 
 if TYPE_CHECKING:  # it needs numpy
     from core.watch_record import WatchEnd
 
-LOOKED_BACK = timedelta(days=30)
 _HOUR = 3600.0
-# As core.watch_verdict.Verdict and core.watch_record.HowItEnded (tests/test_own_metrics.py holds them together).
-WATCH_VERDICTS = ("healthy", "degraded", "insufficient", "blind", "superseded")
 _KINDS = ("release", "rollback")
 Kind = Literal["backup", "evidence", "release", "watch"]
 
@@ -75,6 +74,7 @@ class EnvironmentFacts:
     closed: tuple[ClosedFacts, ...] = ()
     open_releases: tuple[datetime, ...] = ()
     watches: "tuple[WatchEnd, ...]" = ()
+    open_watches: tuple[OpenWatch, ...] = ()
     distrusted: Mapping[Kind, int] = field(default_factory=dict)
 
 
@@ -93,9 +93,6 @@ class Family:
     help: str
     labels: tuple[str, ...]
     samples: tuple[tuple[tuple[str, ...], float], ...]
-
-
-Sample = tuple[str, tuple[str, ...], float]
 
 
 def families(found: Iterable[EnvironmentFacts | Unread], version: str, now: datetime) -> tuple[Family, ...]:
@@ -129,6 +126,7 @@ def _samples(facts: EnvironmentFacts, now: datetime) -> Iterator[Sample]:
     yield from _of_drills(facts)
     yield from _of_releases(facts, now)
     yield from watch_samples(facts.watches, now)
+    yield from open_watch_samples(facts.open_watches)
 
 
 def _of_database(one: DatabaseFacts, objectives: Objectives) -> Iterator[Sample]:
@@ -158,7 +156,7 @@ def _of_runs(facts: EnvironmentFacts) -> Iterator[Sample]:
     for flow, run in sorted(last_runs(facts.runs).items()):
         yield "nightshift_flow_last_run_timestamp_seconds", (flow,), run.started.timestamp()
         yield "nightshift_flow_last_run_duration_seconds", (flow,), (run.finished - run.started).total_seconds()
-        yield from _one_of("nightshift_flow_last_run_verdict", (flow,), get_args(RunVerdict), run.verdict)
+        yield from one_of("nightshift_flow_last_run_verdict", (flow,), get_args(RunVerdict), run.verdict)
     names = [one.database for one in facts.databases]
     for (flow, database), at in sorted(last_successes(facts.runs, names).items()):
         yield "nightshift_flow_last_success_timestamp_seconds", (flow, database), at.timestamp()
@@ -170,7 +168,7 @@ def _of_drills(facts: EnvironmentFacts) -> Iterator[Sample]:
     for database, point in last_drills(facts.runs, [one.database for one in facts.databases]).items():
         yield "nightshift_drill_timestamp_seconds", (database,), point.time.timestamp()
         yield "nightshift_drill_plain_bytes", (database,), point.plain_bytes
-        yield from _one_of("nightshift_drill_outcome", (database,), get_args(DrillOutcome), point.outcome)
+        yield from one_of("nightshift_drill_outcome", (database,), get_args(DrillOutcome), point.outcome)
         for phase, ms in point.phases.items():
             yield "nightshift_drill_recovery_seconds", (database, phase), ms / 1000
 
@@ -183,29 +181,12 @@ def _of_releases(facts: EnvironmentFacts, now: datetime) -> Iterator[Sample]:
         last = max((one for one in facts.closed if one.kind == kind), key=lambda one: one.at, default=None)
         if last is not None:
             yield "nightshift_release_last_timestamp_seconds", (kind,), last.at.timestamp()
-            yield from _one_of("nightshift_release_last_outcome", (kind,), get_args(Outcome), last.outcome)
+            yield from one_of("nightshift_release_last_outcome", (kind,), get_args(Outcome), last.outcome)
             if last.began is not None:
                 yield "nightshift_release_last_duration_seconds", (kind,), (last.at - last.began).total_seconds()
     yield "nightshift_releases_open", (), len(facts.open_releases)
     if facts.open_releases:
         yield "nightshift_release_open_timestamp_seconds", (), min(facts.open_releases).timestamp()
-
-
-def watch_samples(ended: "Sequence[WatchEnd]", now: datetime) -> Iterator[Sample]:
-    """Given how watches ended (`PREFIX/watches/RELEASE/ended.json`), return their metrics: verdicts of the last 30 days, and the last one."""
-    recent = Counter(one.verdict for one in ended if one.at > now - LOOKED_BACK)
-    for verdict in WATCH_VERDICTS:
-        yield "nightshift_recent_watches", (verdict,), recent[verdict]  # type: ignore[index]
-    last = max(ended, key=lambda one: one.at, default=None)
-    if last is not None:
-        yield "nightshift_watch_last_timestamp_seconds", (), last.at.timestamp()
-        yield from _one_of("nightshift_watch_last_verdict", (), WATCH_VERDICTS, last.verdict)
-
-
-def _one_of(name: str, labels: tuple[str, ...], values: Iterable[str], so: str) -> Iterator[Sample]:
-    """A sample for each value, 1 for the one that is so."""
-    for value in values:
-        yield name, (*labels, value), float(value == so)
 
 
 # Name → what it says, and its labels beside the environment.
@@ -265,7 +246,5 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         (),
     ),
     "nightshift_release_open_timestamp_seconds": ("When the oldest of these was begun (Unix time).", ()),
-    "nightshift_recent_watches": ("Watches that ended in the last 30 days.", ("verdict",)),
-    "nightshift_watch_last_timestamp_seconds": ("End of the last one (Unix time).", ()),
-    "nightshift_watch_last_verdict": ("1 for its verdict, 0 for the others.", ("verdict",)),
+    **WATCH_METRICS,
 }

@@ -27,12 +27,10 @@ _SECONDS = (365 * 86400, 7 * 86400, 86400, 3600, 60, 1, 0.001)
 _EARLIER = timedelta(hours=6)
 
 
-def policy_check(watch: Watch, gates: Gates | None) -> Check:
-    """Given the tables [watch] and [release.gates] (None: the environment releases nothing), return whether what the file asks for can come about."""
+def policy_check(watch: Watch, gates: Gates) -> Check:
+    """Given the tables [watch] and [release.gates], return whether what the file asks for can come about."""
     lacking = ""
-    if gates is None:
-        lacking = "there is no table [release]: no release begins a watch"
-    elif gates.prometheus_url is None:
+    if gates.prometheus_url is None:
         lacking = "release.gates.prometheus_url is empty"
     elif not gates.metrics:
         lacking = "release.gates.metrics is false"

@@ -13,6 +13,8 @@ from core.manifest import Record
 from core.watch_counts import BUCKETS
 from core.watch_words import at_bucket, note, warning
 
+# Under this name it is kept with a tick, beside the other sources.
+SCRAPED = "scraped"
 _LASTING = 2
 
 

@@ -2,8 +2,9 @@
 
 Requests, when nothing was read before: for each database one LIST per 1,000 objects and two to four GETs (manifest and state of the newest decoded and the newest
 proven backup); one GET and one LIST of the evidence, and a GET for each of the last 100 reports; one LIST of the releases per 1,000 objects, a GET for each that
-ended in the last 30 days, and one for its watch. A process that stays keeps what it verified (tasks.kept_reads): then it is three requests, three to five a database,
-and one for each watch that goes on.
+ended in the last 30 days, and one for its watch; one LIST of the watches per 1,000 objects, and a GET for each record of one that goes on: its beginning, its last
+look, and what was told. A process that stays keeps what it verified (tasks.kept_reads): then it is four requests, three to five a database, and two for each watch
+that goes on.
 """
 
 import time
@@ -13,15 +14,18 @@ from datetime import datetime, timedelta
 from core.canonical import sha256_hex
 from core.catalogue import State
 from core.environment import Environment
+from core.environment_watch import Watch
 from core.errors import IntegrityError
 from core.evidence import Head, Report
 from core.evidence_chain import sequence_of
-from core.keys import evidence_folder, evidence_head_key, evidence_key, releases_folder, watch_folder
+from core.keys import evidence_folder, evidence_head_key, evidence_key, releases_folder, watch_folder, watches_folder
 from core.manifest import Manifest
-from core.own_metrics import LOOKED_BACK, ClosedFacts, DatabaseFacts, EnvironmentFacts, Kind, NewestBackup
+from core.own_metrics import ClosedFacts, DatabaseFacts, EnvironmentFacts, Kind, NewestBackup
+from core.own_metrics_watches import LOOKED_BACK, OpenWatch
 from core.own_runs import Run, chain_problems, open_since, run_of
 from core.signature import SigningKey
-from core.watch_record import WatchEnd
+from core.watch_record import WatchEnd, WatchMark, WatchStart, WatchTick
+from core.watch_standing import standing_of
 from tasks.catalogue import read_catalogue
 from tasks.kept_reads import DISTRUSTED, KeptReads
 from tasks.object_store import ObjectMissingError, ObjectStore, StoredObject
@@ -29,6 +33,8 @@ from tasks.release_records import ClosedRelease
 from tasks.sealed import open_sealed, read_record
 from tasks.secrets import signing_keys
 from tasks.trust import Examiner
+from tasks.watch_counts import scraped_by
+from tasks.watch_records import ENDED, MARKS, START, TICK, opened
 
 REPORTS_READ = 100
 # A day, and as long as is waited at most for a Prometheus that is away; a watch that has not ended by then has none.
@@ -48,6 +54,7 @@ def read_environment(environment: Environment, kept: KeptReads, now: datetime) -
         head, runs, whole = look.runs()
         closed, without_end = look.releases()
         watches = tuple(look.watches(closed))
+        open_watches = tuple(look.open_watches())
     finally:
         store.client.close()
     kept.forget_unused()
@@ -68,6 +75,7 @@ def read_environment(environment: Environment, kept: KeptReads, now: datetime) -
             if (whole or planned > oldest) and (since := open_since(runs, release_id, planned)) is not None
         ),
         watches=watches,
+        open_watches=open_watches,
         distrusted=look.distrusted,
     )
 
@@ -153,6 +161,41 @@ class _Look:
                 self._distrust("watch", 1)
             elif found is not None:
                 yield found
+
+    def open_watches(self) -> Iterator[OpenWatch]:
+        """The watches that go on, of the last 30 days. Of one whose beginning or last look is forged nothing is told, but that it is."""
+        folder = watches_folder(self.prefix)
+        found: dict[str, dict[str, StoredObject]] = {}
+        for one in self.store.list(folder):
+            release_id, _, name = one.key.removeprefix(folder).partition("/")
+            if name.endswith(".json"):
+                found.setdefault(release_id, {})[name.removesuffix(".json")] = one
+        settings = self.environment.watch or Watch()
+        for names in found.values():
+            if START not in names or ENDED in names or names[START].modified <= self.now - LOOKED_BACK:
+                continue
+            wanted = [START, *sorted(name for name in names if name.startswith(TICK))[-1:]]
+            wanted += [name for name in names if name.startswith(MARKS)]
+            records = self.kept.read_all(self.store, [names[name] for name in wanted], self._watch_record)
+            bad = sum(one is DISTRUSTED for one in records)
+            self._distrust("watch", bad)
+            if bad:
+                continue
+            start = next(one for one in records if isinstance(one, WatchStart))
+            tick = next((one for one in records if isinstance(one, WatchTick)), None)
+            marks = [one for one in records if isinstance(one, WatchMark)]
+            lag = scraped_by(settings.scrape_seconds)
+            stands = standing_of(start, tick, marks, settings, lag, self.now)
+            yield OpenWatch(start.first, stands.looked, stands.states, stands.blind_since)
+
+    def _watch_record(self, stored: bytes, key: str) -> WatchStart | WatchTick | WatchMark:
+        release_id, name = key.removesuffix(".json").split("/")[-2:]
+        whose = self.environment.name, release_id
+        if name == START:
+            return opened(stored, self.keys, name, WatchStart, whose=whose, on=key)
+        if name.startswith(TICK):
+            return opened(stored, self.keys, name, WatchTick, whose=whose, on=key)
+        return opened(stored, self.keys, name, WatchMark, whose=whose, on=key)
 
     def _head(self) -> int:
         """The chain's last number by its head; 0 without one that can be trusted."""

@@ -11,7 +11,7 @@ from core.watch_counts import BUCKET_MINUTES, BUCKETS
 from core.watch_days import bucket_starts
 from core.watch_queries import made_by_pattern, metric_queries
 from core.watch_record import DayCounts, WatchBaseline
-from core.watch_scraped import ScrapedSeen, scraped_after, scraped_query
+from core.watch_scraped import SCRAPED, ScrapedSeen, scraped_after, scraped_query
 from tasks.prometheus import PrometheusClient
 from tasks.release_run import release_of
 from tasks.watch_baseline import baseline_of
@@ -22,7 +22,6 @@ from tasks.watch_stand import Stand
 # A tick has two seconds; what a slow Prometheus cannot tell by then, it tells the next one.
 PATIENCE_SECONDS = 10.0
 MOST_AHEAD_SECONDS = 600.0
-SCRAPED = "scraped"
 NOT_COUNTED = "nothing is counted: release.gates.prometheus_url is empty, or metrics is false"
 
 

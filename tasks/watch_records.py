@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -10,6 +10,8 @@ from core.environment import Environment
 from core.errors import IntegrityError
 from core.keys import watch_folder, watches_folder
 from core.manifest import Record
+from core.signature import SigningKey
+from core.watch_decision import BLIND, DEGRADED, OUTSIDE, ROLLBACK, STOPPED, SUSPECT, UNSCRAPED
 from core.watch_record import OutsideBefore, WatchBaseline, WatchEnd, WatchLogs, WatchMark, WatchStart, WatchTick
 from tasks.object_store import ObjectExistsError, ObjectStore
 from tasks.recording import utc_now
@@ -19,6 +21,8 @@ from tasks.secrets import signing_keys
 R = TypeVar("R", OutsideBefore, WatchStart, WatchBaseline, WatchLogs, WatchTick, WatchMark, WatchEnd)
 START, BASELINE, KNOWN_LOGS, ENDED, TICK = "watch", "baseline", "known-logs", "ended", "tick-"
 OUTSIDE_BEFORE = "outside-before"
+# What a tick reads of what was done; the other marks (signed off, reminded) concern nobody but who made them.
+MARKS = (DEGRADED, SUSPECT, ROLLBACK, STOPPED, BLIND, OUTSIDE, UNSCRAPED)
 
 
 class WatchRecords:
@@ -97,19 +101,25 @@ class WatchRecords:
     def _read(self, name: str, record: type[R]) -> R:
         key = self._key(name)
         on = f"s3://{self._store.bucket}/{key}"
-        what = f"the watch's {name}"
-        found = read_record(open_sealed(self._store.get(key), self._keys, what=what, on=on), record, what=what, on=on)
-        if (found.environment, found.release_id) != (self.environment.name, self.release_id):
-            raise IntegrityError(f"read {what}", on, f"it is {found.environment}'s {found.release_id}'s")
-        # A signed object under another name is a forgery, too: an early tick as the last one, a mark of one thing as that of another.
-        if (own := _name_of(found)) != name:
-            raise IntegrityError(
-                f"read {what}", on, f"it is a copy of {own}", "Find out who copied it; nightshift has not"
-            )
-        return found
+        whose = self.environment.name, self.release_id
+        return opened(self._store.get(key), self._keys, name, record, whose=whose, on=on)
 
     def _key(self, name: str) -> str:
         return f"{self._folder}{name}.json"
+
+
+def opened(
+    stored: bytes, keys: Sequence[SigningKey], name: str, record: type[R], *, whose: tuple[str, str], on: str
+) -> R:
+    """Given the bytes of a record, its name, and of which environment and release it is to be, return it. Raise IntegrityError when it is not that."""
+    what = f"the watch's {name}"
+    found = read_record(open_sealed(stored, keys, what=what, on=on), record, what=what, on=on)
+    if (found.environment, found.release_id) != whose:
+        raise IntegrityError(f"read {what}", on, f"it is {found.environment}'s {found.release_id}'s")
+    # A signed object under another name is a forgery, too: an early tick as the last one, a mark of one thing as that of another.
+    if (own := _name_of(found)) != name:
+        raise IntegrityError(f"read {what}", on, f"it is a copy of {own}", "Find out who copied it; nightshift has not")
+    return found
 
 
 def _name_of(record: Record) -> str:

@@ -10,14 +10,12 @@ from core.errors import PermanentError
 from core.release_plan import ReleasePlan
 from core.watch_counts import BUCKETS
 from core.watch_days import BUCKET, closed_buckets
-from core.watch_decision import BLIND, DEGRADED, OUTSIDE, ROLLBACK, STOPPED, SUSPECT, UNSCRAPED
+from core.watch_decision import STOPPED
 from core.watch_record import WatchEnd, WatchMark, WatchStart, WatchTick
 from tasks.release_records import plan_made_at, read_plan
 from tasks.watch_counts import scraped_by
-from tasks.watch_records import ENDED, OUTSIDE_BEFORE, START, WatchRecords
+from tasks.watch_records import ENDED, MARKS, OUTSIDE_BEFORE, START, WatchRecords
 from tasks.watch_start import watch_of
-
-_MARKS = (DEGRADED, SUSPECT, ROLLBACK, STOPPED, BLIND, OUTSIDE, UNSCRAPED)
 
 
 class Stand:
@@ -56,7 +54,7 @@ class Stand:
             names,
             records.start(),
             before=records.newest_tick(names),
-            marks=[records.mark(name) for name in names if name.startswith(_MARKS)],
+            marks=[records.mark(name) for name in names if name.startswith(MARKS)],
             ended=records.end() if ENDED in names else None,
         )
 

@@ -15,7 +15,7 @@ from core.watch_doubts import doubted, outside_doubts, scraped_doubts
 from core.watch_notices import Sight
 from core.watch_record import WatchTick, counts_of
 from core.watch_report import watch_artifact_key
-from core.watch_scraped import scraped_findings
+from core.watch_scraped import SCRAPED, scraped_findings
 from core.watch_traffic import traffic_findings
 from core.watch_verdict import Demands, Judgement, Verdict, judge
 from tasks.kubernetes_client import KubernetesClient
@@ -23,7 +23,7 @@ from tasks.kubernetes_kinds import find_kind
 from tasks.release_run import release_of
 from tasks.retrying import step
 from tasks.rollback_steps import choose_release
-from tasks.watch_count import SCRAPED, Counted, count
+from tasks.watch_count import Counted, count
 from tasks.watch_looks import PODS, PROBES, SOURCES, crash_loops_of, outside_of, ready_of, replica_sets_of
 from tasks.watch_schedule import ROLLBACK as ROLLBACK_FLOW
 from tasks.watch_schedule import start_run

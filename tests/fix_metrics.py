@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from core.evidence import Report, Step
 from core.keys import release_closed_key, release_folder, watch_folder
 from core.release_journal import Journal, with_entry
-from core.watch_record import WatchEnd
+from core.watch_counts import BUCKETS
+from core.watch_record import DayCounts, WatchEnd, WatchMark, WatchStart, WatchTick
 from tasks.evidence import append_report
 from tasks.release_records import ClosedRelease
 from tasks.sealed import sealed_bytes
@@ -134,6 +136,53 @@ class Metered:
         )
         folder = watch_folder(self.keeping.environment.prefix, release_id)
         self.keeping.store.put(folder + "ended.json", sealed_bytes(end, KEY))
+
+    def watching(
+        self, release_id: str, hours: float, *, looked: float | None = 0, known: float = 0, told: tuple[str, ...] = ()
+    ) -> str:
+        """The watch of a release goes on since so many hours; return its folder.
+
+        It looked last so long ago (None: never), knows all until so long ago, and these marks were made.
+        """
+        environment, folder = self.name, watch_folder(self.keeping.environment.prefix, release_id)
+        whose = {"environment": environment, "release_id": release_id}
+        first = self.ago(hours)
+        start = WatchStart.model_validate(
+            {
+                **whose,
+                "plan_sha256": SOME_SHA256,
+                "image": "registry.test/hello@sha256:1",
+                "commit": "2" * 40,
+                "namespace": "shop",
+                "deployments": ("hello",),
+                "old_side": "",
+                "released_at": first,
+                "first": first,
+            }
+        )
+        self.keeping.store.put(f"{folder}watch.json", sealed_bytes(start, KEY))
+        if looked is not None:
+            closed, until = (min(BUCKETS, round((hours - one) * 12)) for one in (looked, max(looked, known)))
+            counts = np.where(np.arange(BUCKETS) < until, 600.0, np.nan)
+            day = DayCounts.of(counts, counts / 100)
+            tick = WatchTick.model_validate(
+                {
+                    **whose,
+                    "closed": closed,
+                    "at": self.ago(looked),
+                    "flow_run_id": "run",
+                    "metrics": {"errors": day},
+                    "verdict": "insufficient",
+                    "reasons": ("errors: 1 release-free days to compare with",),
+                }
+            )
+            self.keeping.store.put(f"{folder}tick-{closed:03d}-{tick.known:03d}.json", sealed_bytes(tick, KEY))
+        for what in told:
+            mark = WatchMark.model_validate(
+                {**whose, "what": what, "at": self.ago(looked or 0), "by": "run", "why": "it is worse"}
+            )
+            self.keeping.store.put(f"{folder}{what}.json", sealed_bytes(mark, KEY))
+        return folder
 
 
 def drill_facts(outcome: str = "proven", **phases: int) -> dict[str, Any]:

@@ -39,7 +39,7 @@ COMMANDS = {
     "Try it": ["demo", "demo-release", "up"],
     "Set up": ["init", "check", "automations"],
     "Every day": ["backup", "app-state-backup", "restore", "undo-swap", "catalog"],
-    "Release": ["release", "rollback", "release-recovery", "releases", "webhook"],
+    "Release": ["release", "rollback", "release-recovery", "releases", "watches", "webhook"],
     "Prove": ["judge", "drill", "evidence", "metrics"],
 }
 

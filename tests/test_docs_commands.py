@@ -52,6 +52,7 @@ NOT_RUN = {
     "nightshift rollback": "as `nightshift release`",
     "nightshift release-recovery": "as `nightshift release`",
     "nightshift releases": "tests/test_release_commands.py runs it",
+    "nightshift watches": "tests/test_watches_command.py runs it",
     "nightshift judge": "tests/test_judge_command.py runs it",
     "nightshift metrics": "tests/test_metrics_command.py and tests/test_metrics_servers.py run it",
     "nightshift webhook": "tests/test_webhook_command.py and tests/test_webhook_receiver.py run it",

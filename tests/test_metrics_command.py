@@ -17,7 +17,7 @@ from tasks.metrics_registry import Refreshed, look_at_all
 from tasks.own_metrics import read_environment
 from tasks.sealed import sealed_bytes
 from tests.fix_keeping import PROVEN, STRANGE_KEY, id_of, sample_table
-from tests.fix_metrics import Metered, drill_facts, names_of, told, value, write_environment
+from tests.fix_metrics import Metered, Told, drill_facts, names_of, told, value, write_environment
 from tests.fix_object_store import FaultProxy, S3Server
 
 app = typer.Typer()
@@ -82,6 +82,42 @@ def test_what_the_bucket_says_is_printed(metered: Metered) -> None:
     # Neither a host nor a bucket nor a secret.
     for word in ("db.internal.example", metered.keeping.store.bucket, "127.0.0.1", "testing", "long enough"):
         assert word not in result.stdout
+
+
+def open_of(found: Told) -> list[float | None]:
+    """How many watches go on, and how many are in which state."""
+    states = ("degraded", "suspect", "blind", "stands still")
+    troubled = [value(found, "watches_open_troubled", environment="local", state=one) for one in states]
+    return [value(found, "watches_open", environment="local"), *troubled]
+
+
+def test_a_watch_that_goes_on_is_told_before_its_end(metered: Metered) -> None:
+    fill(metered)
+    none = told(run("local").stdout)
+    assert open_of(none) == [0, 0, 0, 0, 0]
+    assert value(none, "watch_open_timestamp_seconds", environment="local") is None
+    metered.watching("r-00000000000a", 5, looked=0.05)
+    well = told(run("local").stdout)
+    assert open_of(well) == [1, 0, 0, 0, 0]
+    assert value(well, "watch_open_looked_timestamp_seconds", environment="local") == metered.ago(0.05).timestamp()
+    assert value(well, "watch_open_blind_timestamp_seconds", environment="local") is None
+    metered.watching("r-00000000000b", 6, looked=0.05, known=2, told=("degraded",))
+    metered.watching("r-00000000000c", 9, looked=3, told=("unreached-010",))
+    found = told(run("local").stdout)
+    assert open_of(found) == [3, 1, 1, 1, 1]
+    assert value(found, "watch_open_timestamp_seconds", environment="local") == metered.ago(9).timestamp()
+    assert value(found, "watch_open_looked_timestamp_seconds", environment="local") == metered.ago(3).timestamp()
+    assert value(found, "watch_open_blind_timestamp_seconds", environment="local") == metered.ago(2).timestamp()
+    metered.watched("r-00000000000b", "degraded", 0)
+    assert open_of(told(run("local").stdout)) == [2, 0, 1, 0, 1]
+
+
+def test_of_a_watch_whose_last_look_is_forged_nothing_is_told_but_that(metered: Metered) -> None:
+    folder = metered.watching("r-00000000000a", 5)
+    metered.keeping.store.put(f"{folder}tick-288-288.json", b"{}")
+    found = told(run("local").stdout)
+    assert open_of(found) == [0, 0, 0, 0, 0]
+    assert value(found, "distrusted_objects", environment="local", kind="watch") == 1
 
 
 def test_before_the_first_backup_the_objectives_are_told_and_no_age(metered: Metered) -> None:
@@ -192,8 +228,8 @@ def test_what_stays_the_same_is_not_read_twice(metered: Metered, s3_faults: Faul
         s3_faults.requests.clear()
         found = read_environment(environment, kept, metered.now)
         counts.append(len(s3_faults.requests))
-    # A LIST of the database, manifest and state of two backups; head, LIST, three reports; LIST, three ends, one watch.
-    assert counts == [5 + 5 + 5, 5 + 2 + 1]
+    # A LIST of the database, manifest and state of two backups; head, LIST, three reports; LIST, three ends, one watch; LIST of the watches.
+    assert counts == [5 + 5 + 5 + 1, 5 + 2 + 1 + 1]
     assert len(found.runs) == 3
     metered.ran("nightly-backup", 1)
     metered.closed("r-000000000002", "released", 1)
@@ -239,7 +275,7 @@ def test_scrapes_at_once_and_within_a_minute_read_the_bucket_once(metered: Meter
     look_at_all([refreshed], 30)
     assert len(seen) == 8
     assert len({id(one) for one in seen}) == 1
-    assert s3_faults.count("GET", "list-type") == 3
+    assert s3_faults.count("GET", "list-type") == 4
 
 
 def test_an_environment_that_is_not_there_is_told_before_anything_is_read(

@@ -32,7 +32,7 @@ def promtool(*arguments: object) -> str:
     return done.stdout
 
 
-RULES = {"rules": 4, "nightshift-rules": 12}
+RULES = {"rules": 4, "nightshift-rules": 16}
 
 
 @pytest.mark.parametrize("name", RULES)

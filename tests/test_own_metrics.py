@@ -20,7 +20,6 @@ from core.errors import TemporaryError
 from core.evidence import Verdict as RunVerdict
 from core.own_metrics import (
     METRICS,
-    WATCH_VERDICTS,
     ClosedFacts,
     DatabaseFacts,
     EnvironmentFacts,
@@ -28,8 +27,10 @@ from core.own_metrics import (
     Unread,
     families,
 )
+from core.own_metrics_watches import WATCH_STATES, WATCH_VERDICTS, OpenWatch
 from core.own_runs import FLOWS, Run, chain_problems, last_runs, last_successes, open_since
 from core.release_journal import Outcome
+from core.watch_standing import State as WatchState
 from core.watch_verdict import Verdict as WatchVerdict
 from tasks.metrics_registry import KEPT_SECONDS, REFRESH_SECONDS, Found, Refreshed, look_at_all, registry_of
 from tests.fix_metrics import told, value
@@ -38,7 +39,8 @@ from tests.waiting import wait_until
 NOW = datetime(2026, 11, 22, 2, tzinfo=UTC)
 UNITS = ("_seconds", "_bytes", "_info", "_timestamp_seconds")
 COUNTS = {"nightshift_up", "nightshift_backups", "nightshift_backup_rows", "nightshift_evidence_reports", "nightshift_releases_open",
-          "nightshift_distrusted_objects", "nightshift_recent_releases", "nightshift_recent_watches"}  # fmt: skip
+          "nightshift_distrusted_objects", "nightshift_recent_releases", "nightshift_recent_watches",
+          "nightshift_watches_open", "nightshift_watches_open_troubled"}  # fmt: skip
 ONE_OF = re.compile(r"_(verdict|outcome)$")
 
 
@@ -133,6 +135,16 @@ FACTS = st.builds(
         max_size=4,
     ).map(tuple),
     open_releases=st.lists(TIMES, max_size=2).map(tuple),
+    open_watches=st.lists(
+        st.builds(
+            OpenWatch,
+            began=TIMES,
+            looked=st.none() | TIMES,
+            states=st.lists(st.sampled_from(WATCH_STATES), unique=True).map(tuple),
+            blind_since=st.none() | TIMES,
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 
 
@@ -160,6 +172,7 @@ def test_each_name_tells_its_unit() -> None:
 
 def test_the_verdicts_of_a_watch_are_those_of_a_watch() -> None:
     assert get_args(WatchVerdict) == WATCH_VERDICTS
+    assert get_args(WatchState) == WATCH_STATES
 
 
 def test_every_sample_has_the_labels_of_its_metric() -> None:

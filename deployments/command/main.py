@@ -66,6 +66,7 @@ CONTENTS = (
     Entry("rollback", RELEASE, "release:rollback_command", "Take the newest release back."),
     Entry("release-recovery", RELEASE, "release:recovery_command", "Bring what was left in the middle to its end."),
     Entry("releases", RELEASE, "releases:releases_command", "List an environment's releases, and what is open."),
+    Entry("watches", RELEASE, "watches:watches_command", "Show how the watches after releases stand."),
     Entry("webhook", RELEASE, "webhook:webhook_command", "Listen to GitHub, and start what it asks for."),
     Entry("judge", PROVE, "judge:judge_command", "Replay a recorded day after a release to its verdict."),
     Entry("drill", PROVE, "drill:drill_command", "Rehearse a recovery, and mark the backup proven."),

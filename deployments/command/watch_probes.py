@@ -45,15 +45,14 @@ _PATIENCE_SECONDS = 20.0
 def watch_probes(environment: Environment) -> list[Probe]:
     """Given an environment, return what is tried for its table [watch]; nothing when it has none."""
     watch, release = environment.watch, environment.release
-    if watch is None:
+    if watch is None or release is None:
         return []
-    gates = release.gates if release is not None else None
-    found = [Probe(POLICY, partial(_of_settings, environment, watch, gates))]
-    if release is not None and release.gates.prometheus_url is not None and release.gates.metrics:
+    found = [Probe(POLICY, partial(_of_settings, environment, watch, release.gates))]
+    if release.gates.prometheus_url is not None and release.gates.metrics:
         found.append(Probe(PROMETHEUS, partial(_look_at_prometheus, watch, release), LONG_SECONDS))
     if watch.alerts is not None:
         found.append(Probe(ALERTS, partial(_look_at_alerts, watch.alerts)))
-    if watch.logs.kind == "elasticsearch" and release is not None:
+    if watch.logs.kind == "elasticsearch":
         found.append(Probe(LOGS, partial(_look_at_logs, watch.logs, release), LONG_SECONDS))
     if watch.grafana is not None:
         found.append(Probe(GRAFANA, partial(_look_at_grafana, watch.grafana)))
@@ -64,7 +63,7 @@ def watch_probes(environment: Environment) -> list[Probe]:
     return found
 
 
-def _of_settings(environment: Environment, watch: Watch, gates: Gates | None) -> Iterator[Check]:
+def _of_settings(environment: Environment, watch: Watch, gates: Gates) -> Iterator[Check]:
     yield policy_check(watch, gates)
     yield days_check(watch, datetime.now(UTC), environment.zone)
 
