@@ -1,7 +1,7 @@
 """A plan for people: who asked for what, and each object that would change, as a difference."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
@@ -12,6 +12,7 @@ from core.release_plan import ReleasePlan, Target
 from core.report_text import escape_markdown
 
 Document = dict[str, Any]
+_MARKED = {"failed": "**FAILED**", "waived": "**waived**"}
 
 
 class PlannedObject(NamedTuple):
@@ -37,21 +38,29 @@ def plan_text(plan: ReleasePlan, objects: Iterable[PlannedObject] = ()) -> str:
 
 def approval_text(plan: ReleasePlan, checks: Iterable[Mapping[str, str]]) -> str:
     """Given a plan and the checklist's rows, return what a person reads who is asked to approve it, in a narrow window: digests are cut, the artifact has them whole."""
-    rows = [f"| {one['check']} | {one['state']} | {escape_markdown(one['found'])} |" for one in checks]
     text = "\n".join(
         [
             f"Approve the plan **{plan.sha256[:8]}**: {escape_markdown(plan.image)} to {escape_markdown(plan.environment)}.",
             "",
             *(f"- {what}: {escape_markdown(value)}" for what, value in plan_rows(plan)),
             "",
-            "| check | state | found |",
-            "|---|---|---|",
-            *rows,
+            *_checklist(list(checks)),
             "",
             "The whole difference is among the run's artifacts.",
         ]
     )
     return shortened(text)
+
+
+def _checklist(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """A list and no table, whose last column Prefect's dialog cuts off. What nobody looked at is one line: it must not hide what was found, nor the form's fields."""
+    found = [one for one in rows if one["state"] != "not-configured"]
+    unseen = [f"{one['check']} ({escape_markdown(one['found'])})" for one in rows if one["state"] == "not-configured"]
+    lines = [
+        f"- {one['check']}: {_MARKED.get(one['state'], one['state'])}: {escape_markdown(one['found'])}"
+        for one in sorted(found, key=lambda one: one["state"] == "passed")
+    ]
+    return ["**Checklist**", "", *lines, *([f"- not looked at: {'; '.join(unseen)}"] if unseen else [])]
 
 
 def plan_rows(plan: ReleasePlan) -> list[tuple[str, str]]:

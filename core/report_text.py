@@ -1,5 +1,6 @@
 """A report as Markdown: what the Prefect UI shows as the run's evidence artifact, and what `nightshift evidence show` prints."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,8 @@ _MARKS = {"passed": "✔", "warning": "!", "failed": "✘", "skipped": "–"}
 _SEVERITY_MARKS = {"note": "·", "warning": "!", "error": "✘"}
 # A report of a database with thousands of tables stays readable; the JSON report has them all.
 _LONGEST_TABLE = 50
+# A SHA-256, or a commit in full.
+_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
 
 
 def render_report(report: Report, zone: ZoneInfo, location: str) -> str:
@@ -58,19 +61,29 @@ def _render_step(step: Step) -> list[str]:
         if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
             lines += [f"**{_label(key)}**", "", *_table(value), ""]
         elif isinstance(value, list | dict) and value:
-            items = value if isinstance(value, list) else [f"{name}: {item}" for name, item in value.items()]
-            lines += [
-                f"**{_label(key)}**: " + ", ".join(escape_markdown(str(item)) for item in items[:_LONGEST_TABLE]),
-                "",
-            ]
+            items = [_inner(item) for item in value] if isinstance(value, list) else _pairs(value)
+            lines += [f"**{_label(key)}**: " + ", ".join(items[:_LONGEST_TABLE]), ""]
     return lines
+
+
+def _pairs(values: Mapping[str, Any]) -> list[str]:
+    return [f"{_label(key)}: {_inner(value, key)}" for key, value in values.items()]
+
+
+def _inner(value: Any, key: str = "") -> str:
+    """What stands within a list or within another fact: never as Python writes it."""
+    if isinstance(value, dict):
+        return f"({'; '.join(_pairs(value))})"
+    if isinstance(value, list):
+        return f"({'; '.join(_inner(item) for item in value)})"
+    return _value(key, value)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     columns = list(rows[0])
     lines = ["| " + " | ".join(_label(column) for column in columns) + " |", "|" + "---|" * len(columns)]
     lines += [
-        "| " + " | ".join(_value(column, row.get(column)) for column in columns) + " |" for row in rows[:_LONGEST_TABLE]
+        "| " + " | ".join(_cell(column, row.get(column)) for column in columns) + " |" for row in rows[:_LONGEST_TABLE]
     ]
     if len(rows) > _LONGEST_TABLE:
         lines += ["", f"… and {len(rows) - _LONGEST_TABLE} more; the JSON report has all."]
@@ -79,6 +92,11 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _label(key: str) -> str:
     return escape_markdown(key.removesuffix("_bytes").removesuffix("_ms").replace("_", " "))
+
+
+def _cell(key: str, value: Any) -> str:
+    """A digest makes a table wider than the page, and its last columns are out of sight: twelve digits of it, as the JSON report has all."""
+    return _DIGEST.sub(lambda found: f"{found[1]}…", _value(key, value))
 
 
 def _value(key: str, value: Any) -> str:

@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
+from core import run_names
 from core.environment_restore import AppState
 from core.evidence import Finding
 from core.state_comparison import Inventory
@@ -22,6 +23,7 @@ from core.state_facts import (
 from core.velero import VeleroRun, backup_name, run_facts, run_findings
 from core.velero_results import VeleroErrors, error_findings, has_errors
 from flows.nightly_backup import EnvironmentName
+from flows.run_names import named
 from tasks.app_state_steps import (
     ask_for_backup,
     check_cluster,
@@ -49,7 +51,7 @@ class Made:
         self.after: tuple[Inventory, ...] = ()
 
 
-@flow(name="app-state-backup", flow_run_name="back up the application state of {environment}", persist_result=False)
+@flow(name="app-state-backup", flow_run_name=named(run_names.app_state_backup), persist_result=False)
 def app_state_backup(environment: EnvironmentName, drill: bool = False, dry_run: bool = False) -> State[None]:
     """Back up an environment's namespaces with Velero and wait for the end; on demand, restore them beside and compare.
 

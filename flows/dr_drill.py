@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from core import run_names
 from core.drill_trend import FACTS, DrillPoint
 from core.drill_verdict import Outcome, judge_drill
 from core.errors import NightshiftError
@@ -19,6 +20,7 @@ from core.evidence import Finding
 from core.restore_facts import control_rows, restored_facts
 from core.section import NAME_PATTERN
 from core.units import human_bytes, human_duration
+from flows.run_names import named
 from tasks.backup_steps import choose_databases
 from tasks.children import children_of_this_run
 from tasks.drill_steps import (
@@ -40,7 +42,7 @@ from tasks.report_steps import begin_run, end_run
 EnvironmentName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
-@flow(name="dr-drill", flow_run_name="drill {environment}", persist_result=False)
+@flow(name="dr-drill", flow_run_name=named(run_names.dr_drill), persist_result=False)
 def dr_drill(
     environment: EnvironmentName,
     databases: list[str] = [],  # noqa: B006 - never changed, and the form in the UI shows it

@@ -12,9 +12,11 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
+from core import run_names
 from core.backup_facts import backup_facts, backup_findings, decoded_facts
 from core.section import NAME_PATTERN
 from core.units import human_bytes
+from flows.run_names import named
 from tasks.backup_steps import (
     apply_the_retention,
     check_before,
@@ -31,7 +33,7 @@ EnvironmentName = Annotated[str, Field(pattern=NAME_PATTERN)]
 RetentionMode = Literal["apply", "dry-run", "skip"]
 
 
-@flow(name="nightly-backup", flow_run_name="back up {environment}", persist_result=False)
+@flow(name="nightly-backup", flow_run_name=named(run_names.nightly_backup), persist_result=False)
 def nightly_backup(
     environment: EnvironmentName,
     databases: list[str] = [],  # noqa: B006 - never changed, and the form in the UI shows it

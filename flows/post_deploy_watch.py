@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from core import run_names
 from core.errors import NightshiftError
 from core.evidence import Finding
 from core.units import counted
@@ -34,6 +35,7 @@ from core.watch_record import WatchTick
 from core.watch_report import Watched, ended_sentence, sentence_so_far
 from core.watch_text import running_text
 from flows.nightly_backup import EnvironmentName
+from flows.run_names import named
 from tasks.recording import Record, RunRecord, utc_now
 from tasks.report_steps import begin_run, end_run
 from tasks.watch_end import end_watch
@@ -45,7 +47,7 @@ from tasks.watch_sweep import begin_missing, open_watches, remind, stood_still
 ReleaseId = Annotated[str, Field(pattern=r"^(r-[0-9a-f]{12})?$")]
 
 
-@flow(name="post-deploy-watch", flow_run_name="watch {environment} {release_id}", persist_result=False)
+@flow(name="post-deploy-watch", flow_run_name=named(run_names.post_deploy_watch), persist_result=False)
 def post_deploy_watch(environment: EnvironmentName, release_id: ReleaseId = "") -> State[None]:
     """Look once at a release that came out within the last day, and judge all that was seen of it until now.
 

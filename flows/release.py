@@ -12,14 +12,15 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from core import run_names
 from core.errors import NightshiftError, PermanentError
-from core.image_reference import shortened
 from core.release_plan import Compatibility, ReleasePlan
 from core.release_plan_text import approval_text, plan_rows
 from flows.approval import ATTEMPTS, ReleaseApproval, ask_until, remember, was_asked, what_is_wrong_with_plan
 from flows.nightly_backup import EnvironmentName
 from flows.release_recovery import recover
 from flows.release_runbook import End, forward_or_back
+from flows.run_names import named
 from tasks.recording import Record, RunRecord
 from tasks.release_checklist import check_all, require_serving
 from tasks.release_plans import Images, ReleaseRequest, make_plan, resolve_images
@@ -29,7 +30,9 @@ from tasks.release_start import begun, find_earlier, first_journal
 from tasks.report_steps import begin_run, end_run
 from tasks.watch_start import look_before
 
-ImageName = Annotated[str, Field(pattern=r"^\S+$", max_length=300)]
+# A tag, a digest, or both: the grammar is core.image_reference's.
+_DIGEST = r"(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
+ImageName = Annotated[str, Field(pattern=rf"^([A-Za-z0-9_][A-Za-z0-9._-]{{0,127}}(@{_DIGEST})?|{_DIGEST})$")]
 QUESTION = "approve-release"
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
 
@@ -38,13 +41,7 @@ class PlanChangedError(PermanentError):
     """The world is not as it was when the plan was made: it is planned, and asked for, anew."""
 
 
-def _run_name() -> str:
-    """What and where: release production 3f2a91c → sha256:8b95cd0d44de…"""
-    given = flow_run.parameters
-    return shortened(f"release {given['environment']} {given['commit'][:7]} → {given['image']}")
-
-
-@flow(name="release", flow_run_name=_run_name, persist_result=False)
+@flow(name="release", flow_run_name=named(run_names.release), persist_result=False)
 def release(  # noqa: PLR0917 - a form has as many fields as it has
     environment: EnvironmentName,
     image: ImageName,
@@ -62,9 +59,9 @@ def release(  # noqa: PLR0917 - a form has as many fields as it has
 
     Args:
         environment: Which environment: the name of its file in deployments/environments/, without .toml. It needs a table [release].
-        image: The new version's tag or digest (sha256:…) in the environment's repository. A tag is looked up once; what is rolled out is its digest.
+        image: The new version's tag, or digest (sha256:… in full), in the environment's repository. A tag is looked up once; what is rolled out is its digest.
         commit: The Git commit that the image was made of, seven to 64 hexadecimal digits.
-        strategy: rolling: the Deployment rolls by itself. blue-green: two of them, and traffic is shifted.
+        strategy: as configured: the environment's own. rolling: the Deployment rolls by itself. blue-green: two of them, and traffic is shifted.
         schema_compatibility: backward: the old version works with the migrated schema. breaking: it does not, and there is no way back by itself.
         migrate: Run the environment's migration first.
         migrate_command: Program and arguments of the migration, instead of the environment's.

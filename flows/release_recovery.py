@@ -13,12 +13,14 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from core import run_names
 from core.environment import Environment
-from core.errors import NightshiftError
+from core.errors import ConfigurationError, NightshiftError
 from core.evidence import Finding
 from core.release_recovery import Decision
 from flows.nightly_backup import EnvironmentName
 from flows.release_runbook import End, forward_or_back, go_back, held_sentence, hold
+from flows.run_names import named
 from tasks.recording import Record, RunRecord
 from tasks.release_lease import HeldError
 from tasks.release_left_open import LeftOpen
@@ -32,7 +34,7 @@ ReleaseId = Annotated[str, Field(pattern=r"^([rb]-[0-9a-f]{12})?$")]
 Choice = Literal["", "forward", "back"]
 
 
-@flow(name="release-recovery", flow_run_name="recover releases of {environment}", persist_result=False)
+@flow(name="release-recovery", flow_run_name=named(run_names.release_recovery), persist_result=False)
 def release_recovery(
     environment: EnvironmentName, release_id: ReleaseId = "", decision: Choice = "", reason: str = ""
 ) -> State[None]:
@@ -41,10 +43,11 @@ def release_recovery(
     Args:
         environment: Which environment: the name of its file in deployments/environments/, without .toml.
         release_id: Only this one, as journal and report call it. Empty: every one that was left open.
-        decision: A person's word where recovery holds because it must not decide alone: forward or back. Needs release_id and reason.
+        decision: forward or back: a person's word where recovery holds because it must not decide alone; needs release_id and reason. Nothing chosen: it decides.
         reason: Why. Stands in the report.
     """
     run = begin_run(environment, flow="release-recovery", run_id=str(flow_run.id), run_name=str(flow_run.name))
+    require_whole_decision(environment, release_id, decision, reason)
     found = [one for one in left_open(environment) if release_id in {"", one.release_id}]
     if not found:
         # A sweep that finds nothing writes no report: there are 720 a day.
@@ -78,6 +81,17 @@ def release_recovery(
     # Nothing was done, and a sweep comes each two minutes: no report.
     message = "; ".join(told)
     return Failed(message=message) if failed else Completed(message=message)
+
+
+def require_whole_decision(environment: str, release_id: str, decision: Choice, reason: str) -> None:
+    """Raise ConfigurationError for a decision that names no release or no reason: a form's fields are filled in one by one, and it would count for every open release."""
+    if decision and not (release_id and reason.strip()):
+        raise ConfigurationError(
+            f"bring a release {decision}",
+            environment,
+            "a decision needs release_id and reason",
+            "Nothing was done; start it again with both",
+        )
 
 
 def reported(

@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from core import run_names
 from core.approval_text import choice_text, swap_text
 from core.errors import ConfigurationError, NightshiftError
 from core.evidence import Finding
@@ -22,6 +23,7 @@ from core.section import NAME_PATTERN
 from core.swap_plan import before_name
 from core.units import human_duration
 from flows.approval import ATTEMPTS, ask, ask_for_approval, remember
+from flows.run_names import named
 from flows.unfinished_swap import open_what_was_left
 from tasks.children import children_of_this_run
 from tasks.recording import Record, RunRecord, outcome_sentence, utc_now
@@ -55,7 +57,7 @@ class BackupChoice(RunInput):
     )
 
 
-@flow(name="restore", flow_run_name="restore {environment}/{database}", persist_result=False)
+@flow(name="restore", flow_run_name=named(run_names.restore), persist_result=False)
 def restore(  # noqa: PLR0917 - a form has as many fields as it has
     environment: EnvironmentName,
     database: str,

@@ -10,11 +10,13 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from core import run_names
 from core.errors import NightshiftError
 from core.release_rollback import version_before
 from flows.nightly_backup import EnvironmentName
 from flows.release_recovery import ReleaseId, recover
 from flows.release_runbook import go_back
+from flows.run_names import named
 from tasks.recording import Record
 from tasks.release_recovery_steps import left_open
 from tasks.release_start import begun, find_earlier, first_journal
@@ -25,7 +27,7 @@ from tasks.secret_versions import tell_changed_secrets
 Reason = Annotated[str, Field(pattern=r"\S")]
 
 
-@flow(name="rollback", flow_run_name="roll {environment} back", persist_result=False)
+@flow(name="rollback", flow_run_name=named(run_names.rollback), persist_result=False)
 def rollback(
     environment: EnvironmentName,
     reason: Reason,

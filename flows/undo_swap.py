@@ -7,11 +7,13 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from core import run_names
 from core.approval_text import undo_text
 from core.errors import ConfigurationError, NightshiftError
 from core.section import NAME_PATTERN
 from core.units import human_duration
 from flows.approval import ask_for_approval
+from flows.run_names import named
 from flows.unfinished_swap import open_what_was_left
 from tasks.recording import Record, utc_now
 from tasks.report_steps import begin_run, end_run, write_report
@@ -22,7 +24,7 @@ from tasks.undo_steps import check_swap_back, swap_back
 EnvironmentName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
-@flow(name="undo-swap", flow_run_name="undo swap {restore_id}", persist_result=False)
+@flow(name="undo-swap", flow_run_name=named(run_names.undo_swap), persist_result=False)
 def undo_swap(environment: EnvironmentName, restore_id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]) -> State[None]:
     """Give the name back to the database that served before a swap. What was written since to the swapped-in one stays in it, under another name.
 

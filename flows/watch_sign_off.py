@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
 
+from core import run_names
 from core.environment_watch import Watch
 from core.errors import NightshiftError
 from core.evidence import Finding
@@ -20,6 +21,7 @@ from core.redaction import redact
 from core.watch_decision import SIGNED_OFF
 from flows.approval import ask_until
 from flows.nightly_backup import EnvironmentName
+from flows.run_names import named
 from tasks.recording import Record, RunRecord
 from tasks.report_steps import begin_run, end_run, write_report
 from tasks.retire_old_side import retire_old_side
@@ -76,7 +78,7 @@ class SignOff(RunInput):
     )
 
 
-@flow(name="watch-sign-off", flow_run_name="sign off {release_id} in {environment}", persist_result=False)
+@flow(name="watch-sign-off", flow_run_name=named(run_names.watch_sign_off), persist_result=False)
 def watch_sign_off(environment: EnvironmentName, release_id: WatchedRelease) -> State[None]:
     """Ask a person to sign off the day after a release, keep the answer, and retire the old side.
 

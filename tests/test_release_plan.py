@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from core.canonical import canonical_bytes, sha256_hex
 from core.environment_release import Release
+from core.image_reference import shortened
 from core.release_plan import (
     COMMIT,
     MigrationPlan,
@@ -19,7 +20,7 @@ from core.release_plan import (
     template_of,
     with_images,
 )
-from core.release_plan_text import plan_rows
+from core.release_plan_text import approval_text, plan_rows
 from core.release_settings import planned_settings
 from core.rollout_change import ForeignChangeError, suspend_change, template_change
 from core.traffic import Side
@@ -258,3 +259,21 @@ def test_the_plan_tells_the_settings_that_a_person_approves() -> None:
     told = dict(plan_rows(made))["settings"]
     assert "steps 20 %, 100 %, each soaks 90 s; drain 7 s" in told
     assert "gates by health alone, no metrics" in told
+
+
+def test_whoever_approves_reads_what_was_found_and_what_nobody_looked_at_as_lists() -> None:
+    checks = [
+        {"check": "image", "state": "passed", "found": NEW},
+        {"check": "ci", "state": "not-configured", "found": "nobody asked GitHub about the commit"},
+        {"check": "documentation", "state": "waived", "found": "no line of it; a hotfix"},
+        {"check": "scan", "state": "not-configured", "found": "nobody asked for a security scan"},
+    ]
+    text = approval_text(plan(), checks)
+    # The dialog cuts a table's last column off.
+    assert "|---" not in text
+    lines = text[text.index("**Checklist**") :].splitlines()
+    assert lines[2:5] == [
+        "- documentation: **waived**: no line of it; a hotfix",
+        f"- image: passed: {shortened(NEW)}",
+        "- not looked at: ci (nobody asked GitHub about the commit); scan (nobody asked for a security scan)",
+    ]

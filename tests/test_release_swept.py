@@ -72,8 +72,13 @@ def test_a_sweep_reports_again_only_when_it_finds_something_else(left_open: Stag
     other = left_open.recover()
     assert left_open.image("v8") in str(other.message)
     assert len(left_open.reports()) == before + 1
-    # A person's word is kept in any case.
     (journal,) = left_open.journals()
+    # A form's fields are filled in one by one: a word that names no release, or no reason, counts for none.
+    for half in ({"decision": "back"}, {"decision": "back", "release_id": journal.release_id, "reason": " "}):
+        unheard = left_open.recover(**half)
+        assert "needs release_id and reason" in str(unheard.message)
+    assert len(left_open.reports()) == before + 1
+    # A person's word is kept in any case.
     asked = left_open.recover(release_id=journal.release_id, decision="back", reason="incident 7")
     assert asked.is_failed(), asked.message
     assert len(left_open.reports()) == before + 2

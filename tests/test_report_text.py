@@ -61,6 +61,21 @@ def test_a_long_table_says_how_much_it_leaves_out() -> None:
     assert "and 10 more" in render_report(report(step(facts={"tables": rows})), ZoneInfo("UTC"), "s3://b/k")
 
 
+def test_what_stands_within_a_fact_is_not_told_as_python_writes_it() -> None:
+    found = {"phases": {"fetch_ms": 1200, "verify_ms": 90}, "sure": True, "sizes": [{"plain_bytes": 2048}]}
+    text = render_report(report(step(facts={"restored": found})), ZoneInfo("UTC"), "s3://b/k")
+    assert "**restored**: phases: (fetch: 1.2 s; verify: 90 ms), sure: yes, sizes: ((plain: 2.0 KiB))" in text
+    assert "{" not in text
+
+
+def test_a_digest_makes_no_table_wider_than_the_page() -> None:
+    told = f"the SHA-256 is {'7f3b2c8c9cb2':0<64}, {'55344847fe70':0<64} was recorded; pg_dump 15.18"
+    text = render_report(
+        report(step(facts={"controls": [{"damage": "flipped", "how": told}]})), ZoneInfo("UTC"), "s3://b/k"
+    )
+    assert "| flipped | the SHA-256 is 7f3b2c8c9cb2…, 55344847fe70… was recorded; pg\\_dump 15.18 |" in text
+
+
 def test_a_run_without_any_step_has_failed() -> None:
     assert verdict_of([]) == "failed"
 
