@@ -53,6 +53,10 @@ test-platform: .venv/installed  ## releases through a real Prefect server and wo
 	@[ -n "$$KUBECONFIG" ] || { echo "make: set KUBECONFIG to a disposable cluster's"; exit 1; }
 	@$(BIN)/python -m pytest -q -m "cluster and platform" tests/cluster
 
+screenshots: .venv/installed  ## the pictures in docs/images, taken anew while tests use Prefect's UI (Debian's chromium)
+	@sh tests/services/install.sh
+	@NIGHTSHIFT_PICTURES=docs/images $(BIN)/python -m pytest -q tests/test_everyday_use.py
+
 lint: .venv/installed  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -66,4 +70,4 @@ lock:  ## compile requirements.lock anew (needs uv)
 clean:  ## remove what the targets above made
 	rm -rf .venv .nightshift .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage *.egg-info
 
-.PHONY: help install demo demo-release up test test-services test-cluster test-platform lint lock clean
+.PHONY: help install demo demo-release up test test-services test-cluster test-platform screenshots lint lock clean

@@ -92,5 +92,7 @@ pytest_plugins: list[str] = [
     "tests.fix_raw_server",
     "tests.fix_redis",  # after fix_postgres
     "tests.fix_webhook",
+    "tests.fix_browser",
+    "tests.fix_office",  # after fix_platform, fix_kubernetes and fix_release
     "tests.fix_lab_migration",  # after fix_lab_stage and fix_pod_postgres
 ]

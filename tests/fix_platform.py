@@ -49,15 +49,20 @@ def write_prefect_file(folder: Path, *, probes_only: bool = False) -> Path:
     return file
 
 
+def shared_templates(root: Path) -> Path:
+    """Given a data root, make it, let a server in it begin with what one of this checkout has kept, and return it."""
+    root.mkdir(exist_ok=True, parents=True)
+    for template in (CHECKOUT / ".nightshift").glob("prefect-*.db"):
+        shutil.copy(template, root)
+    return root
+
+
 def make_platform(
     root: Path, *, probes_only: bool = False, variables: dict[str, str] | None = None, **options: Any
 ) -> Platform:
     """Given a data root, return a platform in its folder `up` that is not started yet, with the probes deployed; its flow runs get these variables too."""
-    root.mkdir(exist_ok=True, parents=True)
-    for template in (CHECKOUT / ".nightshift").glob("prefect-*.db"):
-        shutil.copy(template, root)
     return Platform(
-        root / "up",
+        shared_templates(root) / "up",
         rows=200,
         preferred_port=0,
         prefect_file=write_prefect_file(root, probes_only=probes_only),

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Servers for `make test-services`: PgBouncer, PostgreSQL, Redis, Prometheus with Alertmanager and Pushgateway as Debian packages them, and an image registry. Installs what is missing
+# Servers for `make test-services`: PgBouncer, PostgreSQL, Redis, Prometheus with Alertmanager and Pushgateway as Debian packages them, an image registry, and a browser. Installs what is missing
 # when it may; says loudly what is left out.
 set -eu
 
 packages=""
+command -v chromium >/dev/null 2>&1 || packages="$packages chromium"
 command -v pgbouncer >/dev/null 2>&1 || [ -x /usr/sbin/pgbouncer ] || packages="$packages pgbouncer"
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages="$packages postgresql"
 command -v docker-registry >/dev/null 2>&1 || packages="$packages docker-registry"

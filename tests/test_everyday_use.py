@@ -1,0 +1,286 @@
+"""Everyday use, as a person has it: each flow's form in the browser and what it refuses, runs that are started, approved and cancelled by clicking, and their reports.
+
+`make screenshots` runs these tests and keeps what is seen at some points as pictures for docs/."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+import yaml
+from playwright.sync_api import Browser, expect
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.utilities.callables import parameter_schema
+
+from deployments.command.deploying import PREFECT_FILE
+from deployments.command.prefect_api import server_of
+from tests.fix_browser import HEIGHT, WIDTH, Person
+from tests.fix_office import PRODUCTION, Office, image_of
+from tests.test_prefect_yaml import flow_of
+
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("everyday-use"), pytest.mark.timeout(400)]
+
+ENTRIES: list[dict[str, Any]] = [
+    one for one in yaml.safe_load(PREFECT_FILE.read_text())["deployments"] if one["name"] == PRODUCTION
+]
+ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "RolledBack")
+# Flow, switches, texts, the run's name, and part of what it tells at its end. There is no Velero, and nothing that could be undone.
+OTHERS: list[tuple[str, tuple[str, ...], dict[str, str], str, str]] = [
+    ("app-state-backup", ("dry_run",), {}, "back up the application state of production (dry run)", "velero"),
+    ("undo-swap", (), {"restore_id": "1f2e3d4c"}, "undo swap 1f2e3d4c in production", "there is no such restore"),
+    ("rollback", ("dry_run",), {"reason": "INC-7"}, "roll production back (dry run)", ""),
+    ("release-recovery", (), {}, "recover releases of production", "no release is open"),
+]
+COMMIT = "3f2a91c" + "0" * 33
+
+
+@pytest.fixture(scope="module")
+def server(office: Office) -> Iterator[SyncPrefectClient]:
+    """A client of the office's server."""
+    with server_of(office.platform.running).client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def person(office: Office, browser: Browser) -> Person:
+    """Somebody who has signed in."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    page.set_default_timeout(60_000)
+    signed_in = Person(page, office.platform.prefect.ui_url)
+    signed_in.sign_in(office.platform.prefect.auth_string)
+    return signed_in
+
+
+def deployment_of(server: SyncPrefectClient, flow: str) -> str:
+    return str(server.read_deployment_by_name(f"{flow}/{PRODUCTION}").id)
+
+
+def asked_for(server: SyncPrefectClient) -> int:
+    """How many runs there are that no schedule made."""
+    return len([one for one in server.read_flow_runs(limit=200) if not one.auto_scheduled])
+
+
+def start(person: Person, server: SyncPrefectClient, flow: str, *switches: str, **texts: str) -> str:
+    """Open a deployment's form, fill it in, start it by clicking, and return the run's id; its page is open."""
+    person.open_form(deployment_of(server, flow))
+    person.fill(**texts)
+    for switch in switches:
+        person.field(switch).click()
+    return person.start()
+
+
+@pytest.fixture(scope="module")
+def backed_up(person: Person, server: SyncPrefectClient) -> str:
+    """A nightly backup that somebody started by clicking, to its end; its run's id."""
+    run = start(person, server, "nightly-backup")
+    person.wait_for_state(*ENDED)
+    return run
+
+
+@pytest.fixture(scope="module")
+def drilled(person: Person, server: SyncPrefectClient, backed_up: str) -> str:
+    """The drill that proves it; its run's id."""
+    run = start(person, server, "dr-drill")
+    person.wait_for_state(*ENDED)
+    return run
+
+
+def ask_for_release(person: Person, server: SyncPrefectClient, version: str) -> str:
+    """Start a release by clicking, and wait until it asks for its approval."""
+    person.open_form(deployment_of(server, "release"))
+    person.fill(image=image_of(version).partition("@")[2], commit=COMMIT, requested_by="Ada Lovelace")
+    person.choose("strategy", "rolling")
+    person.field("migrate").click()
+    person.picture("release-form", height=1150)
+    run = person.start()
+    person.wait_for_state("Suspended", *ENDED)
+    return run
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=[flow_of(entry).name for entry in ENTRIES])
+def test_a_form_shows_every_parameter_with_what_it_means_its_default_and_what_may_be_chosen(
+    person: Person, server: SyncPrefectClient, entry: dict[str, Any]
+) -> None:
+    flow = flow_of(entry)
+    schema = parameter_schema(flow)
+    person.page.goto(f"{person.ui_url}/deployments/deployment/{deployment_of(server, flow.name)}/run")
+    expect(person.field("environment")).to_be_visible()
+    shown = person.fields()
+    assert list(shown) == sorted(schema.properties, key=lambda name: schema.properties[name]["position"])
+    for name, one in schema.properties.items():
+        field = shown[name]
+        assert field.required == (name in schema.required)
+        # The page shows a text's lines as one.
+        assert field.description.split() == one["description"].split()
+        assert field.description.split() != []
+        default = entry["parameters"].get(name, one.get("default", ""))
+        if "enum" in one:
+            assert field.kind == "select"
+            assert field.value == (default or "Select")
+            assert person.options(name) == one["enum"]
+        elif one["type"] == "boolean":
+            assert (field.kind, field.value) == ("switch", str(default).lower())
+        elif one["type"] == "array":
+            assert field.kind == "list"
+        elif one["type"] == "object":
+            assert (field.kind, field.value) == ("json", "{}")
+        else:
+            assert (field.kind, field.value) == ("text", str(default))
+
+
+@pytest.mark.parametrize(
+    ("flow", "texts", "refusal"),
+    [
+        ("release", {"commit": COMMIT}, "'image' is a required property"),
+        ("release", {"image": "sha256:abc", "commit": COMMIT}, "'sha256:abc' does not match"),
+        ("release", {"image": "v1.4.0", "commit": "main"}, "'main' does not match"),
+        ("rollback", {"reason": "INC-7", "release_id": "r-1"}, "'r-1' does not match"),
+        ("restore", {"database": "shop", "jobs": "99"}, "99 is greater than the maximum of 32"),
+        ("undo-swap", {"restore_id": "the last one"}, "'the last one' does not match"),
+        ("watch-sign-off", {}, "'release_id' is a required property"),
+        ("nightly-backup", {"environment": "../production"}, "'../production' does not match"),
+    ],
+)
+def test_what_is_wrong_is_refused_in_the_form_and_makes_no_run(
+    person: Person, server: SyncPrefectClient, flow: str, texts: dict[str, str], refusal: str
+) -> None:
+    before = asked_for(server)
+    person.page.goto(f"{person.ui_url}/deployments/deployment/{deployment_of(server, flow)}/run")
+    person.fill(**texts)
+    person.expect_refusal(refusal)
+    assert asked_for(server) == before
+
+
+def test_a_backup_that_is_started_by_clicking_runs_to_its_end_and_shows_its_report(
+    person: Person, backed_up: str
+) -> None:
+    person.open_run(backed_up)
+    assert person.name_of_run() == "back up production"
+    expect(person.page.get_by_text("Completed", exact=True).first).to_be_visible()
+    text = person.open_report("nightly-backup-production")
+    assert "nightly-backup · production: passed" in text
+    assert "read back and decode · shop" in text
+    person.picture("backup-report")
+
+
+def test_a_drill_proves_it_and_its_report_reads_as_sentences(person: Person, drilled: str) -> None:
+    person.open_run(drilled)
+    assert person.name_of_run() == "drill production"
+    text = person.open_report("dr-drill-production")
+    assert "dr-drill · production: passed" in text
+    assert "negative controls · shop" in text
+    assert "{'" not in text
+    person.picture("drill-report")
+
+
+def test_a_restore_says_in_its_name_that_it_only_shows_what_it_would_do(
+    person: Person, server: SyncPrefectClient, backed_up: str
+) -> None:
+    start(person, server, "restore", "dry_run", database="shop", backup="newest-decoded")
+    person.wait_for_state(*ENDED)
+    assert person.name_of_run() == "restore production/shop (dry run)"
+    expect(person.page.get_by_text("Completed", exact=True).first).to_be_visible()
+
+
+def test_a_release_goes_on_once_somebody_has_read_its_plan_and_typed_its_hash(
+    person: Person, server: SyncPrefectClient, office: Office, drilled: str
+) -> None:
+    run = ask_for_release(person, server, "v2")
+    assert person.name_of_run().startswith("release production 3f2a91c → sha256:7632")
+    assert office.serving() == image_of("v1")
+    person.choose_from_menu("Resume")
+    dialog = person.page.get_by_role("dialog")
+    found = re.search(r"Approve the plan ([0-9a-f]{8})", dialog.inner_text())
+    assert found is not None
+    assert "asked for by: Ada Lovelace" in dialog.inner_text()
+    # An empty form approves nothing, and says so.
+    person.resume()
+    expect(person.page.get_by_text("'plan' is a required property").first).to_be_visible()
+    person.picture("release-approval", height=1150)
+    person.resume(Plan=found[1], Approved_by="Grace Hopper", Reason="CHG-41")
+    person.wait_for_state(*ENDED)
+    state = server.read_flow_run(UUID(run)).state
+    assert state is not None
+    assert state.is_completed(), state.message
+    assert office.serving() == image_of("v2")
+    person.open_run(run)
+    text = person.open_report("release-production")
+    assert "release · production: passed" in text
+    assert "approver: Grace Hopper" in text
+    person.picture("release-report")
+
+
+def test_a_release_that_somebody_refuses_by_cancelling_it_changes_nothing(
+    person: Person, server: SyncPrefectClient, office: Office, drilled: str
+) -> None:
+    serving = office.serving()
+    run = ask_for_release(person, server, "v3")
+    person.cancel_run()
+    person.wait_for_state("Cancelled")
+    person.open_run(run)
+    person.wait_for_state("Cancelled")
+    assert office.serving() == serving
+
+
+def test_the_day_after_a_release_is_looked_at_and_signed_off_by_clicking(
+    person: Person, server: SyncPrefectClient, office: Office
+) -> None:
+    release_id = office.keep_watched_day()
+    look = start(person, server, "post-deploy-watch", release_id=release_id)
+    person.wait_for_state("Healthy", "Degraded", "Inconclusive", "Superseded", *ENDED)
+    assert person.name_of_run() == f"watch {release_id} in production"
+    person.open_run(look)
+    text = person.open_report("post-deploy-watch-production")
+    assert release_id in text
+    person.picture("watch-report")
+    asked = next(
+        one
+        for one in server.read_flow_runs(limit=200)
+        if one.deployment_id and str(one.deployment_id) == deployment_of(server, "watch-sign-off")
+    )
+    person.open_run(str(asked.id))
+    person.wait_for_state("Suspended", *ENDED)
+    person.open_run(str(asked.id))
+    assert person.name_of_run() == f"sign off {release_id} in production"
+    person.choose_from_menu("Resume")
+    expect(person.page.get_by_role("dialog").get_by_text(release_id).first).to_be_visible()
+    dialog = person.page.get_by_role("dialog")
+    for title, words in {
+        "Release": release_id[-6:],
+        "User feedback: what was found": "the forum: nothing of it",
+        "Support tickets: what was found": "none",
+        "Issues found, and their resolution": "none",
+        "Runbook": "nothing had to be changed",
+        "Signed off by": "Grace Hopper",
+    }.items():
+        dialog.get_by_label(title, exact=True).fill(words)
+    person.resume()
+    person.wait_for_state(*ENDED)
+    state = server.read_flow_run(asked.id).state
+    assert state is not None
+    assert "signed off by Grace Hopper" in str(state.message)
+
+
+def test_every_other_flow_is_started_by_clicking_and_says_how_it_ended(
+    person: Person, server: SyncPrefectClient, office: Office
+) -> None:
+    started = {
+        start(person, server, flow, *switches, **texts): (name, told) for flow, switches, texts, name, told in OTHERS
+    }
+    for run, (name, told) in started.items():
+        person.open_run(run)
+        person.wait_for_state(*ENDED)
+        assert person.name_of_run() == name
+        state = server.read_flow_run(UUID(run)).state
+        assert state is not None
+        assert told in str(state.message), state.message
+
+
+def test_the_list_of_deployments_tells_flow_and_environment_of_each(person: Person) -> None:
+    person.page.goto(f"{person.ui_url}/deployments")
+    for entry in ENTRIES:
+        expect(person.page.get_by_text(flow_of(entry).name, exact=True).first).to_be_visible()
+    person.picture("deployments")
