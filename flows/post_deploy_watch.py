@@ -15,7 +15,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from core import run_names
-from core.errors import NightshiftError
+from core.errors import IntegrityError, NightshiftError
 from core.evidence import Finding
 from core.units import counted
 from core.watch_counts import BUCKETS
@@ -64,7 +64,12 @@ def post_deploy_watch(environment: EnvironmentName, release_id: ReleaseId = "") 
 
 def sweep(run: RunRecord, now: datetime) -> State[None]:
     """What the ticks leave undone. Failed when a watch stood still, a look failed, or a person must be reminded."""
-    told = [*begin_missing(run.environment, now)]
+    told: list[str] = []
+    try:
+        told += begin_missing(run.environment, now)
+    except IntegrityError as error:
+        # A record that was changed is told, and keeps no other watch from being looked at.
+        told.append(str(error))
     failed = bool(told)
     for release_id in open_watches(run.environment):
         try:

@@ -506,6 +506,30 @@ class TestDamage:
         assert state.is_failed(), state.message
         assert "verify the watch's ended" in state.message
 
+    def test_junk_of_an_older_release_keeps_no_other_watch_from_being_looked_at(self, day: Day) -> None:
+        day.begin()
+        first = day.release_id
+        day.tick(BUCKETS)
+        store, folder = ObjectStore.open(day.stage.environment), day.stage.environment.prefix
+        # That a file is there signs nothing off.
+        store.put(f"{watch_folder(folder, first)}signed-off.json", b"{}")
+        day.begin("v3", commit="3" * 40)
+        second = day.release_id
+        day.at(30)
+        state = day.sweep()
+        assert (state.is_failed(), f"{first}: could not verify the watch's signed-off" in str(state.message)) == (
+            True,
+            True,
+        )
+        assert (day.newest.closed, day.newest.known) == (30, 30)
+        store.put(f"{watch_folder(folder, first)}ended.json", b"{}")
+        store.put(f"{watch_folder(folder, 'r-0123456789ab')}watch.json", b"{}")
+        day.at(40)
+        state = day.sweep()
+        for release_id in ("r-0123456789ab", second):
+            assert f"{release_id}: " in str(state.message), state.message
+        assert (day.newest.closed, day.newest.known) == (40, 40)
+
     def test_a_release_without_a_watch_is_named(self, day: Day) -> None:
         day.stage.write()
         state = post_deploy_watch("stage", "r-0123456789ab", return_state=True)
