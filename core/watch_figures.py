@@ -22,7 +22,7 @@ class MetricFigures:
     Args:
         requests, bad: of the new version, in all buckets that are over and known; `baseline_…`: of the same buckets of all days before together.
         largest: the largest E; `largest_at`, `alarm_at`: the end of its bucket.
-        detectable: the smallest factor that would have been found, never told smaller than it is; None: no factor.
+        detectable: the smallest factor that would have been found, never told smaller than it is; None: no factor. detectable_share: the same of a share of bad requests.
     """
 
     metric: str
@@ -40,6 +40,7 @@ class MetricFigures:
     alarm: int | None
     alarm_at: datetime | None
     detectable: float | None
+    detectable_share: float | None
     acts: bool
     why_not: str
 
@@ -74,6 +75,7 @@ def figures_of(found: MetricVerdict, counts: Counts | None, closed: int, first: 
         alarm=found.alarm,
         alarm_at=None if found.alarm is None else end_of(found.alarm, first),
         detectable=rounded_up(found.detectable_factor),
+        detectable_share=rounded_up(found.detectable_share),
         acts=found.acts,
         why_not=found.why_not,
     )

@@ -95,10 +95,15 @@ def verdict_sentence(watched: Watched) -> str:
         return _with_reasons(_DOUBTED, judgement.reasons)
     if judgement.verdict != "healthy":
         return _with_reasons(_PLAIN[judgement.verdict], judgement.reasons)
-    power = [one.detectable for one in watched.figures]
-    if not power or None in power:
+    figures = watched.figures
+    if not figures or any(one.detectable is None and one.detectable_share is None for one in figures):
         return _with_reasons(_UNKNOWN_POWER, judgement.reasons)
-    return f"Nothing found; a factor of {max(map(_number, power)):g} would have been"
+    factors = [one.detectable for one in figures if one.detectable is not None]
+    # Where nothing failed before there is no factor.
+    shares = [_number(one.detectable_share) for one in figures if one.detectable is None]
+    told = [f"a factor of {max(factors):g}"] if factors else []
+    told += [f"a share of {100 * max(shares):g} % bad requests where hardly any was before"] if shares else []
+    return f"Nothing found; {' and '.join(told)} would have been"
 
 
 def sentence_so_far(watched: Watched) -> str:
@@ -159,11 +164,18 @@ def figure_rows(one: MetricFigures, zone: ZoneInfo) -> dict[str, str]:
         "requests, days before": _count(one.baseline_requests),
         "bad, days before": f"{_count(one.baseline_bad)} ({share_text(one.baseline_bad, one.baseline_requests)})",
         **guard_rows(one, zone),
-        "would have been found": f"a factor of {one.detectable:g}" if one.detectable else "nothing",
+        "would have been found": detectable_text(one),
         "buckets seen": f"{one.coverage:.0%}",
         "days compared with": str(one.days),
         "how days differ (φ̂)": "not known" if one.dispersion is None else f"{one.dispersion:.2f}",
     }
+
+
+def detectable_text(one: MetricFigures) -> str:
+    """What would have been found of a metric, in words."""
+    if one.detectable:
+        return f"a factor of {one.detectable:g}"
+    return f"a share of {100 * one.detectable_share:g} % bad requests" if one.detectable_share else "nothing"
 
 
 def guard_rows(one: MetricFigures, zone: ZoneInfo) -> dict[str, str]:

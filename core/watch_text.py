@@ -14,6 +14,7 @@ from core.watch_report import (
     Watched,
     bounded,
     cut,
+    detectable_text,
     ended_sentence,
     figure_rows,
     guard_rows,
@@ -153,8 +154,8 @@ def _marks(watched: Watched, zone: ZoneInfo) -> list[str]:
 
 def _smallest(watched: Watched) -> list[str]:
     return [
-        f"{one.metric}: less than {one.detectable:g} times as many bad requests as before, in one case of five even that."
-        if one.detectable
+        f"{one.metric}: less than {detectable_text(one)}, in one case of five even that."
+        if one.detectable or one.detectable_share
         else f"{one.metric}: anything. However much worse it were, it would not have been found."
         for one in watched.figures
     ]

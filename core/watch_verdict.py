@@ -18,16 +18,19 @@ from typing import Literal
 import numpy as np
 
 from core.burn_rate import burn_process, first_burn_alarm
-from core.detectable_effect import rounded_up, smallest_detectable_factor
+from core.day_totals import bad_share, expected_bad, hours_compared, ratio_to_expected
+from core.detectable_effect import rounded_up, smallest_detectable_factor, smallest_detectable_share
 from core.dispersion import LEAST_DAYS, dispersion
 from core.placebo import is_confirmed
 from core.sequential_test import ALPHA, MOST_FAIL, e_process, first_alarm, threshold
 from core.units import counted
-from core.watch_counts import BUCKETS, BUCKETS_AN_HOUR, Array, Counts, hourly
+from core.watch_counts import BUCKETS, BUCKETS_AN_HOUR, Array, Counts
 
 Verdict = Literal["healthy", "degraded", "insufficient", "blind", "superseded"]
 # Fewer release-free days advise, and never send a release back (DESIGN §6).
 LEAST_DAYS_TO_ACT = 4
+# So few expected bad requests a day that three times as many are no evidence of anything: there a share is asked for, not a factor.
+RARE = 3.0
 # In a bucket, before it is told that most of them are bad.
 LEAST_TO_TELL = 20
 
@@ -38,11 +41,13 @@ class Demands:
 
     Args:
         coverage: the share of the day's buckets that must have been seen.
-        factor: a trouble of this factor must have been detectable, in each metric.
+        factor: a trouble of this factor must have been detectable, in each metric …
+        ignored: … or, where the days before had hardly a bad request, one of this share, up to which all is well whatever was before (release.gates.ratio_ignored).
     """
 
     coverage: float = 0.9
     factor: float = 3.0
+    ignored: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class MetricVerdict:
     Args:
         process: E after each bucket.
         alarm: the bucket after which it reached the threshold; None: it did not.
+        expected: how many bad requests the days before lead one to expect. share: of the new version's requests, the bad ones. detectable_share: so large a
+            share would have been found; known where few are expected.
         ratio: how many times as many bad requests there were as the days before lead one to expect, over the day.
         hours_compared: of the hours in which either side had requests, the share in which both had.
         acts: whether that may send a release back; else it advises, and `why_not` says why.
@@ -69,6 +76,9 @@ class MetricVerdict:
     why_not: str = ""
     ratio: float = 0.0
     hours_compared: float = 1.0
+    expected: float = math.inf
+    share: float = 0.0
+    detectable_share: float = math.inf
 
     def lasts(self, closed: int) -> bool:
         """Whether what raised the alarm goes on: it came within the last hour, or the evidence still grows. What ended hours ago is told, and is no reason to act now."""
@@ -157,6 +167,7 @@ def _of_metric(
         why = f"{days} release-free days to compare with, {LEAST_DAYS} are needed"
         return MetricVerdict(name, days, coverage, math.nan, at, (), None, math.inf, acts=False, why_not=why)
     process: Array = e_process(counts)
+    expected = expected_bad(counts)
     first = float(first_alarm(process, at))
     alarm = int(first) if math.isfinite(first) else None
     why_not = _advises_only(days, advises)
@@ -173,23 +184,12 @@ def _of_metric(
         smallest_detectable_factor(counts, at),
         acts=alarm is not None and not why_not,
         why_not=why_not,
-        ratio=_ratio(counts),
-        hours_compared=_hours_compared(counts),
+        ratio=ratio_to_expected(counts, expected),
+        hours_compared=hours_compared(counts),
+        expected=expected,
+        share=bad_share(counts),
+        detectable_share=smallest_detectable_share(counts, at) if expected < RARE else math.inf,
     )
-
-
-def _ratio(counts: Counts) -> float:
-    known = counts.known
-    where = counts.compared
-    share = known.baseline_bad.sum(axis=-2) / np.maximum(known.baseline_requests.sum(axis=-2), 1)
-    expected = float(np.where(where, known.requests * share, 0).sum())
-    return float(np.where(where, known.bad, 0).sum()) / expected if expected > 0 else 0.0
-
-
-def _hours_compared(counts: Counts) -> float:
-    known = counts.known
-    new, old = hourly(known.requests) > 0, hourly(known.baseline_requests.sum(axis=-2)) > 0
-    return float((new & old).sum() / (new | old).sum()) if (new | old).any() else 1.0
 
 
 def _most_fail(name: str, counts: Counts, closed: int) -> str:
@@ -257,20 +257,30 @@ def _verdict(
             for one in unseen
         )
         return "blind", (*advised, *seen)
-    weak = [one for one in metrics if one.detectable_factor > demands.factor]
-    pieces = [one for one in metrics if one.ratio >= demands.factor]
+    by_share = [one for one in metrics if _by_share(one, demands)]
+    weak = [one for one in metrics if one.detectable_factor > demands.factor and one not in by_share]
+    pieces = [one for one in metrics if one.ratio >= demands.factor and one not in by_share]
+    more = [one for one in by_share if one.share > demands.ignored]
     apart = [one for one in metrics if one.hours_compared < demands.coverage]
-    if weak or advised or pieces or apart:
+    if weak or advised or pieces or more or apart:
         told = [f"{one.metric}: {_detectable(one)}; {demands.factor:g} is asked for" for one in weak]
         told += [
             f"{one.metric}: {one.ratio:.2g} times as many bad requests as before, in short pieces" for one in pieces
         ]
+        told += [f"{one.metric}: {one.share:.2%} of the requests bad, in short pieces" for one in more]
         told += [
             f"{one.metric}: both sides had requests in {one.hours_compared:.0%} of the hours only; {demands.coverage:.0%} are asked for"
             for one in apart
         ]
         return "insufficient", (*advised, *told)
-    return "healthy", tuple(f"{one.metric}: {_detectable(one)}" for one in metrics)
+    return "healthy", tuple(
+        f"{one.metric}: {_detectable_share(one) if one in by_share else _detectable(one)}" for one in metrics
+    )
+
+
+def _by_share(one: MetricVerdict, demands: Demands) -> bool:
+    """Whether a metric is held to a share: the days before had so few bad requests that a multiple of them says nothing, and that share would have been found."""
+    return one.expected < RARE and one.detectable_factor > demands.factor and one.detectable_share <= demands.ignored
 
 
 def _detectable(found: MetricVerdict) -> str:
@@ -279,3 +289,7 @@ def _detectable(found: MetricVerdict) -> str:
     if math.isinf(found.detectable_factor):
         return "no trouble whatever would have been found"
     return f"a factor of {rounded_up(found.detectable_factor):g} would have been found"
+
+
+def _detectable_share(found: MetricVerdict) -> str:
+    return f"a share of {100 * (rounded_up(found.detectable_share) or 1):g} % bad requests would have been found"

@@ -118,7 +118,8 @@ def judged(stand: Stand, counted: Counted) -> Judgement:
         verdict: Verdict = "blind" if stand.start.counts else "insufficient"
         return Judgement(verdict, (counted.unread or "no metric is counted",))
     counts = counts_of(counted.baseline, counted.metrics, counted.closed)
-    demands = Demands(stand.settings.coverage, stand.settings.factor)
+    ignored = release_of(stand.environment).gates.ratio_ignored
+    demands = Demands(stand.settings.coverage, stand.settings.factor, ignored)
     young = counted.baseline is not None and counted.baseline.lags != LAG_DAYS
     advises = "it was compared with the days before, not with the same day of earlier weeks" if young else ""
     return judge(

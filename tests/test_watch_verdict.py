@@ -1,6 +1,7 @@
 """What a watch says: healthy only when a trouble would have been found; never on too little, too few days, or a blind observer."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.simulated_days import Setting, simulate
-from core.detectable_effect import smallest_detectable_factor
+from core.detectable_effect import smallest_detectable_factor, smallest_detectable_share
 from core.placebo import is_confirmed, placebo_share
 from core.sequential_test import e_process, first_alarm, threshold
 from core.watch_counts import BUCKETS, Counts
@@ -192,3 +193,45 @@ def test_few_weeks_advise_and_that_is_said() -> None:
     found = judge({"errors": few})
     assert found.verdict == "insufficient"
     assert "looks worse" in found.advised[0]
+
+
+RARELY = Demands(ignored=0.001)
+
+
+@pytest.mark.parametrize("bad", [0, 0.001])
+def test_where_hardly_a_request_ever_failed_a_share_is_asked_for_and_not_a_multiple(bad: float) -> None:
+    quiet = judge({"errors": plain_day(requests=600, bad=bad)}, demands=RARELY)
+    assert quiet.verdict == "healthy", quiet.reasons
+    assert re.search(r"errors: a share of 0\.00\d+ % bad requests would have been found", quiet.reasons[0])
+    assert judge({"errors": plain_day(requests=600, bad=bad)}).verdict == "insufficient"
+    # So few requests that not even ten bad ones among them would be as small a share.
+    assert judge({"errors": plain_day(requests=10, bad=bad)}, demands=RARELY).verdict == "insufficient"
+
+
+def test_a_share_that_would_have_been_found_is_found_in_four_of_five_days() -> None:
+    day, random = plain_day(requests=600, bad=0), np.random.default_rng(11)
+    share = smallest_detectable_share(day, 60)
+    days = 500
+    bad = random.poisson(600 * share, (days, BUCKETS)).astype(float)
+    many = Counts(
+        np.full((days, BUCKETS), 600.0), bad, np.full((days, 4, BUCKETS), 600.0), np.zeros((days, 4, BUCKETS))
+    )
+    assert np.isfinite(first_alarm(e_process(many), 60)).mean() > 0.75
+
+
+def test_days_that_hardly_ever_fail_raise_no_false_alarm() -> None:
+    random, days = np.random.default_rng(12), 500
+    for expected in (0.2, 3):
+        new, old = (
+            random.poisson(expected / BUCKETS, shape).astype(float) for shape in ((days, BUCKETS), (days, 4, BUCKETS))
+        )
+        many = Counts(np.full(new.shape, 600.0), new, np.full(old.shape, 600.0), old)
+        assert np.isfinite(first_alarm(e_process(many), 20)).mean() <= 0.05
+
+
+def test_what_failed_in_pieces_where_nothing_failed_before_is_no_pass() -> None:
+    day = plain_day(requests=600, bad=0)
+    bad = np.zeros(BUCKETS)
+    bad[::24] = 40
+    found = judge({"errors": replace(day, bad=bad)}, demands=RARELY)
+    assert found.verdict != "healthy", found.reasons
