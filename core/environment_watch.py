@@ -60,7 +60,8 @@ class Watch(Section):
         3.0,
         gt=1.5,
         le=100,
-        description="healthy: so many times as many bad requests would have been found, in each metric; where hardly one is expected, a share of release.gates.ratio_ignored.",
+        description="healthy: so many times as many bad requests would have been found, in each metric; where hardly one is expected,"
+        " a share of release.gates.ratio_ignored.",
     )
     blind_minutes: int = Field(
         30,
