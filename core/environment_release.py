@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from core.environment_checks import ReleaseChecks
+from core.environment_frontend import Frontend
 from core.environment_gates import Gates
 from core.environment_migration import Migration
 from core.environment_traffic import Traffic
@@ -134,6 +135,7 @@ class Release(Section):
     traffic: Traffic = Field(default_factory=Traffic, description="blue-green: how traffic is shifted.")
     gates: Gates = Field(default_factory=Gates, description="What must hold at each step of a shift.")
     checks: ReleaseChecks = Field(default_factory=ReleaseChecks, description="The checklist before a release.")
+    frontend: Frontend | None = Field(None, description="The front end that a release may carry along.")
 
     @field_validator("repository")
     @classmethod

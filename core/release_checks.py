@@ -14,6 +14,8 @@ NEVER_WAIVED = frozenset({"image", "lease", "rights"})
 
 # Looked at again right before Pods are made: their names are what a waiver is given for.
 MIGRATION_ITEM, SIDES_ITEM = "migration", "sides"
+# Looked at again once the front end was promoted, unless it was waived.
+API_CACHE_ITEM = "api-cache"
 
 # What the task run that looked at an item is called when it ends: its task is done, and the item need not be well.
 STATE_NAMES: dict[CheckState, str] = {

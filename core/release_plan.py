@@ -6,6 +6,7 @@ from pydantic import AwareDatetime, Field
 
 from core.canonical import canonical_bytes, sha256_hex
 from core.environment_release import Strategy
+from core.frontend import FrontendPlan
 from core.manifest import Record, Sha256
 from core.release_settings import PlannedSettings
 from core.traffic import Side
@@ -79,17 +80,20 @@ class ReleasePlan(Record):
     waived: dict[str, str] = Field(default_factory=dict)
     # None: of a plan that an older nightshift kept.
     settings: PlannedSettings | None = None
+    # None, too: of a release that carries none.
+    frontend: FrontendPlan | None = None
 
     @property
     def sha256(self) -> Sha256:
         """The plan's hash."""
-        without = {"settings"} if self.settings is None else None
+        without = {name for name in ("settings", "frontend") if getattr(self, name) is None}
         return sha256_hex(canonical_bytes(self.model_dump(mode="json", exclude=without)))
 
     @property
     def is_live_already(self) -> bool:
         """Whether the same commit and images run already: then nothing is done."""
-        return all(target.runs(self.commit) for target in self.targets)
+        front = self.frontend is None or self.frontend.is_live
+        return front and all(target.runs(self.commit) for target in self.targets)
 
     def deployments(self, role: str) -> tuple[Target, ...]:
         """The Deployments of a role, in order."""

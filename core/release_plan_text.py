@@ -83,6 +83,8 @@ def plan_rows(plan: ReleasePlan) -> list[tuple[str, str]]:
     if plan.sides is not None:
         shares = ", ".join(f"{share} %" for share in plan.sides.shares)
         rows.append(("traffic", f"from {plan.sides.live_name} to {plan.sides.following_name}: {shares}"))
+    if plan.frontend is not None:
+        rows.append(("front end", plan.frontend.told))
     if plan.settings is not None:
         rows.append(("settings", f"{plan.settings.sha256[:8]}: {plan.settings.told}"))
     rows += [(f"waived: {item}", why) for item, why in sorted(plan.waived.items())]

@@ -20,7 +20,9 @@ class PlannedSettings(Record):
 def planned_settings(release: Release, strategy: Strategy) -> PlannedSettings:
     """Given the [release] table and the run's strategy, return both. Secret references are in the digest, secrets are not: the file holds none."""
     # A canonical document holds no floats.
-    document = json.loads(release.model_dump_json(exclude=_INDIFFERENT), parse_float=str)
+    # Without a front end the digest is that of a version that knew none: an approval that waits through the upgrade stays valid.
+    indifferent = _INDIFFERENT | ({"frontend"} if release.frontend is None else set())
+    document = json.loads(release.model_dump_json(exclude=indifferent), parse_float=str)
     traffic, gates = release.traffic, release.gates
     if strategy == "blue-green":
         steps = f"steps {', '.join(f'{share} %' for share in traffic.shares)}, each soaks {traffic.soak_seconds} s"

@@ -25,6 +25,7 @@ from core.environment_checks import (
     StagingCheck,
 )
 from core.environment_database import Database, DigestRule
+from core.environment_frontend import Frontend
 from core.environment_gates import Gates
 from core.environment_keys import NOT_IN_THE_FILE, Place, plain_type
 from core.environment_migration import Migration
@@ -77,6 +78,7 @@ TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[release.traffic]", Traffic),
     ("[release.traffic.alb]", LoadBalancer),
     ("[release.gates]", Gates),
+    ("[release.frontend]", Frontend),
     ("[release.checks]", ReleaseChecks),
     ("[release.checks.ci]", CiCheck),
     ("[release.checks.scan]", ScanCheck),

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from core import run_names
 from core.errors import NightshiftError, PermanentError
+from core.frontend import DEPLOYMENT
 from core.release_plan import Compatibility, ReleasePlan
 from core.release_plan_text import approval_text, plan_rows
 from flows.approval import ATTEMPTS, ReleaseApproval, ask_until, remember, was_asked, what_is_wrong_with_plan
@@ -33,6 +34,7 @@ from tasks.watch_start import look_before
 # A tag, a digest, or both: the grammar is core.image_reference's.
 _DIGEST = r"(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
 ImageName = Annotated[str, Field(pattern=rf"^([A-Za-z0-9_][A-Za-z0-9._-]{{0,127}}(@{_DIGEST})?|{_DIGEST})$")]
+FrontendDeployment = Annotated[str, Field(pattern=DEPLOYMENT)]
 QUESTION = "approve-release"
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
 
@@ -51,6 +53,7 @@ def release(  # noqa: PLR0917 - a form has as many fields as it has
     migrate: bool = True,
     migrate_command: list[str] = [],  # noqa: B006 - never changed, and the form in the UI shows it
     adopt: bool = False,
+    frontend: FrontendDeployment = "",
     skip_checks: dict[str, str] = {},  # noqa: B006 - never changed, and the form in the UI shows it
     dry_run: bool = False,
     requested_by: str = "",
@@ -66,6 +69,7 @@ def release(  # noqa: PLR0917 - a form has as many fields as it has
         migrate: Run the environment's migration first.
         migrate_command: Program and arguments of the migration, instead of the environment's.
         adopt: The workload's plain Deployment may be taken over as the first of two colours (docs/adopting.md).
+        frontend: A deployment of Vercel's (dpl_…, or its address) that is promoted once the backend has all of the traffic, and taken back with it. Empty: none.
         skip_checks: Items of the checklist that may fail, each with a reason: {"documentation": "a hotfix, docs follow in #123"}.
         dry_run: Only show the plan, with every object that would change as a difference, and the checklist. Nothing is changed.
         requested_by: Who asked for it. Stands in plan, journal and report.
@@ -84,14 +88,16 @@ def release(  # noqa: PLR0917 - a form has as many fields as it has
         adopt=adopt,
         requested_by=requested_by,
         skip_checks=skip_checks,
+        frontend=frontend,
     )
     record = Record(request.release_id)
     inputs = request.model_dump(exclude={"environment", "flow_run_id"}) | {"dry_run": dry_run}
     try:
         return go_through(run, request, record, inputs, asked=was_asked(QUESTION))
-    except NightshiftError:
-        # The step that failed is in the record.
-        return end_run(run, [record], inputs)
+    except NightshiftError as error:
+        # The step that failed is in the record. Its first error is why it went back; what keeps it from going back is what somebody must know first.
+        stopped = "" if str(error) == record.why else f"{error}; before that: "
+        return end_run(run, [record], inputs, made=stopped)
 
 
 def go_through(

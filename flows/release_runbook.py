@@ -9,15 +9,27 @@ from typing import Literal
 
 from prefect import get_run_logger
 
+from core import frontend
 from core.errors import NightshiftError
 from core.evidence import Finding
 from core.fence import FencedError
+from core.frontend import FrontendPlan
 from core.release_journal import Outcome
 from core.release_plan import ReleasePlan, SidesPlan, Target
 from core.release_recovery import BACK, BAR, MIGRATE, ask_for_decision, shift_step
 from core.rollout_change import ForeignChangeError
 from flows.nightly_backup import back_up_database
 from tasks.children import children_of_this_run
+from tasks.frontend import frontend_of
+from tasks.frontend_steps import (
+    ask_frontend,
+    frontend_back,
+    frontend_back_at_once,
+    invalidate_frontend,
+    note_frontend,
+    promote_frontend,
+    takes_front_end_back,
+)
 from tasks.kept_size import keep_sizes
 from tasks.migrate import migrate
 from tasks.migration_barrier import bar_migration
@@ -58,7 +70,8 @@ def forward_or_back(run: ReleaseRun, accepted: str = "") -> End:
         if decision.what == "hold":
             return hold(run, decision.why, f"; {error}")
         return go_back(run, str(error))
-    return End("released", f"{run.plan.image} is live (commit {run.plan.commit[:12]})")
+    front = f", and front end {run.plan.frontend.deployment}" if run.plan.frontend is not None else ""
+    return End("released", f"{run.plan.image} is live (commit {run.plan.commit[:12]}){front}")
 
 
 def carry_out(run: ReleaseRun, accepted: str = "") -> None:
@@ -87,8 +100,20 @@ def carry_out(run: ReleaseRun, accepted: str = "") -> None:
     for target in run.plan.cron_jobs:
         perform(run, forward_step(target), let_go_on(target, forward=True))
 
+    if run.plan.frontend is not None:
+        bring_front_end(run, run.plan.frontend)
+
     perform(run, "see that nobody changed the sizes", keep_sizes(sized_by(run.plan)))
     close(run, "released")
+
+
+def bring_front_end(run: ReleaseRun, plan: FrontendPlan) -> None:
+    """The front end comes last: the new one may need the new backend, the old one works with both."""
+    perform(run, frontend.NOTE, note_frontend)
+    perform(run, frontend.PROMOTE, promote_frontend)
+    if frontend_of(run.release).distribution and not plan.is_live:
+        perform(run, frontend.INVALIDATE, invalidate_frontend)
+    perform(run, frontend.ASK, ask_frontend)
 
 
 def shift(run: ReleaseRun, sides: SidesPlan) -> None:
@@ -114,29 +139,49 @@ def go_back(run: ReleaseRun, why: str) -> End:
     if not run.journal.journal.goes_back:
         run.note("compensate", facts={"why": why[:1000]})
 
-    theirs: list[ForeignChangeError] = []
+    if takes_front_end_back(run):
+        # First, since a new front end must not meet the old backend; where Vercel is away nothing waits for it.
+        perform(run, frontend.BACK_AT_ONCE, frontend_back_at_once)
+
     if run.plan.sides is not None:
         if run.journal.journal.kind == "rollback":
             perform(run, f"bring {run.plan.sides.live_name} back to its version", restore_old_side)
         perform(run, "traffic" + BACK, traffic_back)
-    else:
-        for target in run.plan.deployments("api"):
-            theirs += unless_theirs(run, target.key + BACK, roll(target, forward=False))
 
-    for target in run.plan.deployments("worker"):
-        theirs += unless_theirs(run, target.key + BACK, roll(target, forward=False))
-
-    for target in run.plan.cron_jobs:
-        theirs += unless_theirs(run, target.key + BACK, let_go_on(target, forward=False))
+    theirs = workloads_back(run)
 
     if run.plan.sides is not None:
         perform(run, f"retire {run.plan.sides.following_name}", retire_following)
+
+    front_end_back(run)
 
     for error in theirs:
         raise error
 
     close(run, "rolled back")
     return End("rolled back", f"{run.plan.image} was rolled back")
+
+
+def workloads_back(run: ReleaseRun) -> list[ForeignChangeError]:
+    """What is changed in place goes back, and what somebody else made of one is returned. The api of a blue-green release needs nothing: its traffic went back."""
+    theirs: list[ForeignChangeError] = []
+    for target in run.plan.deployments("api") if run.plan.sides is None else ():
+        theirs += unless_theirs(run, target.key + BACK, roll(target, forward=False))
+
+    for target in run.plan.deployments("worker"):
+        theirs += unless_theirs(run, target.key + BACK, roll(target, forward=False))
+
+    for target in run.plan.cron_jobs:
+        theirs += unless_theirs(run, target.key + BACK, let_go_on(target, forward=False))
+    return theirs
+
+
+def front_end_back(run: ReleaseRun) -> None:
+    """Where it was promoted, or may have been. What keeps it from going back is raised once all else is back."""
+    if takes_front_end_back(run):
+        perform(run, frontend.BACK, frontend_back)
+        if frontend_of(run.release).distribution:
+            perform(run, frontend.INVALIDATE_BACK, invalidate_frontend)
 
 
 def hold(run: ReleaseRun, why: str, cause: str = "") -> End:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from core.environment import Environment
 from core.environment_release import Release, Strategy, Workload
 from core.errors import NightshiftError
+from core.frontend import FrontendPlan
 from core.image_reference import ResolvedImage
 from core.release_checks import ReleaseCheck, failed
 from tasks.kubernetes_client import KubernetesClient
@@ -29,11 +30,13 @@ class Preflight:
         live: Mapping[str, str],
         *,
         strategy: Strategy | None = None,
+        frontend: FrontendPlan | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.environment, self.release, self.client = environment, release, client
         self.namespace, self.commit, self.images, self.live = namespace, commit, images, live
         self.strategy: Strategy = strategy or release.strategy
+        self.frontend = frontend
         self.clock = clock
 
     @property

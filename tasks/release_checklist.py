@@ -97,7 +97,15 @@ def _look_at(request: ReleaseRequest, images: Images, plan: ReleasePlan, item: I
         resolved = {one.key: images.of(release, one) for one in release.workloads}
         live = {one.key: images_of(one.before)[one.containers[0]] for one in plan.targets}
         preflight = Preflight(
-            environment, release, client, release.namespace, request.commit, resolved, live, strategy=plan.strategy
+            environment,
+            release,
+            client,
+            release.namespace,
+            request.commit,
+            resolved,
+            live,
+            strategy=plan.strategy,
+            frontend=plan.frontend,
         )
         found = item.look(preflight)
     get_run_logger().log(40 if found.state == "failed" else 20, "%s: %s: %s", item.name, found.state, found.found)

@@ -100,6 +100,16 @@ class Lease:
 
         _patiently(once, self.path)
 
+    def require_ours(self, fence: Fence) -> None:
+        """Read it now. Raise FencedError when another has it: for a change of something that knows no numbers."""
+
+        def once() -> None:
+            # One that somebody deleted is made again by the renewal: nobody took over by that.
+            if (lease := self.read()) is not None:
+                self._require_ours(lease, fence)
+
+        _patiently(once, self.path)
+
     def _require_ours(self, lease: Document, fence: Fence) -> None:
         found = holder_of(lease)
         if found is None or (found.name, found.number) != (fence.holder, fence.number):

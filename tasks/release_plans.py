@@ -21,6 +21,7 @@ from core.release_settings import planned_settings
 from tasks.colours import Surroundings, read_surroundings
 from tasks.config_copies import read_config_copies
 from tasks.environments import load_environment
+from tasks.frontend import plan_frontend
 from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.planned_objects import planned_objects
@@ -46,6 +47,7 @@ class ReleaseRequest(Record):
     adopt: bool = False
     requested_by: str
     skip_checks: dict[str, str] = Field(default_factory=dict)
+    frontend: str = ""
 
     @property
     def release_id(self) -> str:
@@ -106,6 +108,7 @@ def make_plan(request: ReleaseRequest, images: Images, shown: str = "") -> Relea
     strategy = request.strategy or release.strategy
     if strategy == "blue-green":
         _require_one_that_is_shifted(release)
+    frontend = plan_frontend(release, request.frontend)
     with KubernetesClient.open(release.context) as client:
         if strategy == "rolling":
             _require_traffic_in_place(client, release)
@@ -140,6 +143,7 @@ def make_plan(request: ReleaseRequest, images: Images, shown: str = "") -> Relea
         secrets=secrets,
         waived=request.skip_checks,
         settings=planned_settings(release, strategy),
+        frontend=frontend,
     )
     if plan.sha256 == shown:
         return plan

@@ -5,10 +5,11 @@ No item changes anything. An item that could not be asked is failed; one that no
 
 from dataclasses import dataclass
 
-from core.release_checks import ReleaseCheck, not_configured
+from core.release_checks import API_CACHE_ITEM, ReleaseCheck, not_configured
 from tasks.check_capacity import check_capacity, check_nodes
 from tasks.check_ci import check_ci, check_scan
 from tasks.check_documentation import check_documentation
+from tasks.check_frontend import check_api_cache, check_frontend
 from tasks.check_images import check_rollback_target, check_staging
 from tasks.check_monitoring import check_baseline, check_monitoring
 from tasks.check_posture import check_cloudfront, check_security_groups, check_web_acl
@@ -57,5 +58,7 @@ ITEMS: tuple[Item, ...] = (
     Item("baseline", "Figures of the running version", check_baseline),
     Item("security-groups", "Ports open to the internet", check_security_groups),
     Item("web-acl", "Web ACL with a rate-based rule", check_web_acl),
+    Item("frontend", "The front end's deployment and domains", check_frontend),
+    Item(API_CACHE_ITEM, "The API comes from no cache", check_api_cache),
     Item("cloudfront", "Paths that CloudFront must not cache", check_cloudfront),
 )

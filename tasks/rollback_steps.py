@@ -165,7 +165,13 @@ def closed_journals(environment: Environment) -> tuple[Journal, ...]:
 
 def way_back(plan: ReleasePlan) -> list[str]:
     """Each change of the way back, one line each."""
-    return [
+    front = plan.frontend
+    moved = (
+        [f"front end {', '.join(front.domains)}: {front.deployment} → {front.before}"]
+        if front and not front.is_live
+        else []
+    )
+    return moved + [
         f"{one.key} {name}: {image} → {images_of(one.before).get(name)}"
         for one in plan.targets
         for name, image in images_of(one.after).items()

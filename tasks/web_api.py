@@ -143,9 +143,22 @@ class WebApi:
 
     def post(self, path: str, document: Any, *, headers: Mapping[str, str] | None = None) -> Any:
         """Send a JSON document, once, and return the JSON of the answer. Raise as `get`; after a TemporaryError it may have been done all the same."""
-        request = self._request("POST", f"{self.address}{path}", json=document, headers=headers)
-        answer = self._patiently(request, lambda: self._once(request, frozenset(), self._deadline()))
-        return self._parsed(path, answer)
+        return self._parsed(path, self.send(path, document, headers=headers))
+
+    def send(
+        self,
+        path: str,
+        document: Any,
+        parameters: Parameters | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        accepted: frozenset[int] = frozenset(),
+    ) -> Answer:
+        """Send a JSON document, once, and return the answer, whatever it is. Raise as `post`."""
+        request = self._request(
+            "POST", f"{self.address}{path}", params=parameters or None, json=document, headers=headers
+        )
+        return self._patiently(request, lambda: self._once(request, accepted, self._deadline()))
 
     def json(self, path: str, parameters: Parameters | None = None, *, headers: Mapping[str, str] | None = None) -> Any:
         """Read a path as JSON. Raise PermanentError when the answer is something else, a sign-in page say."""

@@ -79,6 +79,7 @@ pytest_plugins: list[str] = [
     "tests.fix_preflight",  # after fix_kubernetes and fix_object_store, which it imports
     "tests.fix_pod_proxy",
     "tests.fix_web_script",
+    "tests.fix_vercel",  # after fix_release and fix_web_script
     "tests.fix_prometheus_api",
     "tests.fix_elasticsearch",
     "tests.fix_prometheus",

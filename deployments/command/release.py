@@ -10,6 +10,7 @@ import typer
 from rich.markdown import Markdown
 from rich.text import Text
 
+from core.frontend import DEPLOYMENT
 from core.redaction import redact
 from deployments.command.deploying import ensure_releasing
 from deployments.command.follow import RunView, read_markdown
@@ -60,6 +61,14 @@ def release_command(  # noqa: PLR0917 - a command has as many options as it has
         bool,
         typer.Option("--adopt", help="The workload's plain Deployment may be taken over as the first of two colours."),
     ] = False,
+    frontend: Annotated[
+        str,
+        typer.Option(
+            "--frontend",
+            metavar="DEPLOYMENT",
+            help="A deployment of Vercel's (dpl_…, or its address) that is promoted with it, and taken back with it.",
+        ),
+    ] = "",
     skip: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,6 +87,10 @@ def release_command(  # noqa: PLR0917 - a command has as many options as it has
         raise typer.BadParameter("--migrate-command and --no-migrate exclude each other")
     if not re.fullmatch("[0-9a-f]{7,64}", commit.lower()):
         raise typer.BadParameter(f"{commit!r} is no commit: 7 to 64 hexadecimal digits", param_hint="--commit")
+    if not re.fullmatch(DEPLOYMENT, frontend):
+        raise typer.BadParameter(
+            f"{frontend!r} is no deployment of Vercel's: dpl_…, or its address", param_hint="--frontend"
+        )
     parameters = {
         "environment": environment,
         "image": image,
@@ -87,6 +100,7 @@ def release_command(  # noqa: PLR0917 - a command has as many options as it has
         "migrate": migrate,
         "migrate_command": shlex.split(migrate_command),
         "adopt": adopt,
+        "frontend": frontend,
         "skip_checks": waivers(skip or ()),
         "dry_run": dry_run,
         "requested_by": requested_by or getuser(),
