@@ -1,4 +1,4 @@
-"""The receiver with a stand-in for Prefect, as a process that can be killed: `python -m tests.webhook_child FOLDER PORT [away]`.
+"""The receiver with a stand-in for Prefect, as a process that can be killed: `python -m tests.webhook_child FOLDER PORT [RATE [PROXY…]]`.
 
 The stand-in keeps what Prefect's server keeps: of one key one run. Each run's key is a line of FOLDER/made; while FOLDER/away is there, the server is away.
 """
@@ -9,10 +9,12 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+import deployments.webhook.server
 from core.errors import TemporaryError
 from core.webhook_mapping import Start
-from core.webhook_report import Told
+from core.webhook_report import Told, told_of
 from deployments.command.endings import unwinding_signals
+from deployments.webhook.reporter import Reporter
 from deployments.webhook.server import Service
 
 
@@ -20,7 +22,7 @@ class FileRuns:
     """See deployments.webhook.prefect_runs.Runs."""
 
     def __init__(self, folder: Path) -> None:
-        self._made, self._away = folder / "made", folder / "away"
+        self._made, self._away, self._told = folder / "made", folder / "away", folder / "told"
         self._known = set(self._made.read_text().splitlines()) if self._made.exists() else set()
 
     def make(self, start: Start) -> str:
@@ -36,8 +38,11 @@ class FileRuns:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, start.key))
 
     def look(self, run_ids: Sequence[tuple[str, bool]]) -> dict[str, Told]:
-        """All go on."""
-        return {run_id: Told("in_progress", "running") for run_id, _ in run_ids}
+        """All go on, or are what FOLDER/told says: a state as Prefect tells it, its name, and its message."""
+        told = Told("in_progress", "running")
+        if self._told.exists():
+            told = told_of(*self._told.read_text().split("\n"))
+        return {run_id: told for run_id, _ in run_ids}
 
     def page(self, start: Start, run_id: str) -> str:
         """A page that is not there."""
@@ -47,10 +52,13 @@ class FileRuns:
 def main() -> None:
     """Serve until SIGTERM."""
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
+    # A minute is long for a test.
+    deployments.webhook.server.SETTINGS_SECONDS = 0.2
+    Reporter.__init__.__kwdefaults__["round_seconds"] = 0.3
     rate = int(sys.argv[3]) if len(sys.argv) > 3 else 100_000
     service = Service((), folder / "inbox", audit="", a_minute=rate, runs=FileRuns(folder))
     with unwinding_signals():
-        service.serve("127.0.0.1", port, ())
+        service.serve("127.0.0.1", port, sys.argv[4:])
 
 
 if __name__ == "__main__":

@@ -37,6 +37,10 @@ CREATE INDEX IF NOT EXISTS deliveries_open ON deliveries (state, received);
 CREATE INDEX IF NOT EXISTS deliveries_ended ON deliveries (ended);
 CREATE TABLE IF NOT EXISTS tokens (jti TEXT PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID;
 """
+# A change that leaves nothing behind once the next one is written.
+_TRY = (
+    "INSERT INTO tokens VALUES ('a write that is tried', ?) ON CONFLICT (jti) DO UPDATE SET expires = excluded.expires"
+)
 _COLUMNS = "key, environment, flow, parameters, repository, deployment_id, received, state, run_id, note, reported"
 
 
@@ -90,6 +94,7 @@ class Inbox:
             raise PermanentError(
                 "open the inbox", str(self.file), str(error), "Look at the disk and the file"
             ) from error
+        self._written = True
         self._reading = self._connect()
         self._reading_lock = threading.Lock()
         self._thread = threading.Thread(target=self._write, name="inbox", daemon=True)
@@ -165,6 +170,14 @@ class Inbox:
         """Whether its thread lives."""
         return self._thread.is_alive()
 
+    @property
+    def writable(self) -> bool:
+        """Whether the last write came onto the disk. After one that did not another is tried at each look, so that it is known when there is room again."""
+        if not self._written:
+            with contextlib.suppress(TemporaryError):
+                self.submit(lambda connection: connection.execute(_TRY, (time.time(),)))
+        return self._written
+
     def close(self) -> None:
         """Write what waits, then end."""
         self._writes.put(None)
@@ -198,13 +211,15 @@ class Inbox:
                         batch.append(self._writes.get_nowait())
                 ending = None in batch
                 # Who asked may have gone (a connection that broke): such a change is left out. From here on it can no longer be taken back.
-                _commit_together(connection, [one for one in batch if one and one[1].set_running_or_notify_cancel()])
+                changes = [one for one in batch if one and one[1].set_running_or_notify_cancel()]
+                if changes:
+                    self._written = _commit_together(connection, changes)
 
 
 def _commit_together(
     connection: sqlite3.Connection, batch: list[tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]]
-) -> None:
-    """Each change in a savepoint of its own, all in one transaction; the futures are done after the commit, since only then it is on disk."""
+) -> bool:
+    """Each change in a savepoint of its own, all in one transaction; the futures are done after the commit, since only then it is on disk. Return whether all is."""
     results: list[tuple[Future[Any], Any, Exception | None]] = []
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -228,6 +243,7 @@ def _commit_together(
             future.set_result(result)
         else:
             future.set_exception(failure)
+    return not any(isinstance(failure, sqlite3.OperationalError) for _, _, failure in results)
 
 
 def _accept(connection: sqlite3.Connection, start: Start, token: Token | None, now: float) -> Outcome:

@@ -126,7 +126,7 @@ class Service:
         dead = [thread.name for thread in self._threads if not thread.is_alive()]
         if dead:
             return f"{dead[0]} has ended"
-        if not self.inbox.alive:
+        if not self.inbox.alive or not self.inbox.writable:
             return "the inbox cannot be written"
         last = min(self._dispatcher.beat, self._reporter.beat)
         return "dispatcher or reporter is stuck" if time.monotonic() - last > STUCK_SECONDS else ""

@@ -1,0 +1,114 @@
+"""The receiver as it runs for months: behind a proxy, through changes of its secrets and files, and on a disk that is full; and its connections."""
+
+import asyncio
+import resource
+import socket
+import threading
+
+import httpx
+import pytest
+import uvicorn
+
+from deployments.webhook.patient_protocol import PatientProtocol
+from tests.fix_webhook import OLD_SECRET, SECRET, Hook, deployment
+from tests.waiting import wait_until
+
+THIRD = "the-third-webhook-secret"
+
+
+def deliver(hook: Hook, number: int, *, secret: str = SECRET, forwarded: str = "203.0.113.1") -> int:
+    """The status of a delivery that a proxy passes on."""
+    return hook.github(deployment(number), secret=secret, **{"X-Forwarded-For": forwarded}).status_code
+
+
+def healthy(hook: Hook) -> bool:
+    return httpx.get(f"{hook.address}/healthz", timeout=10, trust_env=False).status_code == 200
+
+
+def metrics(hook: Hook) -> str:
+    return httpx.get(f"{hook.address}/metrics", timeout=10, trust_env=False).text
+
+
+@pytest.mark.services
+@pytest.mark.timeout(240)
+def test_behind_a_proxy_through_changed_secrets_and_a_full_disk(hook: Hook) -> None:
+    files = {name: hook.folder / name for name in ("first", "second")}
+    for name, secret in (("first", OLD_SECRET), ("second", SECRET)):
+        files[name].write_text(secret)
+        files[name].chmod(0o600)
+    hook.write(secrets=[f"file:{files['first']}"])
+    hook.start("20", "127.0.0.1")
+
+    # The proxy's word counts for who asks: the last one before it, which it has seen itself.
+    assert deliver(hook, 1, secret=OLD_SECRET, forwarded="192.0.2.66, 203.0.113.9") == 202
+    assert "203.0.113.9" in {one.get("source") for one in hook.audit}
+    assert "192.0.2.66" not in {one.get("source") for one in hook.audit}
+    assert [deliver(hook, 2, secret="of-nobody-at-all-000", forwarded="198.51.100.7") for _ in range(21)][-1] == 429
+    assert deliver(hook, 3, secret=OLD_SECRET) == 202
+
+    # A secret is changed without a restart: both are valid, then the new one alone.
+    assert deliver(hook, 4) == 401
+    hook.write(secrets=[f"file:{files['second']}", f"file:{files['first']}"])
+    wait_until(lambda: deliver(hook, 5, forwarded="203.0.113.2") in {200, 202}, "the new secret is known")
+    assert deliver(hook, 6, secret=OLD_SECRET) == 202
+    hook.write(secrets=[f"file:{files['second']}"])
+    wait_until(lambda: deliver(hook, 7, secret=OLD_SECRET, forwarded="203.0.113.3") == 401, "the old one is none")
+    assert deliver(hook, 8) == 202
+    # What stands there is wrong: the earlier settings count, and that is told.
+    files["second"].unlink()
+    wait_until(lambda: "nightshift_webhook_settings_current 0.0" in metrics(hook), "it is told")
+    assert deliver(hook, 9) == 202
+    files["second"].write_text(THIRD)
+    files["second"].chmod(0o600)
+    wait_until(lambda: deliver(hook, 10, secret=THIRD, forwarded="203.0.113.4") in {200, 202}, "the third is known")
+    assert "nightshift_webhook_settings_current 1.0" in metrics(hook)
+
+    # No room: nothing is accepted that is not on disk, and whoever looks is told.
+    wait_until(lambda: len(hook.made) == 8, "its runs")
+    assert hook.child is not None
+    unlimited = resource.prlimit(hook.child.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    answers = [hook.github(deployment(number), secret=THIRD) for number in (11, 12)]
+    assert [one.status_code for one in answers] == [503, 503]
+    assert answers[0].headers["Retry-After"] == "30" and "could not be put on disk" in answers[0].text
+    assert not healthy(hook)
+    resource.prlimit(hook.child.pid, resource.RLIMIT_FSIZE, unlimited)
+    wait_until(lambda: healthy(hook), "there is room again")
+    assert deliver(hook, 13, secret=THIRD) == 202
+    wait_until(lambda: len(hook.made) == 9, "what was refused made no run")
+    assert {one.rpartition("-")[2] for one in hook.made}.isdisjoint({"11", "12"})
+    hook.end()
+    hook.start()
+    # Nobody named a proxy: a header of the request's own counts for nothing.
+    assert deliver(hook, 14, secret=THIRD) == 202
+    assert [one["source"] for one in hook.audit if str(one.get("key", "")).endswith("-14") and "source" in one] == [
+        "127.0.0.1"
+    ]
+
+
+def test_an_answer_is_not_held_back_for_the_other_sides_acknowledgement() -> None:
+    seen = threading.Event()
+    options: list[int] = []
+
+    class Seen(PatientProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            options.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            seen.set()
+
+    async def nothing(_scope: object, _receive: object, _send: object) -> None:
+        raise AssertionError("nobody asks")
+
+    config = uvicorn.Config(nothing, port=0, http=Seen, ws="none", lifespan="off", log_level="critical")
+    listener = config.bind_socket()
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: server.started, "it listens")
+        with socket.create_connection(listener.getsockname()[:2], timeout=30):
+            assert seen.wait(30)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        listener.close()
+    assert options[0] != 0
