@@ -205,6 +205,7 @@ class Job:
             "ENVIRONMENT": "production",
             "IMAGE": "sha256:" + "a" * 64,
             "COMMIT": "0123abc",
+            "FRONTEND": "",
             "MINUTES": "1",
             "POLL_SECONDS": "0",
             **more,
@@ -276,6 +277,20 @@ def test_what_is_no_verdict_is_never_taken_for_one(job: Job, answer: object) -> 
     code, output = job.run(MINUTES="0")
     assert code == 1, output
     assert "not decided" in output or "jq: error" in output
+
+
+def test_the_front_end_is_handed_on(job: Job) -> None:
+    address = "https://shop-9fxb3.vercel.app"
+    code, output = job.run(FRONTEND=address)
+    assert code == 0, output
+    (posted,) = job.asked("POST")
+    given = {"image": "sha256:" + "a" * 64, "commit": "0123abc", "frontend": address}
+    assert posted.document == {"flow": "release", "parameters": given}
+    called = workflow(FOLDER / "frontend.yml")
+    assert (
+        called["on"]["workflow_call"]["outputs"]["deployment"]["value"] == "${{ jobs.production.outputs.deployment }}"
+    )
+    assert called["jobs"]["production"]["outputs"] == {"deployment": "${{ steps.deploy.outputs.url }}"}
 
 
 def test_a_receiver_that_is_away_is_asked_again_with_another_token_and_the_same_release(job: Job) -> None:
