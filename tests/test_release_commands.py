@@ -63,8 +63,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_release_starts_its_flow_with_what_was_said(asked: list[tuple[str, dict[str, Any]]]) -> None:
+    wrong = run("release", "production", "v1.2.3", "--commit", "1F2E3D4C", "--frontend", "https://user@shop.test/x")
+    assert (wrong.exit_code, asked) == (2, []) and "--frontend" in wrong.output
     result = run("release", "production", "v1.2.3", "--commit", "1F2E3D4C", "--schema-compatibility", "breaking", "--strategy", "rolling",
-                 "--migrate-command", "npm run 'up now'", "--adopt", "--skip", "documentation=a hotfix, docs=later", "--requested-by", "ada")  # fmt: skip
+                 "--migrate-command", "npm run 'up now'", "--adopt", "--frontend", "dpl_9fXb3",
+                 "--skip", "documentation=a hotfix, docs=later", "--requested-by", "ada")  # fmt: skip
     assert result.exit_code == 0, result.output
     assert asked == [
         (
@@ -78,6 +81,7 @@ def test_release_starts_its_flow_with_what_was_said(asked: list[tuple[str, dict[
                 "migrate": True,
                 "migrate_command": ["npm", "run", "up now"],
                 "adopt": True,
+                "frontend": "dpl_9fXb3",
                 "skip_checks": {"documentation": "a hotfix, docs=later"},
                 "dry_run": False,
                 "requested_by": "ada",
