@@ -63,9 +63,11 @@ lint: .venv/installed  ## ruff, mypy, import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
-lock:  ## compile requirements.lock anew (needs uv)
+lock:  ## compile requirements.lock anew, and requirements-image.lock, its part that the image installs (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --extra local --extra dev pyproject.toml --output-file requirements.lock
+	  --extra local --extra image --extra dev pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --extra image --constraint requirements.lock pyproject.toml --output-file requirements-image.lock
 
 clean:  ## remove what the targets above made
 	rm -rf .venv .nightshift .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage *.egg-info

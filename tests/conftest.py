@@ -65,6 +65,7 @@ pytest_plugins: list[str] = [
     "tests.fix_swap",  # after fix_postgres and fix_keeping, which it imports
     "tests.fix_scratch",  # after fix_keeping
     "tests.fix_cluster",
+    "tests.fix_nightshift_image",  # after fix_cluster and fix_platform, which it imports
     "tests.fix_release",  # after fix_object_store
     "tests.fix_lab_stage",  # after fix_cluster and fix_release
     "tests.fix_release_platform",  # after fix_release

@@ -106,7 +106,7 @@ def postgres_image() -> str:
     # By /usr: /lib is a link in the base image, which a folder of that name would hide.
     added += [
         f"{library.resolve()}:{str(library).replace('/lib/', '/usr/lib/', 1) if library.is_relative_to('/lib') else library}"
-        for library in sorted(_needed(programs.folder))
+        for library in sorted(needed_libraries(programs.folder, "postgres", "initdb"))
         if not library.is_relative_to(tree)
     ]
     options = [item for one in added for item in ("--add", one)]
@@ -122,10 +122,10 @@ def postgres_image() -> str:
     return f"localhost/{IMAGE}"
 
 
-def _needed(folder: Path) -> set[Path]:
-    """The libraries that the server's programs load, but for the C library's own, which every image has."""
+def needed_libraries(folder: Path, *programs: str) -> set[Path]:
+    """The libraries that programs of a folder load, but for the C library's own, which every image has."""
     found: set[Path] = set()
-    for program in ("postgres", "initdb"):
+    for program in programs:
         listed = subprocess.run(["ldd", folder / program], capture_output=True, text=True, check=True).stdout
         found |= {Path(match) for match in re.findall(r"=> (/\S+)", listed)}
     own = re.compile(r"/(libc|libm|libpthread|libdl|librt|ld-linux[^/]*)\.so")

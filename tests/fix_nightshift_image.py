@@ -1,0 +1,133 @@
+"""What the Dockerfile makes, made without docker for the lab's node: the packages of requirements-image.lock, nightshift, and Debian's PostgreSQL and tini.
+
+The name of an image that the cluster can pull may be given by NIGHTSHIFT_TEST_IMAGE instead.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from importlib.metadata import distribution, version
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tasks.postgres_binaries import installed_servers
+from tests.fix_cluster import lab_program, needed_libraries
+from tests.fix_platform import CHECKOUT
+from tests.leave_out import leave_out
+
+IMAGE_VARIABLE = "NIGHTSHIFT_TEST_IMAGE"
+IMAGE = "nightshift-test:1"
+LOCK = CHECKOUT / "requirements-image.lock"
+# As the Dockerfile has them: tests/test_image_files.py compares.
+USER = 10001
+HOME = "opt/nightshift"
+PYTHON = f"/{HOME}/.venv/bin/python"
+VARIABLES = {
+    "PATH": f"/{HOME}/.venv/bin:/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/home/nightshift",
+    "PREFECT_HOME": "/tmp/prefect",
+    "NIGHTSHIFT_DATA": "/var/lib/nightshift",
+    "NIGHTSHIFT_ENVIRONMENTS": "/etc/nightshift/environments",
+    "PYTHONUNBUFFERED": "1",
+    "DO_NOT_TRACK": "1",
+}
+ACCOUNTS = f"root:x:0:0:root:/root:/bin/sh\nnightshift:x:{USER}:{USER}::/home/nightshift:/usr/sbin/nologin\nnobody:x:65534:65534::/:/usr/sbin/nologin\n"
+TINI = Path("/usr/bin/tini")
+
+
+def locked_packages() -> list[str]:
+    """The names of the packages that the image installs on this system."""
+    lines = [line.partition("\\")[0].strip() for line in LOCK.read_text().splitlines() if "==" in line]
+    found = [Requirement(line) for line in lines]
+    return [one.name for one in found if one.marker is None or one.marker.evaluate()]
+
+
+@pytest.fixture(scope="session")
+def nightshift_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image's name."""
+    configured = os.environ.get(IMAGE_VARIABLE)
+    if configured:
+        return configured
+    maker = lab_program("image.sh")
+    if not TINI.exists():
+        leave_out("tini is not installed")
+    layer = tmp_path_factory.mktemp("image") / "layer.tar"
+    with tarfile.open(layer, "w") as archive:
+        _add_python(archive)
+        _add_postgres(archive)
+        archive.add(TINI, "usr/bin/tini", filter=_of_root)
+        _write(archive, "etc/passwd", ACCOUNTS)
+        _write(archive, "etc/group", f"root:x:0:\nnightshift:x:{USER}:\nnogroup:x:65534:\n")
+    variables = [item for name, value in VARIABLES.items() for item in ("--env", f"{name}={value}")]
+    options = ["--layer", layer, *variables, "--user", f"{USER}:{USER}", "--workdir", VARIABLES["HOME"]]
+    made = subprocess.run(
+        [maker, IMAGE, "--from", "python", *options], capture_output=True, text=True, check=False, timeout=300
+    )
+    layer.unlink()
+    assert made.returncode == 0, made.stderr
+    return f"localhost/{IMAGE}"
+
+
+def _add_python(archive: tarfile.TarFile) -> None:
+    """The virtual environment, of Debian's Python, and the code as in a checkout. Bytecode comes along: its sources keep their times."""
+    packages = f"{HOME}/.venv/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    for name in locked_packages():
+        for file in distribution(name).files or ():
+            source = Path(str(file.locate()))
+            if ".." not in file.parts and source.is_file():
+                archive.add(source, f"{packages}/{file}", filter=_of_root)
+                compiled = source.parent / "__pycache__" / f"{source.stem}.{sys.implementation.cache_tag}.pyc"
+                if source.suffix == ".py" and compiled.exists():
+                    inside = f"{packages}/{Path(str(file)).parent}/__pycache__/{compiled.name}"
+                    archive.add(compiled, inside, filter=_of_root)
+    _write(archive, f"{packages}/nightshift.pth", f"/{HOME}\n")
+    metadata = distribution("nightshift").read_text("METADATA") or ""
+    _write(archive, f"{packages}/nightshift-{version('nightshift')}.dist-info/METADATA", metadata)
+    _write(archive, f"{HOME}/.venv/pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\n")
+    link = tarfile.TarInfo(PYTHON.lstrip("/"))
+    link.type, link.linkname = tarfile.SYMTYPE, "/usr/bin/python3"
+    archive.addfile(link)
+    for program, module in {"prefect": "prefect.cli", "nightshift": "deployments.command.main"}.items():
+        function = "app" if program == "prefect" else "main"
+        text = f"#!{PYTHON}\nfrom {module} import {function}\n{function}()\n"
+        _write(archive, f"{HOME}/.venv/bin/{program}", text, 0o755)
+    # As it stands before a first run: empty, and the user's.
+    for folder in ("home/nightshift", "var/lib/nightshift"):
+        member = tarfile.TarInfo(folder)
+        member.type, member.mode, member.uid, member.gid = tarfile.DIRTYPE, 0o700, USER, USER
+        archive.addfile(member)
+    for name in ("core", "tasks", "flows", "deployments", "prefect.yaml", "pyproject.toml"):
+        archive.add(CHECKOUT / name, f"{HOME}/{name}", filter=_of_root)
+
+
+def _add_postgres(archive: tarfile.TarFile) -> None:
+    """Debian's PostgreSQL, client and server, and what its programs load."""
+    programs = installed_servers()[0]
+    tree = programs.folder.parent
+    if not tree.is_relative_to("/usr/lib/postgresql"):
+        leave_out("Debian's PostgreSQL is not installed")
+    for folder in (tree, Path("/usr/share/postgresql") / tree.name):
+        archive.add(folder, str(folder).lstrip("/"), filter=_of_root)
+    for library in sorted(needed_libraries(programs.folder, "postgres", "initdb", "pg_dump", "pg_restore", "psql")):
+        # By /usr: /lib is a link in the base image, which a folder of that name would hide.
+        inside = re.sub("^/lib/", "/usr/lib/", str(library)).lstrip("/")
+        archive.add(library.resolve(), inside, filter=_of_root)
+
+
+def _of_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    member.mode |= 0o444 | (0o111 if member.isdir() or member.mode & 0o100 else 0)
+    return member
+
+
+def _write(archive: tarfile.TarFile, name: str, text: str, mode: int = 0o644) -> None:
+    content = text.encode()
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(content), mode
+    archive.addfile(member, BytesIO(content))
