@@ -144,9 +144,20 @@ def test_schedules_are_crons_at_the_agreed_time_in_the_environments_time_zone(en
 
 
 @each_entry
-def test_runs_go_to_the_process_pool_without_streamed_output(entry: dict[str, Any]) -> None:
-    assert entry["work_pool"]["name"] == WORK_POOL
+def test_runs_go_to_the_pool_of_processes_or_the_one_that_the_server_says_without_streamed_output(
+    entry: dict[str, Any],
+) -> None:
+    # Prefect strips a variable that the server does not have (utilities/templating, resolve_variables).
+    assert entry["work_pool"]["name"] == WORK_POOL + "{{ prefect.variables.nightshift_pool }}"
     assert entry["work_pool"]["job_variables"]["stream_output"] is False
+
+
+@each_entry
+def test_each_run_has_the_account_of_what_it_does(entry: dict[str, Any]) -> None:
+    releasing = dict.fromkeys((*RELEASING, *WATCHING), "release")
+    others = {"nightly-backup": "backup", "dr-drill": "drill", "undo-swap": "restore", "app-state-backup": "app-state"}
+    account = {"restore": "restore", **releasing, **others}[flow_of(entry).name]
+    assert entry["work_pool"]["job_variables"]["service_account_name"] == f"nightshift-{account}"
 
 
 @each_entry
