@@ -99,11 +99,18 @@ def pod_host() -> str | None:
 @pytest.fixture(scope="session")
 def pod_postgres() -> Iterator[PodPostgres]:
     """A PostgreSQL for Pods, of the newest major that is here."""
+    with serving_pods(max(MAJORS)) as postgres:
+        yield postgres
+
+
+@contextmanager
+def serving_pods(major: int) -> Iterator[PodPostgres]:
+    """Given an installed major, start a PostgreSQL for Pods, and end it."""
     host = pod_host()
     assert host is not None or not LAB.is_dir(), f"{LAB} is there, and its address {LAB_HOST} is none of this machine's"
     if host is None:
         pytest.skip(f"no address that Pods reach: set {HOST_VARIABLE}")
-    server = make_server(max(MAJORS), listen_addresses=f"127.0.0.1,{host}")
+    server = make_server(major, listen_addresses=f"127.0.0.1,{host}")
     try:
         with (server.data / "pg_hba.conf").open("a") as rules:
             rules.write(f"host all all {POD_NETWORK} scram-sha-256\n")

@@ -53,9 +53,7 @@ def make_account(removals: Removals, workloads: str, control: str, folder: Path)
     text = text.replace("nightshift-release-nodes", f"nightshift-test-{secrets.token_hex(4)}")
     for wanted in yaml.safe_load_all(text):
         removals.create(_path(wanted), wanted)
-    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
-    path = f"/api/v1/namespaces/{control}/serviceaccounts/nightshift-release/token"
-    return _token_only(removals.client.create(path, asked)["status"]["token"], folder)
+    return token_kubeconfig(removals.client, control, "nightshift-release", folder)
 
 
 @pytest.fixture
@@ -118,6 +116,13 @@ def test_the_api_server_holds_the_account_to_it(account: Account, cluster: Kuber
 
 def _with_traffic(release: Release, kind: str) -> Release:
     return release.model_copy(update={"traffic": release.traffic.model_copy(update={"kind": kind})})
+
+
+def token_kubeconfig(client: KubernetesClient, namespace: str, account: str, folder: Path) -> Path:
+    """Given a ServiceAccount, write a kubeconfig with a token of it and nothing else, and return its path."""
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+    return _token_only(client.create(path, asked)["status"]["token"], folder)
 
 
 def _token_only(token: str, folder: Path) -> Path:
