@@ -212,12 +212,11 @@ def _deploy(prefect: PrefectServer, folder: Path) -> None:
 
 
 def _start_worker(removals: Removals, namespace: str, image: str, api: str) -> str:
-    """The shipped worker, with the address of this server and the name of this pool; return its Deployment's path."""
+    """The shipped worker, with the address of this server; return its Deployment's path."""
     for document in documents("worker.yaml", namespace):
         if document["kind"] == "Deployment":
             (container,) = document["spec"]["template"]["spec"]["containers"]
             container["image"] = image
-            container["args"] = [POOL if word == "nightshift" else word for word in container["args"]]
             (address,) = [one for one in container["env"] if one["name"] == "PREFECT_API_URL"]
             address["value"] = api
         removals.create(collection_of(document), document)
