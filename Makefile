@@ -31,8 +31,14 @@ demo: .venv/installed  ## the nightly backup end to end on embedded parts (ROWS=
 demo-release: .venv/installed  ## a good release, a bad one and a killed one on a Kubernetes cluster (KUBECONFIG, or kube-lab beside the checkout)
 	@$(BIN)/nightshift demo-release
 
-up: .venv/installed  ## the same platform, left running until Ctrl-C
-	@$(BIN)/nightshift up --rows $(ROWS)
+try: .venv/installed  ## the same platform, left running until Ctrl-C
+	@$(BIN)/nightshift try --rows $(ROWS)
+
+up: .venv/installed  ## a Prefect server, a worker and the webhooks' receiver on this machine, kept running until `make down`
+	@$(BIN)/nightshift up
+
+down: .venv/installed  ## end what `make up` started
+	@$(BIN)/nightshift down
 
 test: .venv/installed  ## all tests that need nothing but this checkout
 	@$(BIN)/python -m pytest -q -n 3 --dist loadgroup -m "not services and not cluster" tests
@@ -72,4 +78,4 @@ lock:  ## compile requirements.lock anew, and requirements-image.lock, its part 
 clean:  ## remove what the targets above made
 	rm -rf .venv .nightshift .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage *.egg-info
 
-.PHONY: help install demo demo-release up test test-services test-cluster test-platform screenshots lint lock clean
+.PHONY: help install demo demo-release try up down test test-services test-cluster test-platform screenshots lint lock clean

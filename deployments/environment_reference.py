@@ -120,7 +120,7 @@ and says what to do about each that fails. Everything else has a default or is o
 - NAME has up to 40 lower-case letters, digits and `-`, and starts with a letter. So do the names of databases.
 - The files lie in `deployments/environments/`, or in the folder that the variable `NIGHTSHIFT_ENVIRONMENTS` names. A run reads the file where its worker
   runs: set the variable (an absolute path) for the worker too (`make up` passes on what is set in its terminal), and have the same file there.
-- What `make up` and `make demo` write (where their platform answers and how to sign in, logs, Prefect's database, the S3 stand-in's temporary files) lies in the
+- What `make up`, `make try` and `make demo` write (where they answer, how to sign in, logs, Prefect's database, the S3 stand-in's temporary files) lies in the
   folder `.nightshift` of the checkout, or in the one that the variable `NIGHTSHIFT_DATA` names. Every `nightshift` command looks there for a platform that runs: set
   it in each terminal, or in none.
 - A wrong file fails before anything is touched. The message names the file, the key, what was found and what is allowed; an unknown key is a mistake.

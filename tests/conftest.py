@@ -96,5 +96,6 @@ pytest_plugins: list[str] = [
     "tests.fix_webhook",
     "tests.fix_browser",
     "tests.fix_office",  # after fix_platform, fix_kubernetes and fix_release
+    "tests.fix_machine",  # after fix_release, fix_webhook
     "tests.fix_lab_migration",  # after fix_lab_stage and fix_pod_postgres
 ]

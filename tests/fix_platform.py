@@ -1,4 +1,4 @@
-"""A whole platform for tests, as `nightshift up` starts it: one a session. Tests that use it belong to one worker: `xdist_group("platform")`."""
+"""A whole platform for tests, as `nightshift try` starts it: one a session. Tests that use it belong to one worker: `xdist_group("platform")`."""
 
 import os
 import shutil
@@ -60,9 +60,9 @@ def shared_templates(root: Path) -> Path:
 def make_platform(
     root: Path, *, probes_only: bool = False, variables: dict[str, str] | None = None, **options: Any
 ) -> Platform:
-    """Given a data root, return a platform in its folder `up` that is not started yet, with the probes deployed; its flow runs get these variables too."""
+    """Given a data root, return a platform in its folder `trial` that is not started yet, with the probes deployed; its flow runs get these variables too."""
     return Platform(
-        shared_templates(root) / "up",
+        shared_templates(root) / "trial",
         rows=200,
         preferred_port=0,
         prefect_file=write_prefect_file(root, probes_only=probes_only),

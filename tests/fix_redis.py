@@ -23,6 +23,8 @@ class RedisServer:
     folder: Path
     port: int
     password: str
+    # Little memory, and what is oldest goes; few sessions.
+    limits: tuple[str, ...] = ("--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru", "--maxclients", "20")
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -36,8 +38,17 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", self.password, "--save", ""]
-        options += ["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru", "--maxclients", "20"]
+        options = [
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--requirepass",
+            self.password,
+            "--save",
+            "",
+            *self.limits,
+        ]
         with (self.folder / "redis.log").open("wb") as log:
             self.process = subprocess.Popen([self.program, *options], cwd=self.folder, stdout=log, stderr=log)
         wait_until(self._answers, "Redis answers")
@@ -56,13 +67,18 @@ class RedisServer:
                 return False
 
 
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """One of the test's own."""
+def new_redis(folder: Path) -> RedisServer:
+    """One that is not started yet."""
     program = shutil.which("redis-server")
     if program is None:
         leave_out("no redis-server")
-    server = RedisServer(program, tmp_path, free_port(), secrets.token_hex(12))
+    return RedisServer(program, folder, free_port(), secrets.token_hex(12))
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """One of the test's own."""
+    server = new_redis(tmp_path)
     server.start()
     yield server
     server.stop()

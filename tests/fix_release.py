@@ -6,6 +6,7 @@ The same on a real cluster (tests/cluster) and on the small API of the tests.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -215,21 +216,13 @@ def _deployment(name: str, labels: dict[str, str], container: Document) -> Docum
     }
 
 
-@pytest.fixture
-def stage(  # noqa: PLR0917 - fixtures
-    kubernetes: KubernetesApi,
-    stage_folder: Path,
-    prefect_server: str,
-    s3_server: S3Server,
-    bucket: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Stage]:
+@contextmanager
+def small_stage(kubernetes: KubernetesApi, folder: Path, endpoint: str, bucket: str) -> Iterator[Stage]:
     """`hello` with a worker and a CronJob at their first version, on the small API of the tests. Images by name: v1, v2, and what a test marks as bad."""
-    monkeypatch.setattr("tasks.release_left_open.RENEW_SECONDS", 0.2)
     names = ("shop", "nightshift")
     for name in names:
         kubernetes.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    settings = release_settings(bucket, s3_server.endpoint, *names, "registry.test/hello")
+    settings = release_settings(bucket, endpoint, *names, "registry.test/hello")
     settings["release"] |= {
         "settle_seconds": 0,
         "workloads": [
@@ -239,7 +232,7 @@ def stage(  # noqa: PLR0917 - fixtures
         ],
     }
     with KubernetesClient.open(None) as client:
-        found = Stage(stage_folder, settings, client, *names, _image)
+        found = Stage(folder, settings, client, *names, _image)
         for document in hello_documents(_image("v1")):
             client.create(find_kind(client, document["kind"]).path("shop"), document)
         controllers = found.controllers = kubernetes.run_controllers()
@@ -248,6 +241,21 @@ def stage(  # noqa: PLR0917 - fixtures
         wait_until(lambda: found.deployment().get("status", {}).get("availableReplicas") == 2, "hello")
         yield found
         controllers.stop()
+
+
+@pytest.fixture
+def stage(  # noqa: PLR0917 - fixtures
+    kubernetes: KubernetesApi,
+    stage_folder: Path,
+    prefect_server: str,
+    s3_server: S3Server,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Stage]:
+    """A small_stage, with a Prefect server for flows that run in this process."""
+    monkeypatch.setattr("tasks.release_left_open.RENEW_SECONDS", 0.2)
+    with small_stage(kubernetes, stage_folder, s3_server.endpoint, bucket) as found:
+        yield found
 
 
 def _image(name: str) -> str:

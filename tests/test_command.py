@@ -36,7 +36,8 @@ from tests.fix_platform import NightshiftCommand, start_nightshift
 
 with_platform = pytest.mark.xdist_group("platform")
 COMMANDS = {
-    "Try it": ["demo", "demo-release", "up"],
+    "Try it": ["demo", "demo-release", "try"],
+    "This machine": ["up", "down", "status"],
     "Set up": ["init", "check", "automations"],
     "Every day": ["backup", "app-state-backup", "restore", "undo-swap", "catalog"],
     "Release": ["release", "rollback", "release-recovery", "releases", "watches", "webhook"],
@@ -195,7 +196,7 @@ def test_the_environment_of_the_local_platform_without_one_says_how_to_start_it(
         env={**variables, "NIGHTSHIFT_DATA": str(tmp_path)},
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert "No platform runs on this machine: start one in another terminal, make up" in done.stderr
+    assert "No platform runs on this machine: start one in another terminal, make try" in done.stderr
 
 
 def ended(process: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int, str, str]:

@@ -123,9 +123,9 @@ def test_a_second_platform_in_the_same_folder_is_refused(platform: Platform) -> 
 
 @contextmanager
 def another_platform(root: Path) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """A platform in a process of its own, as `nightshift up` runs it, and the lines it has printed so far."""
+    """A platform in a process of its own, as `nightshift try` runs it, and the lines it has printed so far."""
     code = (
-        "import sys; from pathlib import Path; from deployments.command.up import Teller, run_until_stopped; from tests.fix_platform import make_platform; "
+        "import sys; from pathlib import Path; from deployments.command.trial import Teller, run_until_stopped; from tests.fix_platform import make_platform; "
         "run_until_stopped(make_platform(Path(sys.argv[1]), probes_only=True, tell=Teller()))"
     )
     process = subprocess.Popen(
@@ -160,7 +160,7 @@ def wait_for_line(process: subprocess.Popen[str], lines: list[str], text: str, s
 
 def scratch_of(root: Path) -> Path:
     """The folder in /var/tmp of a platform that runs."""
-    return Path((root / "up" / "scratch").read_text())
+    return Path((root / "trial" / "scratch").read_text())
 
 
 @pytest.mark.services
@@ -179,7 +179,7 @@ def test_ctrl_c_ends_everything_even_in_the_midst_of_a_run(tmp_path: Path, monke
         assert process.wait(40) == 0
         assert wait_until_gone(started, 1) == []
         assert not scratch.exists()
-        assert sorted(path.name for path in (root / "up").iterdir()) == ["lock", "logs"]
+        assert sorted(path.name for path in (root / "trial").iterdir()) == ["lock", "logs"]
         assert find_running() is None
 
 
@@ -199,7 +199,7 @@ def test_a_killed_platform_leaves_nothing_running_and_the_next_one_sweeps_its_da
         assert wait_until_gone(started, 15) == []
         assert find_running() is None
     assert scratch.exists()
-    after = DataFolder(root / "up")
+    after = DataFolder(root / "trial")
     after.claim()
     assert not scratch.exists()
     after.release()

@@ -282,11 +282,11 @@ def test_a_full_disk_is_said_before_anything_is_started(tmp_path: Path, monkeypa
     monkeypatch.setattr(platform_module.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(PermanentError, match=r"its disk has 100 MiB free, 512 MiB are needed"):
         make_platform(tmp_path / "data", probes_only=True).__enter__()
-    assert sorted(path.name for path in (tmp_path / "data" / "up").iterdir()) == ["lock", "logs"]
+    assert sorted(path.name for path in (tmp_path / "data" / "trial").iterdir()) == ["lock", "logs"]
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "up").write_text("a file stands where the folder should be")
+    (tmp_path / "trial").write_text("a file stands where the folder should be")
     with pytest.raises(PermanentError, match="could not start the platform") as caught, suppress(FileExistsError):
         make_platform(tmp_path, probes_only=True).__enter__()
     assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from deployments.command.endings import unwinding_signals
 from deployments.command.terminal import EXIT_INTERRUPTED, EXIT_NOT_WELL, console, tell_error
-from deployments.command.up import DEFAULT_ROWS, RowsOption, Teller, show_platform
+from deployments.command.trial import DEFAULT_ROWS, RowsOption, Teller, show_platform
 from deployments.local.data_folder import CHECKOUT, platform_folder
 from deployments.local.platform import Platform
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from deployments.command.endings import unwinding_signals
 from deployments.command.terminal import EXIT_INTERRUPTED, EXIT_NOT_WELL, console, tell_error
-from deployments.command.up import Teller, show_platform
+from deployments.command.trial import Teller, show_platform
 from deployments.local.data_folder import CHECKOUT, platform_folder
 from deployments.local.demo_application import NAME, Namespaces, demo_namespaces, deploy_first
 from deployments.local.demo_cluster import DemoImages, demo_cluster

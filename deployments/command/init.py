@@ -313,7 +313,7 @@ def _tell_what_is_next(environment: str, checks: list[Check] | None, *, schedule
     steps = []
     if checks is None or not any(check.name == SERVER_CHECK and check.state == "passed" for check in checks):
         steps += [
-            ("make up", "in another terminal: a Prefect server and a worker on this machine"),
+            ("make up", "a Prefect server and a worker on this machine, kept running until `make down`"),
             ("", "(or your own server: export PREFECT_API_URL=https://HOST/api)"),
         ]
     if checks is None:

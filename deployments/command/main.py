@@ -1,6 +1,6 @@
 """The `nightshift` command: its table of contents, and how it ends.
 
-Only the module of the command that was asked for is imported: Prefect and boto3 take seconds, which neither `--help` nor `up` has to wait for.
+Only the module of the command that was asked for is imported: Prefect and boto3 take seconds, which neither `--help` nor `try` has to wait for.
 """
 
 import importlib
@@ -17,9 +17,10 @@ from deployments.command.terminal import EXIT_INTERRUPTED, fail, tell_error
 from deployments.local.data_folder import data_root
 from deployments.local.running import adopt_local_variables, find_running
 
-# The environment `local` is the platform of `make up`, which sets these variables.
-_NO_PLATFORM = "No platform runs on this machine: start one in another terminal, make up"
-TRY_IT, SET_UP, EVERY_DAY, RELEASE, PROVE = "Try it", "Set up", "Every day", "Release", "Prove"
+# The environment `local` is the platform of `make try`, which sets these variables.
+_NO_PLATFORM = "No platform runs on this machine: start one in another terminal, make try"
+TRY_IT, SERVE, SET_UP = "Try it", "This machine", "Set up"
+EVERY_DAY, RELEASE, PROVE = "Every day", "Release", "Prove"
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,21 @@ CONTENTS = (
         own_platform=True,
     ),
     Entry(
-        "up", TRY_IT, "up:up_command", "Start the same platform and leave it running until Ctrl-C.", own_platform=True
+        "try",
+        TRY_IT,
+        "trial:try_command",
+        "Start the same platform and leave it running until Ctrl-C.",
+        own_platform=True,
     ),
+    Entry(
+        "up",
+        SERVE,
+        "machine:up_command",
+        "Start server, worker and receiver, and keep them running.",
+        own_platform=True,
+    ),
+    Entry("down", SERVE, "machine:down_command", "End what `up` started, runs too.", own_platform=True),
+    Entry("status", SERVE, "machine:status_command", "Say what of it runs.", own_platform=True),
     Entry("init", SET_UP, "init:init_command", "Write a new environment's file, and check it."),
     Entry("check", SET_UP, "check:check_command", "Look whether an environment is ready."),
     Entry("automations", SET_UP, "automations:automations_command", "Put the automations on the Prefect server."),
@@ -120,7 +134,7 @@ def load(entry: Entry) -> Callable[..., Any] | typer.Typer:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.environ["PREFECT_HOME"] = str(home)
     else:
-        # `nightshift catalog local` and the like find the platform that `nightshift up` runs in another terminal.
+        # `nightshift catalog local` and the like find the platform that `nightshift try` runs in another terminal.
         adopt_local_variables()
     module, _, name = entry.place.partition(":")
     target: Callable[..., Any] | typer.Typer = getattr(importlib.import_module(f"deployments.command.{module}"), name)

@@ -1,7 +1,7 @@
 """Finding the Prefect server that a command speaks to, and its errors as ours.
 
-For `local` it is the platform that `nightshift up` runs in another terminal. For any other environment it is PREFECT_API_URL (a variable, or the active
-profile of `prefect config`), and when none is set, that same platform.
+For `local` it is the platform that `nightshift try` runs in another terminal. For any other environment it is PREFECT_API_URL (a variable, or the active
+profile of `prefect config`), and when none is set, the server that `nightshift up` keeps running, else that same platform.
 """
 
 import os
@@ -59,7 +59,7 @@ def server_of(platform: RunningPlatform) -> Server:
 
 def find_server(environment: str) -> Server:
     """Given an environment's name, return the server to speak to. Raise ConfigurationError, saying how to get one, when there is none."""
-    platform = find_running()
+    platform = find_running(environment)
     configured = PREFECT_API_URL.value()
     if platform is not None and (environment == LOCAL or not configured):
         return server_of(platform)

@@ -1,4 +1,4 @@
-"""Where the one-machine platform keeps what it needs: one folder a kind (`demo`, `up`), for one platform at a time.
+"""Where the one-machine platform keeps what it needs: one folder a kind (`demo`, `trial`), for one platform at a time.
 
     .nightshift/KIND/platform.json   where the running platform answers and how to sign in (0600; removed when it stops)
     .nightshift/KIND/logs/           one log file a server; kept after the platform has stopped

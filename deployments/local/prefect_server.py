@@ -33,13 +33,41 @@ _SETTINGS = {
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_LEVEL": "INFO",
     "PREFECT_LOGGING_COLORS": "false",
-    "PREFECT_WORKER_QUERY_SECONDS": "2",
     # A uv that is on PATH would install this project anew for each run.
     "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES": "false",
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_CLI_COLORS": "false",
     "PREFECT_CLI_WRAP_LINES": "false",
 }
+
+
+def prefect_environment(
+    home: Path, temporary: Path, api_url: str, auth_string: str, *, kept: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """Given a server's folders, address and password, return the variables for a child that speaks to it.
+
+    They are ours, without the user's own of Prefect (but for those whose names begin with one of `kept`) and of the environment `local`.
+    """
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(kept) or not name.startswith(("PREFECT_", "NIGHTSHIFT_LOCAL__"))
+        # The .venv is ours: bytecode that is not kept costs each start of a process some seconds.
+        if name != "PYTHONDONTWRITEBYTECODE"
+    }
+    no_proxy = ",".join(filter(None, (ours.get("NO_PROXY") or ours.get("no_proxy"), HOST, "localhost")))
+    return {
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        **ours,
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        **_SETTINGS,
+        "PREFECT_HOME": str(home),
+        "TMPDIR": str(temporary),
+        "PREFECT_API_URL": api_url,
+        "PREFECT_API_AUTH_STRING": auth_string,
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 class PrefectServer:
@@ -70,27 +98,10 @@ class PrefectServer:
         return f"{self.user}:{self.password}"
 
     def environment(self, additions: Mapping[str, str]) -> dict[str, str]:
-        """The variables for a child that speaks to this server: ours, without the user's own of Prefect and of the local environment, and the additions."""
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("PREFECT_", "NIGHTSHIFT_LOCAL__"))
-            # The .venv is ours: bytecode that is not kept costs each start of a process some seconds.
-            and name != "PYTHONDONTWRITEBYTECODE"
-        }
-        no_proxy = ",".join(filter(None, (kept.get("NO_PROXY") or kept.get("no_proxy"), HOST, "localhost")))
-        return {
-            **kept,
-            "NO_PROXY": no_proxy,
-            "no_proxy": no_proxy,
-            **_SETTINGS,
-            "PREFECT_HOME": str(self._folder.prefect_home),
-            "TMPDIR": str(self._folder.temporary),
-            "PREFECT_API_URL": self.api_url,
-            "PREFECT_API_AUTH_STRING": self.auth_string,
-            "PYTHONUNBUFFERED": "1",
-            **additions,
-        }
+        """The variables for a child that speaks to this server (see prefect_environment), and the additions."""
+        folder = self._folder
+        own = prefect_environment(folder.prefect_home, folder.temporary, self.api_url, self.auth_string)
+        return {**own, **additions}
 
     def start(self) -> None:
         """Start the server; `wait_until_ready` is to follow, some seconds later."""

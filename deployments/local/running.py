@@ -3,14 +3,17 @@
 import fcntl
 import json
 import os
+import socket
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deployments.local.data_folder import platform_folder
 
-KINDS = ("up", "demo")
+# `try` and `demo` are the environment `local`; the machine's own server (`up`) is for all others.
 LOCAL = "local"
+SERVER = "server"
+TRIALS = ("trial", "demo")
 
 
 class RunningPlatform(BaseModel):
@@ -32,16 +35,31 @@ def write_record(path: Path, platform: RunningPlatform) -> None:
         file.write(json.dumps(platform.model_dump(), indent=1))
 
 
-def find_running() -> RunningPlatform | None:
-    """The platform that runs from this checkout (`up` before `demo`), or None. One that was killed and left its record behind does not count."""
-    for kind in KINDS:
+def find_running(environment: str = LOCAL) -> RunningPlatform | None:
+    """Given an environment's name, return the platform that runs from this checkout and is meant for it, or None.
+
+    `local` is a trial's; any other one has the machine's own server, else a trial's.
+    One that was killed and left its record behind does not count.
+    """
+    for kind in TRIALS if environment == LOCAL else (SERVER, *TRIALS):
         folder = platform_folder(kind)
-        if _held(folder / "lock"):
+        if answers_socket(folder / "supervisor.sock") if kind == SERVER else _held(folder / "lock"):
             try:
                 return RunningPlatform.model_validate_json((folder / "platform.json").read_bytes())
             except (OSError, ValidationError):
                 continue  # still starting, or another user's
     return None
+
+
+def answers_socket(path: Path) -> bool:
+    """Whether somebody listens at a Unix socket: the file alone outlives whom it was of."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def adopt_local_variables() -> RunningPlatform | None:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Servers for `make test-services`: PgBouncer, PostgreSQL, Redis, Prometheus with Alertmanager and Pushgateway as Debian packages them, an image registry, and a browser. Installs what is missing
+# Servers for `make test-services`: PgBouncer, PostgreSQL, Redis, HAProxy, Prometheus with Alertmanager and Pushgateway as Debian packages them, an image registry, and a browser. Installs what is missing
 # when it may; says loudly what is left out.
 set -eu
 
@@ -11,6 +11,7 @@ command -v docker-registry >/dev/null 2>&1 || packages="$packages docker-registr
 command -v prometheus >/dev/null 2>&1 || packages="$packages prometheus"
 command -v prometheus-alertmanager >/dev/null 2>&1 || packages="$packages prometheus-alertmanager"
 command -v redis-server >/dev/null 2>&1 || packages="$packages redis-server"
+command -v haproxy >/dev/null 2>&1 || [ -x /usr/sbin/haproxy ] || packages="$packages haproxy"
 command -v prometheus-pushgateway >/dev/null 2>&1 || packages="$packages prometheus-pushgateway"
 [ -n "$packages" ] || exit 0
 

@@ -1,4 +1,4 @@
-"""`nightshift up`: the platform of this machine, left running until Ctrl-C."""
+"""`nightshift try`: the trial platform of this machine, left running until Ctrl-C."""
 
 import threading
 import time
@@ -19,9 +19,9 @@ RowsOption = Annotated[
 DEFAULT_ROWS = 2000
 
 
-def up_command(rows: RowsOption = DEFAULT_ROWS) -> None:
+def try_command(rows: RowsOption = DEFAULT_ROWS) -> None:
     """Start the platform on this machine and leave it running until Ctrl-C."""
-    run_until_stopped(Platform(platform_folder("up"), rows=rows, tell=Teller()))
+    run_until_stopped(Platform(platform_folder("trial"), rows=rows, tell=Teller()))
 
 
 def run_until_stopped(platform: Platform) -> None:

@@ -1,0 +1,259 @@
+"""`nightshift up`, `down` and `status`: the Prefect server of this machine with its worker and the webhooks' receiver, kept running (docs/operating.md)."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated
+
+import httpx
+import psutil
+import typer
+from rich.table import Table
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from core.errors import ConfigurationError, NightshiftError, PermanentError
+from deployments.command.listening import host_and_port
+from deployments.command.terminal import console
+from deployments.local.data_folder import CHECKOUT, platform_folder
+from deployments.local.ports import HOST, answers
+from deployments.local.prefect_database import back_up, upgrade
+from deployments.local.prefect_server import PREFERRED_PORT, WORK_POOL, prefect_environment
+from deployments.local.prefect_template import use_template
+from deployments.local.running import SERVER as KIND
+from deployments.local.running import RunningPlatform, answers_socket
+from deployments.local.server_folder import ServerFolder
+from deployments.local.service import log_tail
+from deployments.local.supervised import MARK, RECEIVER, SERVER, WORKER, Supervised, configuration, marked
+from tasks.environments import environment_names, load_environment
+
+_READY_SECONDS = 240.0
+_GRACE_SECONDS = 30
+_RUNNING = {"RUNNING", "STARTING"}
+_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+# What an operator sets of Prefect's own: addresses, retention, another database. Where the server is, and its password, are ours.
+_KEPT = ("PREFECT_SERVER_", "PREFECT_UI_", "PREFECT_WORKER_", "PREFECT_EVENTS_", "PREFECT_REDIS_", "PREFECT_LOGGING_")
+
+
+def up_command(
+    port: Annotated[
+        int, typer.Option("--port", min=1, max=65535, help="The server's port, on 127.0.0.1.")
+    ] = PREFERRED_PORT,
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Where the receiver listens.")
+    ] = "127.0.0.1:8088",
+    proxies: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--proxy", metavar="ADDRESS", help="A proxy before the receiver (see webhook); may be given several times."
+        ),
+    ] = None,
+    foreground: Annotated[
+        bool,
+        typer.Option(
+            "--foreground", help="Become the supervisor, for systemd; without it, it goes on in the background."
+        ),
+    ] = False,
+) -> None:
+    """Start a Prefect server on 127.0.0.1, a worker and, where an environment has a table [webhook], its receiver; whatever of it dies is started again."""
+    host_and_port("listen to GitHub", listen)
+    folder = ServerFolder(platform_folder(KIND))
+    if answers_socket(folder.socket):
+        console.print(f"it runs already, from {folder.path}", soft_wrap=True)
+        _show(folder)
+        return
+    folder.make()
+    _sweep(folder, port)
+    api_url = f"http://{HOST}:{port}/api"
+    environment = _environment(folder, api_url)
+    receiver = ["--listen", listen, "--folder", str(folder.webhook)] if _somebody_listens() else None
+    for proxy in (proxies or ()) if receiver else ():
+        receiver = [*(receiver or ()), "--proxy", proxy]
+    _prepare_database(folder, environment)
+    folder.configuration.write_text(configuration(folder, port, receiver))
+    record = RunningPlatform(
+        process_id=os.getpid(),
+        ui_url=environment.get("PREFECT_UI_URL", api_url.removesuffix("/api")),
+        api_url=api_url,
+        auth_string=folder.auth_string(),
+        variables={},
+    )
+    folder.write_record(record)
+    command = [sys.executable, "-m", "supervisor.supervisord", "--configuration", str(folder.configuration)]
+    if foreground:
+        os.chdir(CHECKOUT)
+        os.execve(command[0], [*command, "--nodaemon"], environment)  # noqa: S606 - our own arguments, and no shell
+    done = subprocess.run(
+        command, env=environment, cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise PermanentError(
+            "start the supervisor",
+            str(folder.path),
+            " | ".join((done.stdout + done.stderr).split("\n")[-3:]),
+            "See its log",
+        )
+    supervised = Supervised(folder)
+    supervised.wait_until_listening()
+    folder.write_record(record.model_copy(update={"process_id": supervised.pid}))
+    _wait_until_ready(folder)
+    _show(folder)
+
+
+def down_command(
+    wait: Annotated[
+        int, typer.Option("--wait", min=0, help="Seconds that runs may still take before they are ended.")
+    ] = 60,
+) -> None:
+    """End what `up` started and nothing else: the receiver, the worker once its runs have ended, the server. Runs that wait for a person go on waiting."""
+    folder = ServerFolder(platform_folder(KIND))
+    if answers_socket(folder.socket):
+        supervised = Supervised(folder)
+        supervised.stop(RECEIVER)
+        # It takes no new run from now on, and ends after those that it has.
+        supervised.stop(WORKER, wait=False)
+        _end_runs(folder, wait)
+        supervised.stop(SERVER)
+        supervised.shut_down()
+    elif not marked(folder):
+        console.print("nothing of it runs")
+        return
+    _end(marked(folder))
+    console.print("stopped; nothing of it is left running")
+
+
+def status_command() -> None:
+    """Say what of it runs, and why what does not run does not. The exit code is 1 when anything is missing."""
+    folder = ServerFolder(platform_folder(KIND))
+    if not answers_socket(folder.socket):
+        console.print("nothing of it runs: make up")
+        raise typer.Exit(1)
+    if not _show(folder):
+        raise typer.Exit(1)
+
+
+def _environment(folder: ServerFolder, api_url: str) -> dict[str, str]:
+    auth_string = folder.auth_string()
+    own = prefect_environment(folder.prefect_home, folder.temporary, api_url, auth_string, kept=_KEPT)
+    return {
+        **own,
+        "PREFECT_SERVER_API_AUTH_STRING": auth_string,
+        # Done before anything starts, so that a failure is told, and on a copied database.
+        "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
+        MARK: str(folder.path),
+    }
+
+
+def _sweep(folder: ServerFolder, port: int) -> None:
+    """End servers and workers of a supervisor that was killed; runs go on. Raise ConfigurationError when somebody else has the port."""
+    _end(marked(folder, runs=False))
+    if answers(port):
+        found = "another program listens there"
+        raise ConfigurationError(
+            "start the Prefect server",
+            f"{HOST}:{port}",
+            found,
+            "Stop it, or take another port: nightshift up --port 4300",
+        )
+
+
+def _prepare_database(folder: ServerFolder, environment: Mapping[str, str]) -> None:
+    if _DATABASE in environment:
+        console.print(f"{_DATABASE} is set: copying that database is yours to do", soft_wrap=True)
+    elif not folder.database.exists():
+        if not use_template(folder.prefect_home):
+            # SQLite fills an empty file, and keeps its rights.
+            folder.database.touch(mode=0o600)
+    else:
+        console.print(f"Prefect's database copied to {back_up(folder)}", soft_wrap=True)
+    upgrade(environment, folder.logs / "upgrade.log")
+
+
+def _somebody_listens() -> bool:
+    found = False
+    for name in environment_names():
+        try:
+            found = found or load_environment(name).webhook is not None
+        except NightshiftError as error:
+            console.print(str(error), style="yellow", soft_wrap=True)
+    return found
+
+
+def _wait_until_ready(folder: ServerFolder) -> None:
+    """Wait until the worker has told the server that it is there. What cannot start is told once, with the end of its log, and raises PermanentError."""
+    began = datetime.now(UTC)
+    dead: dict[str, str] = {}
+
+    def waits() -> bool:
+        for one in Supervised(folder).programs():
+            if one.state not in _RUNNING and one.name not in dead:
+                dead[one.name] = log_tail(one.log) or one.state
+        return not dead.keys() & {SERVER, WORKER} and not _worker_is_there(folder, began)
+
+    console.print("starting; it takes some 30 seconds")
+    try:
+        Retrying(retry=retry_if_result(bool), stop=stop_after_delay(_READY_SECONDS), wait=wait_fixed(0.5))(waits)
+    except RetryError as error:
+        dead.setdefault(WORKER, f"not there within {_READY_SECONDS:.0f} s: {log_tail(folder.logs / f'{WORKER}.log')}")
+        raise _does_not_start(folder, dead) from error
+    if dead:
+        raise _does_not_start(folder, dead)
+
+
+def _does_not_start(folder: ServerFolder, dead: Mapping[str, str]) -> PermanentError:
+    found = "; ".join(f"{name} ended: {said}" for name, said in dead.items())
+    step = "It is tried again, a second later each time. Mend it, then: make down, make up"
+    return PermanentError("start all programs", str(folder.logs), found, step)
+
+
+def _worker_is_there(folder: ServerFolder, since: datetime) -> bool:
+    record = RunningPlatform.model_validate_json(folder.record.read_bytes())
+    user, _, password = record.auth_string.partition(":")
+    try:
+        with httpx.Client(auth=(user, password), timeout=10, trust_env=False) as client:
+            answer = client.post(f"{record.api_url}/work_pools/{WORK_POOL}/workers/filter", json={})
+    except httpx.HTTPError:
+        return False
+    beats = [one["last_heartbeat_time"] for one in answer.json()] if answer.is_success else []
+    return any(datetime.fromisoformat(beat) >= since for beat in beats if beat)
+
+
+def _end_runs(folder: ServerFolder, seconds: int) -> None:
+    """Wait for the runs under way, then end those that are left by SIGTERM: they tell the server, which is still there."""
+    if found := marked(folder, runs=True):
+        console.print(f"waiting up to {seconds} s for the runs under way ({len(found)} processes)")
+        psutil.wait_procs(found, seconds)
+    _end(marked(folder, runs=True))
+
+
+def _end(processes: Sequence[psutil.Process]) -> None:
+    """End processes by SIGTERM, past half a minute by SIGKILL, and say which."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            console.print(f"ending process {process.pid}: {' '.join(process.cmdline())[:120]}", soft_wrap=True)
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, _GRACE_SECONDS)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, _GRACE_SECONDS)
+
+
+def _show(folder: ServerFolder) -> bool:
+    """Print what runs and where; return whether all of it does."""
+    record = RunningPlatform.model_validate_json(folder.record.read_bytes())
+    programs = Supervised(folder).programs()
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for one in programs:
+        well = one.state in _RUNNING
+        table.add_row(one.name, f"process {one.pid}" if well else f"{one.state}: {log_tail(one.log)}")
+    table.add_row("Prefect UI", record.ui_url)
+    table.add_row("sign in with", str(folder.path / "auth-string"))
+    table.add_row("in a shell", f". {folder.client_variables}")
+    table.add_row("logs", str(folder.logs))
+    console.print(table)
+    return all(one.state in _RUNNING for one in programs)
