@@ -97,5 +97,6 @@ pytest_plugins: list[str] = [
     "tests.fix_browser",
     "tests.fix_office",  # after fix_platform, fix_kubernetes and fix_release
     "tests.fix_machine",  # after fix_release, fix_webhook
+    "tests.fix_distributed",  # after fix_machine, fix_redis
     "tests.fix_lab_migration",  # after fix_lab_stage and fix_pod_postgres
 ]

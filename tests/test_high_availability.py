@@ -1,0 +1,119 @@
+"""Two of each part of a Prefect server: one of each is killed in the middle of a backup and a release, and nothing is lost or doubled."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core.release_journal import Journal
+from tests.fix_distributed import ENDED, Distributed, kill
+from tests.fix_kubernetes import KubernetesApi
+from tests.fix_object_store import S3Server
+from tests.fix_postgres import PostgresServer
+from tests.fix_release import NEXT_COMMIT, SKIPPED, small_stage
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(540), pytest.mark.xdist_group("distributed")]
+COMPLETED = "prefect.flow-run.Completed"
+
+
+def test_one_of_each_is_killed_during_a_backup_and_a_release(  # noqa: PLR0917 - fixtures
+    kubernetes: KubernetesApi,
+    s3_server: S3Server,
+    bucket: str,
+    stage_folder: Path,
+    postgres_15: PostgresServer,
+    fresh_database: Callable[..., str],
+    distributed: Distributed,
+) -> None:
+    name = fresh_database(postgres_15)
+    postgres_15.execute(
+        name, "CREATE TABLE things AS SELECT n, md5(n::text) AS text FROM generate_series(1, 1000) AS n"
+    )
+    with (
+        small_stage(kubernetes, stage_folder, s3_server.endpoint, bucket) as stage,
+        postgres_15.connect(name, autocommit=False) as locking,
+    ):
+        database = {"host": postgres_15.host, "port": postgres_15.port, "name": name, "user": postgres_15.superuser}
+        stage.settings["databases"]["app"] = {**database, "password": f"env:{postgres_15.password_variable}"}
+        stage.write()
+        distributed.start()
+        automation = told_automation(distributed)
+
+        # Both are held in their middle: the backup by a lock, the release by Pods that do not become ready.
+        locking.execute("LOCK TABLE things IN ACCESS EXCLUSIVE MODE")
+        assert stage.controllers is not None
+        stage.controllers.mark(b"v2".hex(), "unready")
+        backup = distributed.post_run("nightly-backup", {})
+        parameters = {"image": stage.digest("v2"), "commit": NEXT_COMMIT, "migrate": False, "skip_checks": SKIPPED}
+        release = distributed.post_run("release", parameters | {"requested_by": "the test"})
+        waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'things'::regclass AND NOT granted"
+        with postgres_15.connect(name) as looking:
+            wait_until(lambda: (looking.execute(waiting).fetchone() or (0,))[0], "the backup waits", seconds=150)
+        wait_until(lambda: stage.image_of() == stage.image("v2"), "the release has begun", seconds=150)
+
+        kill(distributed.worker_of(release))
+        kill(distributed.servers[0])
+        kill(distributed.services[0])
+        locking.rollback()
+        stage.controllers.mark(b"v2".hex(), "good")
+
+        for run in (backup, release):
+            wait_until(lambda run=run: distributed.state(run)["type"] in ENDED, f"{run} ends", seconds=150)  # type: ignore[misc]
+        states = {run: distributed.state(run) for run in (backup, release)}
+        assert {one["type"] for one in states.values()} == {"COMPLETED"}, states
+
+        # Each is told once, and the automation that hears of it fires once for each.
+        wait_until(lambda: len(ended_probes(distributed)) == 2, "the automation has fired for both", seconds=120)
+        told = Counter(
+            one["resource"]["prefect.resource.id"].rpartition(".")[2] for one in distributed.events(COMPLETED)
+        )
+        assert (told[backup], told[release]) == (1, 1), told
+        fired = [
+            one for one in distributed.events("prefect.automation.triggered") if automation in str(one["resource"])
+        ]
+        assert len(fired) == 2
+        assert len(distributed.runs("nightly-backup", "probe-well")) == 2
+        assert [one["id"] for one in distributed.runs("nightly-backup", "stage")] == [backup]
+        assert [one["id"] for one in distributed.runs("release", "stage")] == [release]
+        assert [one["run_count"] for one in distributed.runs("release", "stage")] == [1]
+
+        (journal,) = stage.journals()
+        assert once(journal), journal.entries
+        assert stage.image_of() == stage.image("v2")
+        listed = s3_server.client.list_objects_v2(Bucket=bucket)["Contents"]
+        assert len([one["Key"] for one in listed if one["Key"].endswith("manifest.json")]) == 1
+        assert len([one["Key"] for one in listed if one["Key"].endswith("decoded.json")]) == 1
+        flows = sorted(one.flow for one in stage.reports())
+        assert flows == ["nightly-backup", "release"]
+
+
+def once(journal: Journal) -> bool:
+    """Whether no step was begun twice."""
+    begun = [one.step for one in journal.entries if one.event == "intent"]
+    return bool(begun) and len(begun) == len(set(begun))
+
+
+def told_automation(distributed: Distributed) -> str:
+    """Have a run of `stage` that completes start nightly-backup/probe-well, and return the automation's id."""
+    probe = distributed.ask("GET", "/deployments/name/nightly-backup/probe-well")["id"]
+    trigger = {
+        "type": "event",
+        "posture": "Reactive",
+        "match": {"prefect.resource.id": "prefect.flow-run.*"},
+        "match_related": {"prefect.resource.role": "deployment", "prefect.resource.name": "stage"},
+        "for_each": ["prefect.resource.id"],
+        "expect": [COMPLETED],
+        "threshold": 1,
+        "within": 0,
+    }
+    action = {"type": "run-deployment", "source": "selected", "deployment_id": probe}
+    document = {"name": "told", "trigger": trigger, "actions": [action]}
+    return str(distributed.ask("POST", "/automations/", document)["id"])
+
+
+def ended_probes(distributed: Distributed) -> list[str]:
+    """The automation's runs that have ended."""
+    found = distributed.runs("nightly-backup", "probe-well")
+    return [one["id"] for one in found if one["state"]["type"] in ENDED]
