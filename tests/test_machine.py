@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 
+from deployments.local.data_folder import CHECKOUT
 from deployments.local.supervised import Supervised, marked
-from tasks.watch_records import WatchRecords
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_machine import Machine, release_deployments, release_of_run, webhook_settings
 from tests.fix_object_store import S3Server
@@ -130,22 +131,23 @@ def test_an_upgrade_with_a_watch_and_an_approval_open_loses_nothing(
     machine.up()
     assert revision(machine.folder.database) != before
     assert revision(max(machine.folder.backups.iterdir())) == before
-    machine.prefect("deploy", "--prefect-file", str(machine.root / "prefect.yaml"), "--all")
 
-    # Nothing is lost, nothing doubled: the same ticks are to come, and the same question waits.
+    # Nothing is lost, nothing doubled: the same ticks are to come, once each, and the same question waits. Deploying plans them anew, at the same times.
+    require_planned_once(machine, ticks)
+    machine.prefect("deploy", "--prefect-file", str(machine.root / "prefect.yaml"), "--all")
     assert [one["slug"] for one in schedules(machine) if one["slug"] != "sweep"] == [f"watch-{first}"]
-    later = {one["id"]: one["expected_start_time"] for one in machine.planned()}
-    assert set(later) <= set(ticks) or ticks.items() <= later.items()
-    assert len(set(later.values())) == len(later)
-    looks = tick_names(stage, first)
+    wait_until(lambda: len(machine.planned()) >= 3, "ticks are planned", seconds=150)
+    require_planned_once(machine, ticks)
     next_tick = machine.planned()[0]["id"]
-    machine.ask(
-        "POST",
-        f"/flow_runs/{next_tick}/set_state",
-        {"state": {"type": "SCHEDULED", "name": "Scheduled"}, "force": True},
-    )
-    assert machine.wait_for(next_tick)["type"] == "COMPLETED"
-    assert len(tick_names(stage, first)) == len(looks) + 1
+    soon = {
+        "type": "SCHEDULED",
+        "name": "Scheduled",
+        "state_details": {"scheduled_time": datetime.now(UTC).isoformat()},
+    }
+    machine.ask("POST", f"/flow_runs/{next_tick}/set_state", {"state": soon, "force": True})
+    state = machine.wait_for(next_tick)
+    assert state["type"] == "COMPLETED", state
+    assert machine.ask("GET", f"/flow_runs/{next_tick}").json()["run_count"] == 1
 
     assert machine.ask("GET", f"/flow_runs/{waiting}").json()["state"]["type"] == "PAUSED"
     assert plan_of(machine, waiting) == plan
@@ -156,6 +158,14 @@ def test_an_upgrade_with_a_watch_and_an_approval_open_loses_nothing(
     assert stage.image_of() == stage.image("v3")
     assert len(machine.runs("release")) == 2
     assert [one.release_id for one in stage.journals()] == [first, release_of_run(waiting)]
+
+    # A copy beside the running server; what is deleted afterwards is in it.
+    asked = [sys.executable, "-m", "deployments.local.prefect_database"]
+    copy = subprocess.run(
+        asked, env=machine.shell, cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    machine.prefect("flow-run", "delete", waiting)
+    assert (has_run(Path(copy), waiting), has_run(machine.folder.database, waiting)) == (True, False)
 
     # A supervisor that was killed leaves its programs; they are known all the same.
     kill(Supervised(machine.folder).pid)
@@ -191,9 +201,19 @@ def plan_of(machine: Machine, run_id: str) -> str:
     return found.group(1)
 
 
-def tick_names(stage: Stage, release_id: str) -> list[str]:
-    """The looks that are kept."""
-    return [one for one in WatchRecords(stage.environment, release_id).names() if one.startswith("tick-")]
+def require_planned_once(machine: Machine, ticks: dict[str, str]) -> None:
+    """Hold that what was planned and is still to come is planned once."""
+    times = [one["expected_start_time"] for one in machine.planned()]
+    assert len(set(times)) == len(times)
+    later = datetime.now(UTC) + timedelta(seconds=30)
+    assert {one for one in ticks.values() if datetime.fromisoformat(one) > later} <= set(times)
+
+
+def has_run(database: Path, run_id: str) -> bool:
+    """Whether a database knows a run."""
+    with closing(sqlite3.connect(database)) as connection:
+        query = "SELECT count(*) FROM flow_run WHERE id IN (?, ?)"
+        return bool(connection.execute(query, (run_id, run_id.replace("-", ""))).fetchone()[0])
 
 
 def revision(database: Path) -> str:
