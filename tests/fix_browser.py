@@ -107,7 +107,8 @@ class Person:
         self.page.get_by_role("button", name="View run").click()
         expect(self.page).to_have_url(re.compile(r"/runs/flow-run/"))
         run_id = self.run_id()
-        # What is told in a corner hides what is in it.
+        # What is told in a corner hides what is in it, for as long as it is pointed at.
+        self.page.mouse.move(0, 0)
         expect(self.page.get_by_role("button", name="View run")).to_have_count(0)
         return run_id
 
@@ -136,9 +137,10 @@ class Person:
         expect(self.page.get_by_role("tab", name="Logs", exact=True)).to_be_visible()
 
     def open_report(self, key: str) -> str:
-        """From a run's page: open an artifact by its key, and read it."""
+        """From a run's page: open an artifact by its key, of those that had it the newest, and read it."""
         self.open_tab("Artifacts")
-        self.page.get_by_role("link", name=key).or_(self.page.get_by_text(key, exact=True)).first.click()
+        self.page.get_by_text(key, exact=True).first.click()
+        self.page.get_by_role("link", name=re.compile(r"^[0-9a-f]{8}$")).first.click()
         expect(self.page.get_by_role("tab", name="Raw", exact=True)).to_be_visible()
         self.page.wait_for_timeout(300)
         return self.page.locator("body").inner_text()

@@ -138,7 +138,7 @@ def test_a_form_shows_every_parameter_with_what_it_means_its_default_and_what_ma
         ("release", {"image": "sha256:abc", "commit": COMMIT}, "'sha256:abc' does not match"),
         ("release", {"image": "v1.4.0", "commit": "main"}, "'main' does not match"),
         ("rollback", {"reason": "INC-7", "release_id": "r-1"}, "'r-1' does not match"),
-        ("restore", {"database": "shop", "jobs": "99"}, "99 is greater than the maximum of 32"),
+        ("restore", {}, "'database' is a required property"),
         ("undo-swap", {"restore_id": "the last one"}, "'the last one' does not match"),
         ("watch-sign-off", {}, "'release_id' is a required property"),
         ("nightly-backup", {"environment": "../production"}, "'../production' does not match"),
@@ -233,7 +233,7 @@ def test_the_day_after_a_release_is_looked_at_and_signed_off_by_clicking(
     person.wait_for_state("Healthy", "Degraded", "Inconclusive", "Superseded", *ENDED)
     assert person.name_of_run() == f"watch {release_id} in production"
     person.open_run(look)
-    text = person.open_report("post-deploy-watch-production")
+    text = person.open_report("watch-production")
     assert release_id in text
     person.picture("watch-report")
     asked = next(
@@ -276,7 +276,7 @@ def test_every_other_flow_is_started_by_clicking_and_says_how_it_ended(
         assert person.name_of_run() == name
         state = server.read_flow_run(UUID(run)).state
         assert state is not None
-        assert told in str(state.message), state.message
+        assert told in str(state.message).lower(), state.message
 
 
 def test_the_list_of_deployments_tells_flow_and_environment_of_each(person: Person) -> None:
