@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,12 +19,13 @@ from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.watch_records import WatchRecords
+from tests.fix_counts import plain_day
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_platform import shared_templates
 from tests.fix_prometheus_api import PrometheusApi
 from tests.fix_release import Stage, hello_documents, release_settings
 from tests.fix_watch import Day
-from tests.fix_watched import RELEASE, start
+from tests.fix_watched import RELEASE, end_of, start, watched
 from tests.waiting import wait_until
 
 PRODUCTION = "production"
@@ -59,18 +59,11 @@ class Office:
     client: KubernetesClient
 
     def keep_watched_day(self) -> str:
-        """Keep a release as its watch would a day later, but that nobody has looked at it since its last minutes; return its id."""
-        first = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=25)
-        begun = start(
-            environment=PRODUCTION,
-            namespace=NAMESPACE,
-            deployments=("shop",),
-            old_side="",
-            image=self.serving(),
-            released_at=first - timedelta(minutes=3),
-            first=first,
-        )
-        assert WatchRecords(load_environment(PRODUCTION), RELEASE).keep(begun)
+        """Keep the watch of a release as it is after its day, and return the release's id. Of the release itself nothing is in the cluster."""
+        records, own = WatchRecords(load_environment(PRODUCTION), RELEASE), {"environment": PRODUCTION}
+        day = watched({"errors": plain_day()})
+        for one in (start(**own), day.tick.model_copy(update=own), end_of(day, **own)):
+            assert records.keep(one)
         return RELEASE
 
     def serving(self) -> str:
