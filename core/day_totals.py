@@ -4,6 +4,9 @@ import numpy as np
 
 from core.watch_counts import Counts, hourly
 
+# Of the requests that an earlier day had in the same hour: with fewer, who says that nothing is wrong has not looked.
+LEAST_PART = 0.1
+
 
 def expected_bad(counts: Counts) -> float:
     """How many bad requests the new version would have had with the share of the days before, bucket by bucket, where both sides had requests."""
@@ -25,7 +28,12 @@ def bad_share(counts: Counts) -> float:
 
 
 def hours_compared(counts: Counts) -> float:
-    """Of the hours in which either side had requests, the share in which both had."""
+    """Of the hours in which either side had requests, the share in which both had, and the new version not next to none."""
     known = counts.known
-    new, old = hourly(known.requests) > 0, hourly(known.baseline_requests.sum(axis=-2)) > 0
-    return float((new & old).sum() / (new | old).sum()) if (new | old).any() else 1.0
+    # An earlier day's mean, of the buckets that are known now.
+    days = np.maximum((~np.isnan(counts.baseline_requests)).sum(axis=-2), 1)
+    usual = np.where(np.isnan(counts.requests), 0, known.baseline_requests.sum(axis=-2) / days)
+    new, old = hourly(known.requests), hourly(known.baseline_requests.sum(axis=-2))
+    both = (new > 0) & (old > 0) & (new >= LEAST_PART * hourly(usual))
+    either = (new > 0) | (old > 0)
+    return float(both.sum() / either.sum()) if either.any() else 1.0

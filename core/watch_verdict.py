@@ -60,7 +60,7 @@ class MetricVerdict:
         expected: how many bad requests the days before lead one to expect. share: of the new version's requests, the bad ones. detectable_share: so large a
             share would have been found; known where few are expected.
         ratio: how many times as many bad requests there were as the days before lead one to expect, over the day.
-        hours_compared: of the hours in which either side had requests, the share in which both had.
+        hours_compared: of the hours in which either side had requests, the share in which both had, and the new version not next to none.
         acts: whether that may send a release back; else it advises, and `why_not` says why.
     """
 
@@ -269,7 +269,7 @@ def _verdict(
         ]
         told += [f"{one.metric}: {one.share:.2%} of the requests bad, in short pieces" for one in more]
         told += [
-            f"{one.metric}: both sides had requests in {one.hours_compared:.0%} of the hours only; {demands.coverage:.0%} are asked for"
+            f"{one.metric}: both sides had requests, and not next to none, in {one.hours_compared:.0%} of the hours only; {demands.coverage:.0%} are asked for"
             for one in apart
         ]
         return "insufficient", (*advised, *told)

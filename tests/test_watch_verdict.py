@@ -154,13 +154,26 @@ def test_short_pieces_of_trouble_are_no_healthy_day() -> None:
     assert any("in short pieces" in one for one in found.reasons)
 
 
-def test_hours_without_requests_on_one_side_are_not_compared() -> None:
+@pytest.mark.parametrize("left", [0, 0.01, 0.09])
+def test_hours_without_requests_or_next_to_none_on_one_side_are_not_compared(left: float) -> None:
     day = plain_day()
-    requests = day.requests.copy()
-    requests[24:264] = 0
-    found = judge({"errors": replace(day, requests=requests, bad=np.minimum(day.bad, requests))})
+    requests, bad = day.requests.copy(), day.bad.copy()
+    requests[24:264] *= left
+    bad[24:264] *= left
+    found = judge({"errors": replace(day, requests=requests, bad=bad)})
     assert found.verdict == "insufficient"
     assert any("of the hours only" in one for one in found.reasons)
+
+
+def test_a_quiet_day_or_a_busier_one_is_compared() -> None:
+    day = plain_day()
+    for times in (0.3, 20):
+        assert judge({"errors": replace(day, requests=day.requests * times, bad=day.bad * times)}).verdict == "healthy"
+    # Of an earlier day that is not known nothing is usual.
+    requests = day.baseline_requests.copy()
+    requests[0, :200] = np.nan
+    few = replace(day, requests=day.requests * 0.3, bad=day.bad * 0.3, baseline_requests=requests)
+    assert judge({"errors": few}).metrics[0].hours_compared == 1
 
 
 def test_total_failure_is_told_with_nothing_to_compare_with_and_in_hours_that_were_empty_before() -> None:
