@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from zoneinfo import ZoneInfo
 
 from core.evidence import Finding
+from core.image_reference import shortened
 from core.report_text import escape_markdown
 from core.units import human_duration
 from core.watch_counts import BUCKET_MINUTES, BUCKETS
@@ -99,7 +100,7 @@ def _before_the_end(watched: Watched, how: HowItEnded) -> str:
 
 def _of_what(start: WatchStart, zone: ZoneInfo, ended: str) -> list[str]:
     release = f"**{escape_markdown(start.release_id)}** in **{escape_markdown(start.environment)}**"
-    image = f"{escape_markdown(cut(start.image))}, commit {escape_markdown(start.commit[:12])}"
+    image = f"{escape_markdown(shortened(cut(start.image)))}, commit {escape_markdown(start.commit[:12])}"
     return [f"{release}: {image}, released {moment(start.released_at, zone)}; {ended}.", ""]
 
 
