@@ -5,6 +5,7 @@ set -eu
 
 packages=""
 command -v chromium >/dev/null 2>&1 || packages="$packages chromium"
+command -v tini >/dev/null 2>&1 || packages="$packages tini"
 command -v pgbouncer >/dev/null 2>&1 || [ -x /usr/sbin/pgbouncer ] || packages="$packages pgbouncer"
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages="$packages postgresql"
 command -v docker-registry >/dev/null 2>&1 || packages="$packages docker-registry"
