@@ -18,7 +18,8 @@ from deployments.command import init
 from deployments.command.new_environment import (
     MOST_LINES,
     Answers,
-    add_deployment,
+    add_deployments,
+    deployment_entry,
     make_signing_key,
     mistake_at,
     rendered,
@@ -195,13 +196,24 @@ def test_the_deployment_is_added_once_and_the_rest_of_the_file_stays(run: Callab
     text = file.read_text()
     assert text.startswith(before.rstrip())
     deployments = yaml.safe_load(text)["deployments"]
-    [mine] = [entry for entry in deployments if entry["name"] == "mine"]
-    production = next(entry for entry in deployments if entry["name"] == "production")
-    assert mine["parameters"] == {"environment": "mine"}
-    assert mine["schedules"] == [{"slug": "nightly", "cron": "0 2 * * *", "timezone": "Europe/Berlin"}]
-    assert mine["entrypoint"] == production["entrypoint"]
-    assert mine["work_pool"] == production["work_pool"]
-    assert "added nightly-backup/mine" not in run(*GIVEN, "--yes", "--force").output
+    mine = [entry for entry in deployments if entry["name"] == "mine"]
+    assert [entry["entrypoint"] for entry in mine] == [
+        "flows.nightly_backup.nightly_backup",
+        "flows.dr_drill.dr_drill",
+    ]
+    assert [entry["schedules"] for entry in mine] == [
+        [{"slug": "nightly", "cron": "0 2 * * *", "timezone": "Europe/Berlin"}],
+        [{"slug": "daily", "cron": "0 4 * * *", "timezone": "Europe/Berlin"}],
+    ]
+    for entry in mine:
+        production = next(
+            one for one in deployments if one["name"] == "production" and one["entrypoint"] == entry["entrypoint"]
+        )
+        assert entry["parameters"] == {"environment": "mine"}
+        assert {**entry, "name": "", "parameters": {}} == {**production, "name": "", "parameters": {}}
+    again = run(*GIVEN, "--yes", "--force").output
+    assert "added nightly-backup/mine" not in again
+    assert "added dr-drill/mine" not in again
     assert file.read_text() == text
 
 
@@ -211,11 +223,21 @@ def test_an_entry_of_another_flow_is_not_taken_for_the_backups(tmp_path: Path) -
         "  - name: mine\n    entrypoint: flows.app_state_backup.app_state_backup\n    parameters: {environment: mine}\n"
     )
     file.write_text((CHECKOUT / "prefect.yaml").read_text() + other)
-    assert add_deployment(file, "mine", "UTC")
-    assert [entry["entrypoint"].split(".")[-1] for entry in yaml.safe_load(file.read_text())["deployments"][-2:]] == [
+    assert add_deployments(file, "mine", "UTC") == ("nightly-backup", "dr-drill")
+    assert [entry["entrypoint"].split(".")[-1] for entry in yaml.safe_load(file.read_text())["deployments"][-3:]] == [
         "app_state_backup",
         "nightly_backup",
+        "dr_drill",
     ]
+
+
+def test_one_that_has_its_backup_from_before_gets_the_drill(tmp_path: Path) -> None:
+    file = tmp_path / "prefect.yaml"
+    text = (CHECKOUT / "prefect.yaml").read_text()
+    file.write_text(f"{text}\n{deployment_entry('nightly-backup', 'mine', 'UTC')}")
+    assert add_deployments(file, "mine", "UTC") == ("dr-drill",)
+    assert yaml.safe_load(file.read_text())["deployments"][-1]["schedules"][0]["cron"] == "0 4 * * *"
+    assert add_deployments(file, "mine", "UTC") == ()
 
 
 def test_a_prefect_file_of_another_layout_is_left_alone_and_the_entry_shown(
@@ -225,7 +247,7 @@ def test_a_prefect_file_of_another_layout_is_left_alone_and_the_entry_shown(
     for text in ("deployments: []\nname: other\n", "name: other\n", "deployments:\n  - name: a\n"):
         file.write_text(text)
         with pytest.raises(ConfigurationError, match="by hand"):
-            add_deployment(file, "mine", "UTC")
+            add_deployments(file, "mine", "UTC")
         assert file.read_text() == text
     result = run(*GIVEN, "--yes")
     assert result.exit_code == 0

@@ -18,8 +18,9 @@ from deployments.command.check import show_checks
 from deployments.command.deploying import PREFECT_FILE
 from deployments.command.new_environment import (
     KEYS_FOLDER,
+    SCHEDULED,
     Answers,
-    add_deployment,
+    add_deployments,
     deployment_entry,
     make_signing_key,
     mistake_at,
@@ -288,16 +289,15 @@ def _write(answers: Answers, file: Path, *, new_key: bool) -> None:
 
 
 def _deploy(answers: Answers) -> bool:
-    """Give the environment's nightly backup its entry in prefect.yaml, and return whether it has one now."""
+    """Give the environment's nightly backup and daily drill their entries in prefect.yaml, and return whether it has them now."""
     try:
-        if add_deployment(PREFECT_FILE, answers.environment, answers.timezone):
-            console.print(f"added nightly-backup/{answers.environment} to {PREFECT_FILE}", soft_wrap=True)
+        for flow in add_deployments(PREFECT_FILE, answers.environment, answers.timezone):
+            console.print(f"added {flow}/{answers.environment} to {PREFECT_FILE}", soft_wrap=True)
     except (OSError, ConfigurationError) as error:
         # The image's checkout may be read-only: the environment works all the same, without a schedule.
+        entries = "\n".join(deployment_entry(flow, answers.environment, answers.timezone) for flow in SCHEDULED)
         console.print(
-            f"{PREFECT_FILE} was left alone ({error}); for a schedule of its own, add\n"
-            + deployment_entry(answers.environment, answers.timezone),
-            soft_wrap=True,
+            f"{PREFECT_FILE} was left alone ({error}); for schedules of its own, add\n{entries}", soft_wrap=True
         )
         return False
     return True

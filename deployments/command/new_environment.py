@@ -1,4 +1,4 @@
-"""The files that `nightshift init` makes: the environment's TOML, the signing key, secrets that are kept in files, and an entry in prefect.yaml."""
+"""The files that `nightshift init` makes: the environment's TOML, the signing key, secrets that are kept in files, and entries in prefect.yaml."""
 
 import os
 import secrets
@@ -20,6 +20,8 @@ from core.errors import ConfigurationError, PermanentError
 MOST_LINES = 15
 KEYS_FOLDER = "~/.config/nightshift"
 FIRST_LINE = "# Every key and its default: docs/environments.md"
+# What an environment gets without being asked for: a backup that nobody proves is half of one. Their slugs and times.
+SCHEDULED = {"nightly-backup": ("nightly", "0 2 * * *"), "dr-drill": ("daily", "0 4 * * *")}
 NO_PLACE = "Free the disk or the folder's rights, then run it again"
 
 
@@ -122,45 +124,48 @@ def make_signing_key(file: Path) -> bool:
     return True
 
 
-def add_deployment(prefect_file: Path, environment: str, timezone: str) -> bool:
-    """Given prefect.yaml, add the nightly backup of an environment at its end; return False when it has one already.
+def add_deployments(prefect_file: Path, environment: str, timezone: str) -> tuple[str, ...]:
+    """Given prefect.yaml, add an environment's nightly backup and daily drill at its end, those that it does not have; return the flows that were added.
 
     The text is added to, not written anew, so that comments and anchors stay. Raise ConfigurationError when it is not laid out as expected.
     """
     text = prefect_file.read_text(encoding="utf-8")
-    if any(_is_backup_of(entry, environment) for entry in yaml.safe_load(text).get("deployments", ())):
-        return False
-    longer = f"{text.rstrip()}\n\n{deployment_entry(environment, timezone)}"
+    entries = yaml.safe_load(text).get("deployments", ())
+    missing = tuple(flow for flow in SCHEDULED if not any(_is_of(entry, flow, environment) for entry in entries))
+    if not missing:
+        return ()
+    longer = "\n".join([text.rstrip() + "\n", *(deployment_entry(flow, environment, timezone) for flow in missing)])
     try:
-        after = yaml.safe_load(longer)["deployments"][-1]
+        after = yaml.safe_load(longer)["deployments"][-len(missing) :]
     except yaml.YAMLError:
-        after = {}
-    if not _is_backup_of(after, environment):
+        after = []
+    if [flow for flow, entry in zip(missing, after, strict=False) if _is_of(entry, flow, environment)] != [*missing]:
         raise ConfigurationError(
-            f"add a deployment for {environment}",
+            f"add deployments for {environment}",
             str(prefect_file),
-            "the file does not end with the list `deployments:`, or has no anchor `nightly-backup`",
-            "Add the entry by hand; those of the other environments show how",
+            f"the file does not end with the list `deployments:`, or lacks an anchor of {' and '.join(missing)}",
+            "Add the entries by hand; those of the other environments show how",
         )
     write_environment(prefect_file, longer)
-    return True
+    return missing
 
 
-def deployment_entry(environment: str, timezone: str) -> str:
-    """The entry of prefect.yaml for an environment's nightly backup."""
+def deployment_entry(flow: str, environment: str, timezone: str) -> str:
+    """The entry of prefect.yaml for a flow of an environment that comes by its schedule."""
+    slug, cron = SCHEDULED[flow]
     return (
-        "  - <<: *nightly-backup\n"
+        f"  - <<: *{flow}\n"
         f"    name: {environment}\n"
         f"    parameters: {{environment: {environment}}}\n"
         "    schedules:\n"
-        f'      - {{slug: nightly, cron: "0 2 * * *", timezone: {timezone}}}\n'
+        f'      - {{slug: {slug}, cron: "{cron}", timezone: {timezone}}}\n'
     )
 
 
-def _is_backup_of(entry: dict[str, Any], environment: str) -> bool:
+def _is_of(entry: dict[str, Any], flow: str, environment: str) -> bool:
     # Other flows have entries of the same name: a deployment is FLOW/ENVIRONMENT.
     same = entry.get("name") == environment and entry.get("parameters", {}).get("environment") == environment
-    return same and str(entry.get("entrypoint", "")).endswith(".nightly_backup")
+    return same and str(entry.get("entrypoint", "")).endswith(f".{flow.replace('-', '_')}")
 
 
 def _mistakes(environment: str, document: dict[str, Any]) -> tuple[str, ...]:
