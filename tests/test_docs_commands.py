@@ -51,7 +51,7 @@ NOT_RUN = {
     "prefect server services start": "tests/fix_distributed.py runs it",
     "prefect flow-run delete": "tests/test_machine.py runs it",
     "git": "updates the checkout",
-    "cp": "tests/test_machine.py takes a copy back; or copies an example",
+    "cp": "copies a file; tests/test_machine.py opens the copy that is put back",
     "rm": "as `cp`",
     "useradd": "changes the machine",
     "systemctl": "as `useradd`",
