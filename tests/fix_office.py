@@ -150,7 +150,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     prometheus.answer = SteadyDay(cast("Stage", None), prometheus).answer
     variables = {"KUBECONFIG": str(kubeconfig), "NIGHTSHIFT_ENVIRONMENTS": str(environments)}
     platform = Platform(
-        shared_templates(root / "data") / "up",
+        shared_templates(root / "data") / "trial",
         rows=200,
         preferred_port=0,
         prefect_file=without_schedules(root),

@@ -60,7 +60,7 @@ def test_a_dry_run_shows_what_would_change_and_writes_nothing(stage: Stage, kube
     assert "could be carried out; nothing was changed" in str(state.message)
     with get_client(sync_client=True) as prefect:
         run = prefect.read_flow_run(state.state_details.flow_run_id)
-    assert run.name == f"release stage {NEXT_COMMIT[:7]} → {stage.digest('v2')[:19]}…"
+    assert run.name == f"release stage {NEXT_COMMIT[:7]} → {stage.digest('v2')[:19]}… (dry run)"
     assert own_writes(kubernetes, begin) == []
     assert kubernetes.snapshot() == before
 
