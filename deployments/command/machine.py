@@ -29,7 +29,7 @@ from deployments.local.service import log_tail
 from deployments.local.supervised import MARK, RECEIVER, SERVER, WORKER, Supervised, configuration, marked
 from tasks.environments import environment_names, load_environment
 
-_READY_SECONDS = 240.0
+_READY_SECONDS = 300.0
 _GRACE_SECONDS = 30
 _RUNNING = {"RUNNING", "STARTING"}
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"

@@ -73,7 +73,7 @@ def configuration(folder: ServerFolder, port: int, receiver: Sequence[str] | Non
             "priority": str(priority),
             "autorestart": "true",
             # What ends sooner counts as not started, and is waited for a second longer each time; never given up.
-            "startsecs": "30",
+            "startsecs": "60",
             "startretries": "1000000",
             # `down` has runs end first. The server's database is SQLite: it is given the time to close it.
             "stopwaitsecs": "86400" if name == WORKER else "60",
