@@ -57,7 +57,7 @@ def up_command(
         ),
     ] = False,
 ) -> None:
-    """Start a Prefect server on 127.0.0.1, a worker and, where an environment has a table [webhook], its receiver; whatever of it dies is started again."""
+    """Start a Prefect server on 127.0.0.1, a worker and, where an environment listens to GitHub, its receiver; whatever of it dies is started again."""
     host_and_port("listen to GitHub", listen)
     folder = ServerFolder(platform_folder(KIND))
     if answers_socket(folder.socket):
