@@ -45,7 +45,7 @@ test: .venv/installed  ## all tests that need nothing but this checkout
 
 test-services: .venv/installed  ## tests against servers from Debian's packages (installs them when root)
 	@sh tests/services/install.sh
-	@$(BIN)/python -m pytest -q -n 3 --dist loadgroup -m services tests
+	@$(BIN)/python -m pytest -q -n 3 --dist loadgroup -m "services and not platform" tests
 
 # Velero's tests by themselves: the controllers that other tests start play Velero, too.
 # A cluster that nothing else of value lives in: the tests make and remove a namespace of their own, and Pods that a node can pull the image of.
@@ -54,9 +54,11 @@ test-cluster: .venv/installed  ## tests against a disposable Kubernetes cluster 
 	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "cluster and not platform" --ignore=tests/cluster/test_velero.py tests/cluster
 	@$(BIN)/python -m pytest -q -m "cluster and not platform" tests/cluster/test_velero.py
 
-# A release's run is killed, cancelled and left alone, again and again, and each is waited for until it is brought to its end: a quarter of an hour.
-test-platform: .venv/installed  ## releases through a real Prefect server and worker against such a cluster (KUBECONFIG)
-	@[ -n "$$KUBECONFIG" ] || { echo "make: set KUBECONFIG to a disposable cluster's"; exit 1; }
+# Whole platforms, from their start to their end, and what a person does with them: half an hour in all.
+test-platform: .venv/installed  ## this machine's server over an upgrade, the UI in a browser; releases through server and worker on a cluster (KUBECONFIG)
+	@sh tests/services/install.sh
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "services and platform" tests
+	@[ -n "$$KUBECONFIG" ] || { echo "make: set KUBECONFIG to a disposable cluster's for the rest"; exit 1; }
 	@$(BIN)/python -m pytest -q -m "cluster and platform" tests/cluster
 
 screenshots: .venv/installed  ## the pictures in docs/images, taken anew while tests use Prefect's UI (Debian's chromium)

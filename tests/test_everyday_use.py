@@ -22,7 +22,12 @@ from tests.fix_browser import HEIGHT, WIDTH, Person
 from tests.fix_office import PRODUCTION, Office, image_of
 from tests.test_prefect_yaml import flow_of
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("everyday-use"), pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.platform,
+    pytest.mark.xdist_group("everyday-use"),
+    pytest.mark.timeout(400),
+]
 
 ENTRIES: list[dict[str, Any]] = [
     one for one in yaml.safe_load(PREFECT_FILE.read_text())["deployments"] if one["name"] == PRODUCTION

@@ -23,7 +23,7 @@ from tests.fix_object_store import S3Server
 from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage, small_stage
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(540), pytest.mark.xdist_group("machine")]
+pytestmark = [pytest.mark.services, pytest.mark.platform, pytest.mark.timeout(540), pytest.mark.xdist_group("machine")]
 ANSWER = {"approver": "Ada", "reason": "INC-7"}
 PROGRAMS = {"prefect-server", "prefect-worker", "webhook"}
 
