@@ -21,6 +21,7 @@ from deployments.command.prefect_api import server_of
 from tests.fix_browser import HEIGHT, WIDTH, Person
 from tests.fix_office import PRODUCTION, Office, image_of
 from tests.test_prefect_yaml import flow_of
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.services,
@@ -132,7 +133,10 @@ def test_a_form_shows_every_parameter_with_what_it_means_its_default_and_what_ma
         elif one["type"] == "array":
             assert field.kind == "list"
         elif one["type"] == "object":
-            assert (field.kind, field.value) == ("json", "{}")
+            # Its editor is loaded after the page.
+            wait_until(
+                lambda name=name: (person.fields()[name].kind, person.fields()[name].value) == ("json", "{}"), name
+            )
         else:
             assert (field.kind, field.value) == ("text", str(default))
 

@@ -223,7 +223,8 @@ def test_a_stopped_holder_that_wakes_up_changes_nothing_more_and_ends_fenced(
     assert ended(child)
     assert end_of(stage, request).startswith("FencedError"), end_of(stage, request)
     assert "release-recovery" not in end_of(stage, request)
-    assert kill_proxy.writes[written:] == []
+    # What it was stopped in the middle of, between its look and its write, may still be tried: the API server refuses it, by the version that it had read.
+    assert len(kill_proxy.writes[written:]) <= 1
     assert {key: one for key, one in kubernetes.snapshot().items() if key[1] != "pods"} == {
         key: one for key, one in after.items() if key[1] != "pods"
     }
