@@ -16,6 +16,7 @@ from tests.fix_kubernetes import KubernetesApi
 from tests.fix_kubernetes_controllers import Controllers
 from tests.fix_object_store import REGION, S3Server
 from tests.fix_release import Stage
+from tests.waiting import wait_until
 
 ROUTES = "gateway.networking.k8s.io/v1"
 
@@ -97,6 +98,7 @@ def route(stage: Stage, kubernetes: KubernetesApi) -> Route:
         stage, lambda patch: kubernetes.merge(*where, patch, manager="somebody"), lambda: kubernetes.read(*where)
     )
     kubernetes.after("PATCH", "/httproutes/hello", made.note, times=1000)
+    wait_until(lambda: kubernetes.read(*where).get("status"), "the gateway has answered the route")
     return made
 
 

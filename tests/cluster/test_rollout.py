@@ -98,10 +98,11 @@ class Lab:
     def make(self, namespace: str, document: Document) -> Document:
         return self.client.create(find_kind(self.client, "Deployment").path(namespace), document)
 
-    def set_image(self, namespace: str, name: str, tag: str) -> Document:
+    def set_image(self, namespace: str, name: str, tag: str, **spec: int) -> Document:
         path = find_kind(self.client, "Deployment").path(namespace, name)
         containers = [{"name": "hello", "image": f"localhost/hello:{tag}"}]
-        return self.client.merge(path, {"spec": {"template": {"spec": {"containers": containers}}}}, strategic=True)
+        change = {"template": {"spec": {"containers": containers}}, **spec}
+        return self.client.merge(path, {"spec": change}, strategic=True)
 
     def wait(self, namespace: str, written: Document, *, seconds: float = 120) -> End:
         end, began = End(), time.monotonic()
@@ -260,9 +261,10 @@ def settle(lab: Lab, namespace: str, written: Document, seconds: float) -> str:
 
 def test_a_deadline_that_was_exceeded_before_our_write_is_not_ours(lab: Lab) -> None:
     namespace = lab.namespace()
-    first = lab.make(namespace, deployment("hello", "rollout-1", deadline=6))
+    first = lab.make(namespace, deployment("hello", "rollout-1"))
     assert lab.wait(namespace, first).error is None
-    assert lab.wait(namespace, lab.set_image(namespace, "hello", "never-made"), seconds=30).error is not None
+    missing = lab.set_image(namespace, "hello", "never-made", progressDeadlineSeconds=6)
+    assert lab.wait(namespace, missing, seconds=30).error is not None
     path = find_kind(lab.client, "Deployment").path(namespace, "hello")
     wait_until(lambda: "ProgressDeadlineExceeded" in str(lab.client.get(path)), "the deadline is exceeded")
     end = lab.wait(namespace, lab.set_image(namespace, "hello", "rollout-1"))
