@@ -21,8 +21,8 @@ from deployments.local.ports import HOST, free_port
 from deployments.local.prefect_server import WORK_POOL, prefect_environment
 from deployments.local.service import Service
 from tests.fix_machine import release_deployments
-from tests.fix_postgres import PostgresServer
-from tests.fix_redis import new_redis
+from tests.fix_postgres import PostgresServer, end_server, make_server
+from tests.fix_redis import RedisServer, new_redis
 from tests.leave_out import leave_out
 from tests.waiting import wait_until
 
@@ -46,6 +46,8 @@ class Distributed:
     services: list[Service]
     workers: list[Service]
     balancer: Service
+    database: PostgresServer
+    broker: RedisServer
     rest: httpx.Client
 
     def parts(self) -> list[Service]:
@@ -152,15 +154,31 @@ def kill(part: Service) -> None:
 
 
 @pytest.fixture
-def distributed(tmp_path: Path, kubernetes: object, postgres_15: PostgresServer) -> Iterator[Distributed]:
-    """The parts, not started yet. What the tests' environment has set when they are, they have too: KUBECONFIG and the secrets of `stage`."""
+def distributed(
+    request: pytest.FixtureRequest, tmp_path: Path, kubernetes: object, postgres_15: PostgresServer
+) -> Iterator[Distributed]:
+    """The parts, not started yet. What the tests' environment has set when they are, they have too: KUBECONFIG and the secrets of `stage`.
+
+    Given the parameter "own database", the Prefect server's PostgreSQL is a server of its own, which forgets nothing that it has confirmed when it is killed.
+    """
+    if getattr(request, "param", "") != "own database":
+        yield from _distributed(tmp_path, postgres_15)
+        return
+    own = make_server(15, synchronous_commit="on", max_connections="100")
+    try:
+        yield from _distributed(tmp_path, own)
+    finally:
+        end_server(own)
+
+
+def _distributed(tmp_path: Path, database: PostgresServer) -> Iterator[Distributed]:
     haproxy = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     if haproxy is None:
         leave_out("no haproxy")
     name, port, ports = f"prefect_{secrets.token_hex(4)}", free_port(), [free_port(), free_port()]
-    postgres_15.execute("postgres", f"CREATE DATABASE {name}")
+    database.execute("postgres", f"CREATE DATABASE {name}")
     broker = new_redis(tmp_path)
-    broker.limits = ()
+    broker.limits = ("--appendonly", "yes")
     broker.start()
     password = secrets.token_hex(12)
     for folder in ("home", "temporary"):
@@ -171,7 +189,7 @@ def distributed(tmp_path: Path, kubernetes: object, postgres_15: PostgresServer)
         ),
         **settings_file(SETTINGS / "server.env"),
         "PREFECT_SERVER_API_AUTH_STRING": f"ops:{password}",
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://postgres:{postgres_15.password}@{HOST}:{postgres_15.port}/{name}",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://postgres:{database.password}@{HOST}:{database.port}/{name}",
         "PREFECT_REDIS_MESSAGING_URL": broker.url,
         "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": broker.url,
         "PREFECT_SERVER_DOCKET_URL": broker.url,
@@ -208,6 +226,8 @@ def distributed(tmp_path: Path, kubernetes: object, postgres_15: PostgresServer)
             )
             for number in (1, 2)
         ],
+        database=database,
+        broker=broker,
         balancer=part("haproxy", haproxy, "-db", "-f", str(SETTINGS / "haproxy.cfg")),
         rest=httpx.Client(base_url=f"http://{HOST}:{port}/api", auth=("ops", password), trust_env=False, timeout=30),
     )
@@ -223,7 +243,7 @@ def distributed(tmp_path: Path, kubernetes: object, postgres_15: PostgresServer)
             if is_of(process, str(tmp_path / "home")):
                 process.kill()
         broker.stop()
-        postgres_15.execute("postgres", f"DROP DATABASE {name} WITH (FORCE)")
+        database.execute("postgres", f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def is_of(process: psutil.Process, home: str) -> bool:

@@ -1,9 +1,15 @@
-"""Two of each part of a Prefect server: one of each is killed in the middle of a backup and a release, and nothing is lost or doubled."""
+"""Two of each part of a Prefect server, PostgreSQL and Redis: one of each is killed in the middle of a backup and a release, and nothing is lost or doubled."""
 
+import os
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psutil
+import psycopg
 import pytest
 
 from core.release_journal import Journal
@@ -11,14 +17,42 @@ from tests.fix_distributed import ENDED, Distributed, kill
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_object_store import S3Server
 from tests.fix_postgres import PostgresServer
-from tests.fix_release import NEXT_COMMIT, SKIPPED, small_stage
+from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage, small_stage
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(540), pytest.mark.xdist_group("distributed")]
+OUTAGE_SECONDS = float(os.environ.get("NIGHTSHIFT_TEST_OUTAGE_SECONDS", "15"))
 COMPLETED = "prefect.flow-run.Completed"
 
 
-def test_one_of_each_is_killed_during_a_backup_and_a_release(  # noqa: PLR0917 - fixtures
+@dataclass
+class Held:
+    """A backup and a release that are both held in their middle: the backup by a lock, the release by Pods that do not become ready."""
+
+    distributed: Distributed
+    stage: Stage
+    locking: psycopg.Connection[Any]
+    automation: str
+    backup: str
+    release: str
+
+    def let_go(self) -> None:
+        """Let both go on."""
+        self.locking.rollback()
+        assert self.stage.controllers is not None
+        self.stage.controllers.mark(b"v2".hex(), "good")
+
+    def ended(self) -> dict[str, str]:
+        """How each ended, backup and release, once both have."""
+        found = {}
+        for run in (self.backup, self.release):
+            wait_until(lambda run=run: self.distributed.state(run)["type"] in ENDED, f"{run} ends", seconds=200)  # type: ignore[misc]
+            found[run] = self.distributed.state(run)["type"]
+        return found
+
+
+@pytest.fixture
+def held(  # noqa: PLR0917 - fixtures
     kubernetes: KubernetesApi,
     s3_server: S3Server,
     bucket: str,
@@ -26,7 +60,8 @@ def test_one_of_each_is_killed_during_a_backup_and_a_release(  # noqa: PLR0917 -
     postgres_15: PostgresServer,
     fresh_database: Callable[..., str],
     distributed: Distributed,
-) -> None:
+) -> Iterator[Held]:
+    """Both, under way."""
     name = fresh_database(postgres_15)
     postgres_15.execute(
         name, "CREATE TABLE things AS SELECT n, md5(n::text) AS text FROM generate_series(1, 1000) AS n"
@@ -41,7 +76,6 @@ def test_one_of_each_is_killed_during_a_backup_and_a_release(  # noqa: PLR0917 -
         distributed.start()
         automation = told_automation(distributed)
 
-        # Both are held in their middle: the backup by a lock, the release by Pods that do not become ready.
         locking.execute("LOCK TABLE things IN ACCESS EXCLUSIVE MODE")
         assert stage.controllers is not None
         stage.controllers.mark(b"v2".hex(), "unready")
@@ -52,41 +86,72 @@ def test_one_of_each_is_killed_during_a_backup_and_a_release(  # noqa: PLR0917 -
         with postgres_15.connect(name) as looking:
             wait_until(lambda: (looking.execute(waiting).fetchone() or (0,))[0], "the backup waits", seconds=150)
         wait_until(lambda: stage.image_of() == stage.image("v2"), "the release has begun", seconds=150)
+        yield Held(distributed, stage, locking, automation, backup, release)
 
-        kill(distributed.worker_of(release))
-        kill(distributed.servers[0])
-        kill(distributed.services[0])
-        locking.rollback()
-        stage.controllers.mark(b"v2".hex(), "good")
 
-        for run in (backup, release):
-            wait_until(lambda run=run: distributed.state(run)["type"] in ENDED, f"{run} ends", seconds=150)  # type: ignore[misc]
-        states = {run: distributed.state(run) for run in (backup, release)}
-        assert {one["type"] for one in states.values()} == {"COMPLETED"}, states
+def test_one_of_each_is_killed_during_a_backup_and_a_release(held: Held, s3_server: S3Server, bucket: str) -> None:
+    kill(held.distributed.worker_of(held.release))
+    kill(held.distributed.servers[0])
+    kill(held.distributed.services[0])
+    held.let_go()
+    assert set(held.ended().values()) == {"COMPLETED"}
+    require_one_of_each(held, s3_server, bucket)
 
-        # Each is told once, and the automation that hears of it fires once for each.
-        wait_until(lambda: len(ended_probes(distributed)) == 2, "the automation has fired for both", seconds=120)
-        told = Counter(
-            one["resource"]["prefect.resource.id"].rpartition(".")[2] for one in distributed.events(COMPLETED)
-        )
-        assert (told[backup], told[release]) == (1, 1), told
-        fired = [
-            one for one in distributed.events("prefect.automation.triggered") if automation in str(one["resource"])
-        ]
-        assert len(fired) == 2
-        assert len(distributed.runs("nightly-backup", "probe-well")) == 2
-        assert [one["id"] for one in distributed.runs("nightly-backup", "stage")] == [backup]
-        assert [one["id"] for one in distributed.runs("release", "stage")] == [release]
-        assert [one["run_count"] for one in distributed.runs("release", "stage")] == [1]
 
-        (journal,) = stage.journals()
-        assert once(journal), journal.entries
-        assert stage.image_of() == stage.image("v2")
-        listed = s3_server.client.list_objects_v2(Bucket=bucket)["Contents"]
-        assert len([one["Key"] for one in listed if one["Key"].endswith("manifest.json")]) == 1
-        assert len([one["Key"] for one in listed if one["Key"].endswith("decoded.json")]) == 1
-        flows = sorted(one.flow for one in stage.reports())
-        assert flows == ["nightly-backup", "release"]
+@pytest.mark.platform
+@pytest.mark.parametrize("distributed", ["own database"], indirect=True)
+def test_the_servers_database_and_redis_are_killed_during_a_backup_and_a_release(
+    held: Held, s3_server: S3Server, bucket: str
+) -> None:
+    distributed = held.distributed
+    kill_database(distributed.database)
+    assert distributed.broker.process is not None
+    distributed.broker.process.kill()
+    distributed.broker.process.wait(30)
+    wait_until(lambda: distributed.rest.get("/ready").status_code == 503, "the servers say that they cannot work")
+    # Work goes on while both are away, and neither run can tell of it.
+    held.let_go()
+    time.sleep(OUTAGE_SECONDS)
+    assert distributed.rest.get("/ready").status_code == 503
+    distributed.broker.start()
+    distributed.database.start()
+    assert set(held.ended().values()) == {"COMPLETED"}
+    require_one_of_each(held, s3_server, bucket)
+
+
+def require_one_of_each(held: Held, s3_server: S3Server, bucket: str) -> None:
+    """Nothing is lost or doubled: runs, their events, what hears of these, the journal, the backup, the reports."""
+    distributed, stage, backup, release = held.distributed, held.stage, held.backup, held.release
+    # Each is told once, and the automation that hears of it fires once for each.
+    wait_until(lambda: len(ended_probes(distributed)) == 2, "the automation has fired for both", seconds=120)
+    told = Counter(one["resource"]["prefect.resource.id"].rpartition(".")[2] for one in distributed.events(COMPLETED))
+    assert (told[backup], told[release]) == (1, 1), told
+    fired = [
+        one for one in distributed.events("prefect.automation.triggered") if held.automation in str(one["resource"])
+    ]
+    assert len(fired) == 2
+    assert len(distributed.runs("nightly-backup", "probe-well")) == 2
+    assert [one["id"] for one in distributed.runs("nightly-backup", "stage")] == [backup]
+    assert [one["id"] for one in distributed.runs("release", "stage")] == [release]
+    assert [one["run_count"] for one in distributed.runs("release", "stage")] == [1]
+
+    (journal,) = stage.journals()
+    assert once(journal), journal.entries
+    assert stage.image_of() == stage.image("v2")
+    listed = s3_server.client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert len([one["Key"] for one in listed if one["Key"].endswith("manifest.json")]) == 1
+    assert len([one["Key"] for one in listed if one["Key"].endswith("decoded.json")]) == 1
+    assert sorted(one.flow for one in stage.reports()) == ["nightly-backup", "release"]
+
+
+def kill_database(server: PostgresServer) -> None:
+    """SIGKILL its first process; the others end by themselves when they see that."""
+    assert server.process is not None
+    below = psutil.Process(server.process.pid).children(recursive=True)
+    server.process.kill()
+    server.process.wait(30)
+    psutil.wait_procs(below, timeout=30)
+    server.process = None
 
 
 def once(journal: Journal) -> bool:
