@@ -17,6 +17,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as TooLateError
 
+from tests.leave_out import leave_out
+
 # Where pictures for docs/ go (make screenshots); none are made where it is not set.
 PICTURES = "NIGHTSHIFT_PICTURES"
 WIDTH, HEIGHT = 1280, 900
@@ -198,7 +200,7 @@ def browser() -> Iterator[Browser]:
     """Debian's Chromium, one a module."""
     program = shutil.which("chromium")
     if program is None:
-        pytest.skip("chromium is not installed (Debian: chromium)")
+        leave_out("chromium is not installed (Debian: chromium)")
     expect.set_options(timeout=_SECONDS * 1000)
     with sync_playwright() as playwright:
         # Everything listens on 127.0.0.1: no proxy, and nobody else is asked anything.

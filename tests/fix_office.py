@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import psycopg
 import pytest
 import tomli_w
 import yaml
 
+from core.watch_decision import SIGNED_OFF
 from deployments.local.data_folder import CHECKOUT
 from deployments.local.platform import BUCKET, Platform
 from deployments.local.ports import HOST
 from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
+from tasks.object_store import ObjectMissingError
 from tasks.watch_records import WatchRecords
 from tests.fix_counts import plain_day
 from tests.fix_kubernetes import KubernetesApi
@@ -65,6 +68,24 @@ class Office:
         for one in (start(**own), day.tick.model_copy(update=own), end_of(day, **own)):
             assert records.keep(one)
         return RELEASE
+
+    def signed_off(self) -> str:
+        """By whom the day was signed off; "" while it is not."""
+        try:
+            return f"by {WatchRecords(load_environment(PRODUCTION), RELEASE).mark(SIGNED_OFF).by}"
+        except ObjectMissingError:
+            return ""
+
+    def add_order(self) -> None:
+        """Put a row into the live database that no backup has."""
+        with psycopg.connect(self.platform.postgres.admin_conninfo, dbname="platform", autocommit=True) as connection:
+            connection.execute("""INSERT INTO "Sales & Orders"."Order Lines.""2024\""" VALUES (4711)""")
+
+    def has_order(self) -> bool:
+        """Whether the live database has that row."""
+        query = """SELECT FROM "Sales & Orders"."Order Lines.""2024\""" WHERE id = 4711"""
+        with psycopg.connect(self.platform.postgres.admin_conninfo, dbname="platform", autocommit=True) as connection:
+            return connection.execute(query).rowcount == 1
 
     def serving(self) -> str:
         """The image of the application's Pods."""

@@ -42,6 +42,13 @@ OTHERS: list[tuple[str, tuple[str, ...], dict[str, str], str, str]] = [
     ("release-recovery", (), {}, "recover releases of production", "no release is open"),
 ]
 COMMIT = "3f2a91c" + "0" * 33
+SIGNED = {
+    "User feedback: what was found": "forum and mail: nobody wrote of it",
+    "Support tickets: what was found": "queue SHOP: two, both of deliveries",
+    "Issues found, and their resolution": "none",
+    "Runbook": "nothing had to be changed",
+    "Signed off by": "Grace Hopper",
+}
 
 
 @pytest.fixture(scope="module")
@@ -252,17 +259,47 @@ def test_a_release_that_came_out_is_looked_at_by_clicking(
     person.open_run(look)
     text = person.open_report("watch-production")
     assert release_id in text
+    person.picture("watch-report", height=1100)
 
 
-def test_the_sign_off_of_a_day_asks_by_a_form(person: Person, server: SyncPrefectClient, office: Office) -> None:
+def test_a_day_is_signed_off_by_filling_in_a_form(person: Person, server: SyncPrefectClient, office: Office) -> None:
     release_id = office.keep_watched_day()
-    start(person, server, "watch-sign-off", release_id=release_id)
+    run = start(person, server, "watch-sign-off", release_id=release_id)
     person.wait_for_state("Suspended", *ENDED)
     assert person.name_of_run() == f"sign off {release_id} in production"
     person.choose_from_menu("Resume")
     dialog = person.page.get_by_role("dialog")
     expect(dialog.get_by_role("heading", name=f"Sign off {release_id} in production")).to_be_visible()
-    expect(dialog.get_by_label("Signed off by", exact=True)).to_be_visible()
+    # An empty form signs nothing off, and one of another release is asked again.
+    person.resume()
+    expect(person.page.get_by_text("'release' is a required property").first).to_be_visible()
+    person.resume(**SIGNED | {"Release": "ffffff"})
+    wait_until(lambda: "sign-off-2" in waits_for(server, run), "it asks again", seconds=120)
+    assert office.signed_off() == ""
+    person.open_run(run)
+    person.wait_for_state("Suspended", *ENDED)
+    person.choose_from_menu("Resume")
+    expect(dialog.get_by_text("“ffffff” was typed")).to_be_visible()
+    person.picture("sign-off", height=1500)
+    person.resume(**SIGNED | {"Release": release_id[-6:]})
+    wait_until(lambda: (state := server.read_flow_run(UUID(run)).state) and state.is_final(), "it ends", seconds=120)
+    state = server.read_flow_run(UUID(run)).state
+    assert state is not None
+    assert state.is_completed(), state.message
+    assert "by Grace Hopper" in office.signed_off()
+    person.open_run(run)
+    text = person.open_report("watch-sign-off-production")
+    assert "signed off by Grace Hopper" in text
+    assert SIGNED["User feedback: what was found"] in text
+
+
+def waits_for(server: SyncPrefectClient, run: str) -> str:
+    """Which of its forms a run waits with, by its key; "" when it does not wait."""
+    state = server.read_flow_run(UUID(run)).state
+    if state is None or not state.is_paused():
+        return ""
+    details = state.state_details
+    return str(details.pause_key or "") + str(details.run_input_keyset or "")
 
 
 def test_every_other_flow_is_started_by_clicking_and_says_how_it_ended(
@@ -278,6 +315,57 @@ def test_every_other_flow_is_started_by_clicking_and_says_how_it_ended(
         state = server.read_flow_run(UUID(run)).state
         assert state is not None
         assert told in str(state.message).lower(), state.message
+
+
+def ask_for_swap(person: Person, server: SyncPrefectClient) -> str:
+    """Start a restore that is to take the live database's place, choose the backup in the form that the run waits with, and wait until it asks for its approval."""
+    run = start(person, server, "restore", "swap_live", database="shop")
+    person.wait_for_state("Suspended", *ENDED)
+    person.choose_from_menu("Resume")
+    person.resume(Backup="newest-proven")
+    wait_until(lambda: "approve-swap" in waits_for(server, run), "it asks for the approval", seconds=180)
+    person.open_run(run)
+    person.wait_for_state("Suspended", *ENDED)
+    return run
+
+
+def test_a_swap_that_somebody_refuses_by_cancelling_it_leaves_the_live_database(
+    person: Person, server: SyncPrefectClient, office: Office, drilled: str
+) -> None:
+    office.add_order()
+    ask_for_swap(person, server)
+    person.cancel_run()
+    person.wait_for_state("Cancelled")
+    assert office.has_order()
+
+
+def test_a_swap_is_made_once_somebody_has_typed_the_live_databases_name(
+    person: Person, server: SyncPrefectClient, office: Office, drilled: str
+) -> None:
+    if not office.has_order():
+        office.add_order()
+    run = ask_for_swap(person, server)
+    person.choose_from_menu("Resume")
+    dialog = person.page.get_by_role("dialog")
+    expect(dialog.get_by_label("Live database's name", exact=True)).to_be_visible()
+    person.picture("swap-approval", height=1300)
+    answer = {"Approved by": "Grace Hopper", "Reason": "INC-12"}
+    # The environment's name for it is another one: it is asked again, and nothing was done.
+    person.resume(**answer | {"Live database's name": "shop"})
+    wait_until(lambda: "approve-swap-2" in waits_for(server, run), "it asks again", seconds=120)
+    assert office.has_order()
+    person.open_run(run)
+    person.wait_for_state("Suspended", *ENDED)
+    person.choose_from_menu("Resume")
+    person.resume(**answer | {"Live database's name": "platform"})
+    wait_until(lambda: (state := server.read_flow_run(UUID(run)).state) and state.is_final(), "it ends", seconds=180)
+    state = server.read_flow_run(UUID(run)).state
+    assert state is not None
+    assert state.is_completed(), state.message
+    assert not office.has_order()
+    person.open_run(run)
+    text = person.open_report("restore-production")
+    assert "approver: Grace Hopper" in text
 
 
 def test_the_list_of_deployments_tells_flow_and_environment_of_each(person: Person) -> None:

@@ -176,7 +176,14 @@ def test_what_the_zombie_automation_watches_sends_heartbeats_several_times_withi
         seconds = int(variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
         assert zombies.trigger.within.total_seconds() >= 3 * seconds
     else:
-        assert not variables
+        assert "PREFECT_FLOWS_HEARTBEAT_FREQUENCY" not in variables
+
+
+@each_entry
+def test_a_run_asks_for_eight_minutes_a_server_that_is_away(entry: dict[str, Any]) -> None:
+    retries = int(entry["work_pool"]["job_variables"]["env"]["PREFECT_CLIENT_MAX_RETRIES"])
+    # Prefect's client waits 2, 4, 8 … seconds (prefect.client.base, _send_with_retry).
+    assert sum(2**attempt for attempt in range(1, retries + 1)) == 510
 
 
 @each_entry
