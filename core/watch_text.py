@@ -1,5 +1,6 @@
 """A watch as Markdown: what a person reads in the UI, the verdict in plain words first."""
 
+import re
 from collections.abc import Mapping, Sequence
 from zoneinfo import ZoneInfo
 
@@ -24,6 +25,8 @@ from core.watch_report import (
     verdict_sentence,
 )
 
+# Characters: two lines of a page's heading.
+LONGEST_HEADING = 80
 _MARKS = {"note": "·", "warning": "!", "error": "✘"}
 # What no watch of counts can see (docs/watch.md).
 _NEVER_SEEN = (
@@ -39,8 +42,7 @@ def final_text(watched: Watched, how: HowItEnded, zone: ZoneInfo, location: str 
     start, closed = watched.start, watched.tick.closed
     ended = f"watched for {_hours(closed)}, until {moment(start.first + closed * BUCKET, zone)}: {how}"
     lines = [
-        f"# {_before_the_end(watched, how)}{escape_markdown(verdict_sentence(watched))}",
-        "",
+        *_headed(verdict_sentence(watched), before=_before_the_end(watched, how)),
         *_of_what(start, zone, ended),
     ]
     lines += _table(watched, zone)
@@ -61,7 +63,7 @@ def running_text(watched: Watched, zone: ZoneInfo) -> str:
     so_far = (
         f"{_hours(closed)} of 24 h watched, {watched.tick.known} of {closed} buckets known; it goes on until {until}"
     )
-    lines = [f"# {escape_markdown(sentence_so_far(watched))}", "", *_of_what(start, zone, so_far)]
+    lines = [*_headed(sentence_so_far(watched)), *_of_what(start, zone, so_far)]
     return "\n".join([*lines, *_table(watched, zone), *_findings(watched), *_not_looked_at(watched)])
 
 
@@ -88,6 +90,14 @@ def sign_off_text(
             "",
         ]
     )
+
+
+def _headed(sentence: str, *, before: str = "") -> list[str]:
+    """A sentence as a heading; of a long one its words up to a colon, and the rest below. What would have been found stays with "nothing found": no colon."""
+    found = re.match(r"((?:So far: )?[^:]+): (.+)", sentence) if len(before + sentence) > LONGEST_HEADING else None
+    if found is None:
+        return [f"# {before}{escape_markdown(sentence)}", ""]
+    return [f"# {before}{escape_markdown(found[1])}", "", f"**{escape_markdown(found[2])}**", ""]
 
 
 def _before_the_end(watched: Watched, how: HowItEnded) -> str:
@@ -168,4 +178,4 @@ def _listed(title: str, texts: Sequence[str]) -> list[str]:
 
 
 def _hours(closed: int) -> str:
-    return human_duration(closed * BUCKET_MINUTES * 60_000)
+    return human_duration(closed * BUCKET_MINUTES * 60_000) if closed else "nothing"

@@ -259,7 +259,6 @@ def test_a_release_that_came_out_is_looked_at_by_clicking(
     person.open_run(look)
     text = person.open_report("watch-production")
     assert release_id in text
-    person.picture("watch-report", height=1100)
 
 
 def test_a_day_is_signed_off_by_filling_in_a_form(person: Person, server: SyncPrefectClient, office: Office) -> None:

@@ -152,8 +152,8 @@ def test_what_is_no_pass_says_so_first_and_while_the_day_goes_on_that_there_is_n
 ) -> None:
     # Though each metric says what would have been found.
     found = replace(SEEN, judgement=Judgement(verdict, tuple(reasons), SEEN.judgement.metrics))
-    assert final_text(found, DAY_OVER, ZONE).startswith("# NO PASS: ")
-    assert running_text(found, ZONE).startswith("# So far no verdict: ")
+    assert final_text(found, DAY_OVER, ZONE).startswith(("# NO PASS: ", "# NO PASS\n\n**"))
+    assert running_text(found, ZONE).startswith(("# So far no verdict: ", "# So far no verdict\n\n**"))
     assert ended_sentence(end_of(found)).startswith("NO PASS: ")
 
 
@@ -184,7 +184,7 @@ def test_a_degraded_day_is_told_with_the_alarms_time_by_the_clock_on_the_wall_an
     at = (FIRST + timedelta(minutes=5 * (alarm + 1))).astimezone(ZONE)
     text = final_text(found, "rolled back", ZONE)
     assert text.startswith(
-        "# Rolled back after 24 h 00 min. Until then: The new version is worse than before: errors: E ="
+        "# Rolled back after 24 h 00 min. Until then: The new version is worse than before\n\n**errors: E ="
     )
     assert f"| alarm | after bucket {alarm}, {at:%Y-%m-%d %H:%M} CET | none |" in text
     judged, errors, *_ = final_steps(found, DAY_OVER, ZONE)
@@ -198,7 +198,9 @@ def test_a_part_of_a_day_is_no_pass_and_says_what_was_found_until_then(how: HowI
     found = watched({"errors": plain_day()}, closed=100)
     found = replace(found, judgement=final_judgement(found.judgement, how, ()))
     text = final_text(found, how, ZONE)
-    assert text.startswith(f"# NO PASS: the day was not watched to its end: {how} before the day was over; until then ")
+    assert text.startswith(
+        f"# NO PASS\n\n**the day was not watched to its end: {how} before the day was over; until then "
+    )
     assert f"watched for 8 h 20 min, until 2026-11-25 22:25 CET: {how}" in text
     assert verdict_as_reported(final_steps(found, how, ZONE)) == "passed with warnings"
     assert ended_sentence(end_of(found)).startswith("NO PASS: ")
