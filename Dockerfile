@@ -12,7 +12,8 @@ COPY requirements-image.lock ./
 # Packages from an index of your own: --secret id=pip,src=pip.conf. It is read while this step runs, and is in no layer of the image.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python -m venv .venv \
-    && .venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements-image.lock
+    && .venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements-image.lock \
+    && .venv/bin/python -m compileall -q -j 0 .venv
 COPY pyproject.toml README.md prefect.yaml ./
 COPY core core
 COPY tasks tasks
@@ -20,7 +21,7 @@ COPY flows flows
 COPY deployments deployments
 # Editable, as in a checkout: prefect.yaml and the files of automations are found beside the code.
 RUN .venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable . \
-    && .venv/bin/python -m compileall -q -j 0 .venv core tasks flows deployments
+    && .venv/bin/python -m compileall -q -j 0 core tasks flows deployments
 
 FROM ${PYTHON_IMAGE}
 # The PostgreSQL project's packages for Debian; their key comes with Debian's own package postgresql-common. A client of each supported major: pg_dump must be as new
@@ -50,6 +51,7 @@ COPY --from=installed /opt/nightshift /opt/nightshift
 ENV PATH=/opt/nightshift/.venv/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/home/nightshift \
     PREFECT_HOME=/tmp/prefect \
+    PREFECT_SERVER_UI_STATIC_DIRECTORY=/tmp/prefect/ui \
     NIGHTSHIFT_DATA=/var/lib/nightshift \
     NIGHTSHIFT_ENVIRONMENTS=/etc/nightshift/environments \
     PYTHONUNBUFFERED=1 \

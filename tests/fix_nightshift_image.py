@@ -31,6 +31,7 @@ VARIABLES = {
     "PATH": f"/{HOME}/.venv/bin:/usr/local/bin:/usr/bin:/bin",
     "HOME": "/home/nightshift",
     "PREFECT_HOME": "/tmp/prefect",
+    "PREFECT_SERVER_UI_STATIC_DIRECTORY": "/tmp/prefect/ui",
     "NIGHTSHIFT_DATA": "/var/lib/nightshift",
     "NIGHTSHIFT_ENVIRONMENTS": "/etc/nightshift/environments",
     "PYTHONUNBUFFERED": "1",
