@@ -258,7 +258,7 @@ _MISTAKES: dict[int, tuple[type[NightshiftError], str]] = {
     401: (ConfigurationError, "The credentials of the kubeconfig are not accepted; renew them"),
     403: (
         ForbiddenError,
-        "Give the worker's account this right, see deployments/kubernetes/rbac.yaml and docs/app-state.md",
+        "Give the worker's account this right, see deployments/kubernetes/rbac.yaml, drill-pods.yaml and docs/app-state.md",
     ),
     404: (MissingError, ""),
     409: (ExistsError, ""),

@@ -60,7 +60,12 @@ def containers_of(spec: Document) -> list[Document]:
 def test_kustomize_is_given_every_file_but_those_that_are_anothers() -> None:
     listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
     assert listed == OURS
-    assert {file.name for file in FOLDER.glob("*.yaml")} == {*OURS, "kustomization.yaml", "rbac.yaml"}
+    assert {file.name for file in FOLDER.glob("*.yaml")} == {
+        *OURS,
+        "kustomization.yaml",
+        "rbac.yaml",
+        "drill-pods.yaml",
+    }
 
 
 def test_everything_lies_in_one_namespace() -> None:
