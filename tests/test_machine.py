@@ -98,7 +98,17 @@ def kill_each(machine: Machine) -> None:
     wait_until(started_again, "each has a process again", seconds=60)
     wait_until(machine.answers, "the server answers again", seconds=90)
     wait_until(machine.listens, "the receiver answers again", seconds=90)
-    assert machine.nightshift("status").returncode == 0
+    wait_until(lambda: machine.nightshift("status").returncode == 0, "all of it is well again", seconds=60)
+
+    # It lives, and does nothing.
+    os.kill(machine.processes()["webhook"], signal.SIGSTOP)
+    try:
+        told, again = machine.nightshift("status"), machine.nightshift("up", "--port", str(machine.port))
+    finally:
+        os.kill(machine.processes()["webhook"], signal.SIGCONT)
+    assert (told.returncode, again.returncode) == (1, 1)
+    assert "does not answer" in told.stdout
+    assert "does not answer" in again.stdout
 
 
 def test_an_upgrade_with_a_watch_and_an_approval_open_loses_nothing(

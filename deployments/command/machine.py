@@ -5,10 +5,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Annotated
 
-import httpx
 import psutil
 import typer
 from rich.table import Table
@@ -20,18 +18,18 @@ from deployments.command.terminal import console
 from deployments.local.data_folder import CHECKOUT, platform_folder
 from deployments.local.ports import HOST, answers
 from deployments.local.prefect_database import back_up, upgrade
-from deployments.local.prefect_server import PREFERRED_PORT, WORK_POOL, prefect_environment
+from deployments.local.prefect_server import PREFERRED_PORT, prefect_environment
 from deployments.local.prefect_template import use_template
 from deployments.local.running import SERVER as KIND
 from deployments.local.running import RunningPlatform, answers_socket
 from deployments.local.server_folder import ServerFolder
 from deployments.local.service import log_tail
 from deployments.local.supervised import MARK, RECEIVER, SERVER, WORKER, Supervised, configuration, marked
+from deployments.local.wellbeing import RUNNING, ailment
 from tasks.environments import environment_names, load_environment
 
 _READY_SECONDS = 300.0
 _GRACE_SECONDS = 30
-_RUNNING = {"RUNNING", "STARTING"}
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 # What an operator sets of Prefect's own: addresses, retention, another database. Where the server is, and its password, are ours.
 _KEPT = ("PREFECT_SERVER_", "PREFECT_UI_", "PREFECT_WORKER_", "PREFECT_EVENTS_", "PREFECT_REDIS_", "PREFECT_LOGGING_")
@@ -62,7 +60,8 @@ def up_command(
     folder = ServerFolder(platform_folder(KIND))
     if answers_socket(folder.socket):
         console.print(f"it runs already, from {folder.path}", soft_wrap=True)
-        _show(folder)
+        if not _show(folder):
+            raise typer.Exit(1)
         return
     folder.make()
     _sweep(folder, port)
@@ -99,7 +98,8 @@ def up_command(
     supervised.wait_until_listening()
     folder.write_record(record.model_copy(update={"process_id": supervised.pid}))
     _wait_until_ready(folder)
-    _show(folder)
+    if not _show(folder):
+        raise typer.Exit(1)
 
 
 def down_command(
@@ -125,7 +125,7 @@ def down_command(
 
 
 def status_command() -> None:
-    """Say what of it runs, and why what does not run does not. The exit code is 1 when anything is missing."""
+    """Say what of it does its work, and what is wrong with the rest. The exit code is 1 when anything is missing or does not answer."""
     folder = ServerFolder(platform_folder(KIND))
     if not answers_socket(folder.socket):
         console.print("nothing of it runs: make up")
@@ -182,22 +182,26 @@ def _somebody_listens() -> bool:
 
 
 def _wait_until_ready(folder: ServerFolder) -> None:
-    """Wait until the worker has told the server that it is there. What cannot start is told once, with the end of its log, and raises PermanentError."""
-    began = datetime.now(UTC)
+    """Wait until server and receiver answer and the worker has told the server that it is there. What cannot start is told once, with the end of its log, and raises
+    PermanentError."""
     dead: dict[str, str] = {}
+    unwell: dict[str, str] = {}
 
     def waits() -> bool:
+        unwell.clear()
         for one in Supervised(folder).programs():
-            if one.state not in _RUNNING and one.name not in dead:
-                dead[one.name] = log_tail(one.log) or one.state
-        return not dead.keys() & {SERVER, WORKER} and not _worker_is_there(folder, began)
+            if one.state not in RUNNING:
+                dead.setdefault(one.name, log_tail(one.log) or one.state)
+            elif one.name not in dead and (wrong := ailment(one, folder)):
+                unwell[one.name] = wrong
+        return not dead.keys() & {SERVER, WORKER} and bool(unwell)
 
     console.print("starting; it takes some 30 seconds")
     try:
         Retrying(retry=retry_if_result(bool), stop=stop_after_delay(_READY_SECONDS), wait=wait_fixed(0.5))(waits)
     except RetryError as error:
-        dead.setdefault(WORKER, f"not there within {_READY_SECONDS:.0f} s: {log_tail(folder.logs / f'{WORKER}.log')}")
-        raise _does_not_start(folder, dead) from error
+        late = {name: f"not there within {_READY_SECONDS:.0f} s: {wrong}" for name, wrong in unwell.items()}
+        raise _does_not_start(folder, late | dead) from error
     if dead:
         raise _does_not_start(folder, dead)
 
@@ -206,18 +210,6 @@ def _does_not_start(folder: ServerFolder, dead: Mapping[str, str]) -> PermanentE
     found = "; ".join(f"{name} ended: {said}" for name, said in dead.items())
     step = "It is tried again, a second later each time. Mend it, then: make down, make up"
     return PermanentError("start all programs", str(folder.logs), found, step)
-
-
-def _worker_is_there(folder: ServerFolder, since: datetime) -> bool:
-    record = RunningPlatform.model_validate_json(folder.record.read_bytes())
-    user, _, password = record.auth_string.partition(":")
-    try:
-        with httpx.Client(auth=(user, password), timeout=10, trust_env=False) as client:
-            answer = client.post(f"{record.api_url}/work_pools/{WORK_POOL}/workers/filter", json={})
-    except httpx.HTTPError:
-        return False
-    beats = [one["last_heartbeat_time"] for one in answer.json()] if answer.is_success else []
-    return any(datetime.fromisoformat(beat) >= since for beat in beats if beat)
 
 
 def _end_runs(folder: ServerFolder, seconds: int) -> None:
@@ -242,18 +234,19 @@ def _end(processes: Sequence[psutil.Process]) -> None:
 
 
 def _show(folder: ServerFolder) -> bool:
-    """Print what runs and where; return whether all of it does."""
+    """Print what runs and where, and what is wrong with it; return whether all of it does its work."""
     record = RunningPlatform.model_validate_json(folder.record.read_bytes())
     programs = Supervised(folder).programs()
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
+    wrong = {one.name: ailment(one, folder) for one in programs}
     for one in programs:
-        well = one.state in _RUNNING
-        table.add_row(one.name, f"process {one.pid}" if well else f"{one.state}: {log_tail(one.log)}")
+        process = f"process {one.pid}" if one.pid else ""
+        table.add_row(one.name, ": ".join(filter(None, (process, wrong[one.name]))))
     table.add_row("Prefect UI", record.ui_url)
     table.add_row("sign in with", str(folder.path / "auth-string"))
     table.add_row("in a shell", f". {folder.client_variables}")
     table.add_row("logs", str(folder.logs))
     console.print(table)
-    return all(one.state in _RUNNING for one in programs)
+    return not any(wrong.values())

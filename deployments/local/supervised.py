@@ -25,6 +25,8 @@ from deployments.local.server_folder import ServerFolder
 from deployments.local.service import log_tail
 
 SERVER, WORKER, RECEIVER = "prefect-server", "prefect-worker", "webhook"
+# As the server knows the worker.
+WORKER_NAME = "machine"
 # In the environment of everything that `up` starts, with the folder's path: by it `down` finds what outlived its parent.
 MARK = "NIGHTSHIFT_SERVER_FOLDER"
 RUN = "PREFECT__FLOW_RUN_ID"
@@ -46,7 +48,18 @@ def configuration(folder: ServerFolder, port: int, receiver: Sequence[str] | Non
     patient = [python, "-m", after_server.__name__, python, "-m"]
     commands = {
         SERVER: [python, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)],
-        WORKER: [*patient, "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process", "--name", "machine"],
+        WORKER: [
+            *patient,
+            "prefect",
+            "worker",
+            "start",
+            "--pool",
+            WORK_POOL,
+            "--type",
+            "process",
+            "--name",
+            WORKER_NAME,
+        ],
     }
     if receiver is not None:
         commands[RECEIVER] = [str(Path(python).with_name("nightshift")), "webhook", *receiver]
@@ -87,6 +100,14 @@ def configuration(folder: ServerFolder, port: int, receiver: Sequence[str] | Non
     text = io.StringIO()
     parser.write(text)
     return text.getvalue()
+
+
+def receiver_address(folder: ServerFolder) -> str:
+    """Given the folder of a server with a receiver, return HOST:PORT of it, as it stands in supervisord's configuration."""
+    parser = configparser.RawConfigParser()
+    parser.read(folder.configuration)
+    words = shlex.split(parser[f"program:{RECEIVER}"]["command"])
+    return words[words.index("--listen") + 1]
 
 
 class Supervised:

@@ -1,0 +1,126 @@
+"""What `nightshift status` says of a program: that a process lives is no proof that it does its work."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.local import wellbeing
+from deployments.local.running import RunningPlatform
+from deployments.local.server_folder import ServerFolder
+from deployments.local.supervised import RECEIVER, SERVER, WORKER, WORKER_NAME, Program, configuration
+
+Answer = Callable[[str], tuple[int, Any]]
+
+
+@contextmanager
+def answering(answer: Answer) -> Iterator[int]:
+    """A server of this process that gives these answers; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, document = answer(self.path)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(document).encode())
+
+        do_POST = do_GET  # noqa: N815 - as the base class wants it
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """A port of this process that takes connections and says nothing, as a process does that hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def told(tmp_path: Path, name: str, port: int, *, pid: int = 0, state: str = "STARTING") -> str:
+    """What is said of a program whose server, or which itself, is at this port."""
+    folder = ServerFolder(tmp_path)
+    api = f"http://127.0.0.1:{port}/api"
+    folder.write_record(
+        RunningPlatform(process_id=1, ui_url="", api_url=api, auth_string="nightshift:a password", variables={})
+    )
+    folder.configuration.write_text(configuration(folder, port, ["--listen", f"127.0.0.1:{port}"]))
+    log = tmp_path / "program.log"
+    log.write_text("Traceback\nthe last line\n")
+    return wellbeing.ailment(Program(name, state, pid or os.getpid(), log), folder)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wellbeing, "_ANSWER_SECONDS", 0.5)
+
+
+@pytest.mark.parametrize("name", [SERVER, RECEIVER, WORKER])
+def test_a_program_that_lives_and_hangs_is_not_well(tmp_path: Path, name: str) -> None:
+    with silent() as port:
+        said = told(tmp_path, name, port, state="RUNNING")
+    assert "does not answer" in said
+    assert "the last line" in said
+    assert "a password" not in said
+
+
+def test_a_program_that_dies_again_and_again_is_not_well_while_it_starts(tmp_path: Path) -> None:
+    ours = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with answering(lambda _: (200, {"status": "ok"})) as port, subprocess.Popen(ours) as process:
+        try:
+            # Another process answers there.
+            assert "does not listen" in told(tmp_path, RECEIVER, port, pid=process.pid)
+        finally:
+            process.kill()
+    assert told(tmp_path, RECEIVER, 1, state="BACKOFF") == "BACKOFF: Traceback | the last line"
+
+
+def test_a_receiver_that_says_what_is_wrong_is_quoted(tmp_path: Path) -> None:
+    with answering(lambda _: (503, {"status": "the inbox cannot be written"})) as port:
+        assert "the inbox cannot be written" in told(tmp_path, RECEIVER, port)
+    with answering(lambda _: (200, {"status": "ok"})) as port:
+        assert not told(tmp_path, RECEIVER, port)
+
+
+@pytest.mark.parametrize("status", [401, 500, 503])
+def test_a_server_that_cannot_answer_from_its_database_is_not_well(tmp_path: Path, status: int) -> None:
+    with answering(lambda path: (200 if path == "/api/health" else status, {})) as port:
+        assert f"it answers {status}" in told(tmp_path, SERVER, port)
+        assert str(status) in told(tmp_path, WORKER, port)
+    with answering(lambda _: (200, 1)) as port:
+        assert not told(tmp_path, SERVER, port)
+
+
+def test_a_worker_is_well_once_this_very_process_has_told_the_server(tmp_path: Path) -> None:
+    def workers(beat: datetime, status: str = "ONLINE", name: str = WORKER_NAME) -> Answer:
+        return lambda _: (200, [{"name": name, "status": status, "last_heartbeat_time": beat.isoformat()}])
+
+    now = datetime.now(UTC)
+    for answer, well in [
+        (workers(now), True),
+        (workers(now - timedelta(days=400)), False),
+        (workers(now, status="OFFLINE"), False),
+        (workers(now, name="another"), False),
+        (lambda _: (200, []), False),
+    ]:
+        with answering(answer) as port:
+            assert (not told(tmp_path, WORKER, port)) is well
