@@ -66,6 +66,8 @@ def test_each_flow_that_may_be_started_has_a_model_with_its_environment(name: st
         ({"image": 7}, False),
         ({"commit": "main"}, False),
         ({"strategy": "x"}, False),
+        ({"dry_run": "yes"}, False),
+        ({"dry_run": 1}, False),
         ({"evil": 1}, False),
     ],
 )
@@ -95,6 +97,7 @@ def test_parameters_are_held_to_what_the_flow_itself_takes(more: dict[str, objec
         ({"take": {"image": "commit"}}, "needs the parameter 'commit'"),
         ({"take": {"image": "commit", "commit": "commit", "nonsense": "ref"}}, "no parameter 'nonsense'"),
         ({"fixed": {"migrate": "perhaps"}}, "fixed.migrate"),
+        ({"fixed": {"migrate": "yes"}}, "fixed.migrate"),
         ({"fixed": {"strategy": "rolling", "skip_checks": {"documentation": "later"}}}, ""),
     ],
 )

@@ -2,12 +2,14 @@
 
 import importlib
 import inspect
+import json
 import typing
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic_core import to_jsonable_python
 
 from core.environment_webhook import WebhookTrigger
 from core.webhook_event import RefusedError
@@ -37,7 +39,8 @@ def model_of(flow: str) -> type[BaseModel]:
 def require_fitting(flow: str, parameters: Mapping[str, Any]) -> None:
     """Raise RefusedError (422) naming the parameter that the flow does not take as it is. Values are not repeated."""
     try:
-        model_of(flow).model_validate(dict(parameters))
+        # As the server holds them to the flow's JSON schema: a text is no number and no true or false.
+        model_of(flow).model_validate_json(json.dumps(dict(parameters)), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"])
@@ -61,7 +64,7 @@ def mistake_in(trigger: WebhookTrigger) -> str:
         field: Any = fields[name]
         kind: Any = typing.Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         try:
-            TypeAdapter(kind).validate_python(value)
+            TypeAdapter(kind).validate_json(json.dumps(to_jsonable_python(value)), strict=True)
         except ValidationError:
             return f"fixed.{name} is not what {trigger.flow} takes"
     return ""
