@@ -202,3 +202,16 @@ def test_a_head_that_does_not_come_to_its_end_does_not_hold_a_connection(hook: H
         connection.sendall(b"POST /github/staging HTTP/1.1\r\nHost: x\r\n")
         assert connection.recv(100) == b""
     assert 8 < time.monotonic() - begun < 40
+
+
+def test_a_body_of_two_lengths_ends_the_connection_and_a_slash_redirects_nowhere(hook: Hook) -> None:
+    hook.start()
+    head = b"POST /github/staging HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    smuggled = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", hook.port), timeout=30) as connection:
+        connection.sendall(head + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + smuggled)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"nightshift_webhook" not in answer
+    address = f"{hook.address}/github/staging/"
+    assert httpx.post(address, headers={"Host": "evil.example"}, trust_env=False).status_code == 404

@@ -41,7 +41,10 @@ def source_of(request: Request) -> str:
 
 
 async def body_of(request: Request) -> bytes:
-    """The whole body. Raise RefusedError: 413 when it is too large, by what it says or by what comes, 408 when it does not come, 415 when it is no JSON by its type."""
+    """The whole body. Raise RefusedError: 400 when it has two lengths, of which a proxy may believe the other one; 413 when it is too large, by what it says or by what
+    comes; 408 when it does not come; 415 when it is no JSON by its type."""
+    if {"content-length", "transfer-encoding"} <= set(request.headers):
+        raise RefusedError(400, "the request has both Content-Length and Transfer-Encoding")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RefusedError(415, "the body must be application/json (GitHub: Content type)")
     too_large = RefusedError(413, f"the body is larger than {LARGEST_BODY_BYTES // 1024} KiB")

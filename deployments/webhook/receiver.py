@@ -56,7 +56,8 @@ class _Told:
 
 def application(receiver: Receiver) -> FastAPI:
     """The application that listens."""
-    app = FastAPI(title="nightshift webhook", docs_url=None, redoc_url=None, openapi_url=None)
+    # A redirect would name the host that the request's header says, and be neither counted nor told.
+    app = FastAPI(title="nightshift webhook", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     @app.post("/github/{environment}")
     async def github(environment: str, request: Request) -> Response:
@@ -114,7 +115,10 @@ async def _answered(
         environment=environment[:_HEADER_LETTERS],
         **told.values,
     )
-    headers = {"Retry-After": "60"} if status == 429 else {"Retry-After": "30"} if status == 503 else None
+    headers = {"Retry-After": "60"} if status == 429 else {"Retry-After": "30"} if status == 503 else {}
+    if status == 400:
+        # What follows on that connection may be no request of its own.
+        headers["Connection"] = "close"
     return JSONResponse(
         {"status": what, "reason": result, **({"key": told.values["key"]} if "key" in told.values else {})},
         status,
