@@ -7,9 +7,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from core.checks import Check
 from core.errors import ConfigurationError, NightshiftError
+from deployments.command.probes import probes_of, run_probes
 from deployments.command.webhook import webhook_command
-from tests.fix_webhook import Hook, webhook_table
+from deployments.command.webhook_probes import WEBHOOK
+from tasks.environments import load_environment
+from tests.fix_webhook import SECRET, Hook, webhook_table
 
 app = typer.Typer()
 app.command("webhook")(webhook_command)
@@ -41,6 +45,22 @@ def test_a_secret_that_is_not_there_is_named(hook: Hook, monkeypatch: pytest.Mon
 def test_two_environments_with_the_same_secret_are_refused(hook: Hook) -> None:
     (hook.folder / "production.toml").write_text((hook.folder / "staging.toml").read_text())
     assert "same secret" in str(error_of(hook))
+
+
+def test_check_tells_what_the_receiver_would_refuse_to_begin_with(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> Check:
+        (probe,) = (one for one in probes_of(load_environment("staging")) if one.name == WEBHOOK)
+        ((check,),) = run_probes([probe])
+        return check
+
+    assert found().state == "passed", found()
+    monkeypatch.setenv("HOOK_SECRET", "short-one")
+    assert (found().state, "could be guessed" in found().found) == ("failed", True)
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+    repositories = webhook_table()["repositories"]
+    repositories["api"]["triggers"][0]["take"] = {"image": "commit"}
+    hook.write(repositories=repositories)
+    assert (found().state, "needs the parameter 'commit'" in found().found) == ("failed", True)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from deployments.command.prefect_api import find_server
 from deployments.command.probe import LONG_SECONDS, SHORT_SECONDS, Probe
 from deployments.command.release_probes import release_probes
 from deployments.command.watch_probes import watch_probes
+from deployments.command.webhook_probes import webhook_probes
 from tasks.catalogue import read_catalogue
 from tasks.clients import installed_clients
 from tasks.object_store import ObjectStore
@@ -52,7 +53,7 @@ def probes_of(environment: Environment) -> list[Probe]:
     for key, database in environment.databases.items():
         probes.append(_database_probe(environment, key, database))
         probes.append(Probe(f"{key}: spool", partial(check_spool, key, database)))
-    probes += [*release_probes(environment), *watch_probes(environment)]
+    probes += [*release_probes(environment), *watch_probes(environment), *webhook_probes(environment)]
     probes.append(Probe(SERVER_CHECK, lambda: _look_at_server(environment.name)))
     return probes + [_objectives_probe(environment, key, bucket) for key in environment.databases]
 
