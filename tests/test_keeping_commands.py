@@ -1,5 +1,6 @@
 """`nightshift catalog` and `nightshift evidence`, as a shell sees them: output and exit code, on a real S3 API."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from core.backup_id import is_backup_id
 from core.errors import TemporaryError
 from core.keys import MANIFEST, evidence_key
 from core.signature import SigningKey
+from deployments.command import main
 from deployments.command.catalog import catalog_command
 from deployments.command.evidence import evidence_app
 from tests.fix_keeping import DATA, PROVEN, STRANGE_KEY, Keeping, id_of
@@ -242,3 +244,16 @@ def test_a_manifest_that_somebody_removed_is_not_taken_for_an_unfinished_backup(
     result = run("catalog", "local")
     assert result.exit_code == 1
     assert f"{robbed} was decoded once and has no manifest any more" in " ".join(result.stdout.split())
+
+
+def test_a_disk_that_cannot_be_written_ends_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "/srv/nightshift")
+
+    monkeypatch.setattr(main, "build_app", lambda _: no_room)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    assert "/srv/nightshift" in capsys.readouterr().err

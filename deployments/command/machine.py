@@ -30,6 +30,8 @@ from tasks.environments import environment_names, load_environment
 
 _READY_SECONDS = 300.0
 _GRACE_SECONDS = 30
+# With less, a server on SQLite goes on answering, and no run begins any more.
+_LEAST_ROOM = 64 << 20
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 # What an operator sets of Prefect's own: addresses, retention, another database. Where the server is, and its password, are ours.
 _KEPT = ("PREFECT_SERVER_", "PREFECT_UI_", "PREFECT_WORKER_", "PREFECT_EVENTS_", "PREFECT_REDIS_", "PREFECT_LOGGING_")
@@ -249,4 +251,11 @@ def _show(folder: ServerFolder) -> bool:
     table.add_row("in a shell", f". {folder.client_variables}")
     table.add_row("logs", str(folder.logs))
     console.print(table)
-    return not any(wrong.values())
+    free = psutil.disk_usage(str(folder.path)).free
+    if free < _LEAST_ROOM:
+        console.print(
+            f"{free >> 20} MiB are free for {folder.path}: the server cannot save what happens. Make room",
+            style="red",
+            soft_wrap=True,
+        )
+    return free >= _LEAST_ROOM and not any(wrong.values())

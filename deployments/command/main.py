@@ -3,6 +3,7 @@
 Only the module of the command that was asked for is imported: Prefect and boto3 take seconds, which neither `--help` nor `try` has to wait for.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -89,6 +90,9 @@ CONTENTS = (
 )
 
 
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
 def main() -> None:
     """Run the command that the arguments name. An error that we know ends in one line and the exit code of deployments.command.terminal."""
     try:
@@ -97,6 +101,14 @@ def main() -> None:
         if "NIGHTSHIFT_LOCAL_" in error.found + error.on and find_running() is None:
             fail(ConfigurationError(error.attempted, error.on, error.found, _NO_PLATFORM))
         fail(error)
+    except OSError as error:
+        if error.errno not in _DISK or not error.filename:
+            raise
+        found, step = (
+            error.strerror or str(error),
+            "Look at the disk and at the rights, or set NIGHTSHIFT_DATA to another folder",
+        )
+        fail(ConfigurationError("write", str(error.filename), found, step))
     except KeyboardInterrupt:
         tell_error("ended by Ctrl-C")
         raise SystemExit(EXIT_INTERRUPTED) from None
