@@ -20,7 +20,9 @@ def test_a_command_waits_until_nobody_else_is_at_it(postgres_16: PostgresServer,
     address = f"postgresql+asyncpg://{login}@127.0.0.1:{postgres_16.port}/postgres"
     environment = os.environ | {"PREFECT_API_DATABASE_CONNECTION_URL": address, "PREFECT_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-m", "deployments.distributed.in_turn", "sh", "-c", f"touch {made}; exit 3"]
-    asks = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%%pg_try_advisory_lock%%'"
+    asks = (
+        "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%%pg_try_advisory_lock%%'"
+    )
     with postgres_16.connect() as other:
         other.execute("SELECT pg_advisory_lock(%s)", [LOCK])
         child = subprocess.Popen(command, env=environment)

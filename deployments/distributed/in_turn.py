@@ -1,7 +1,7 @@
 """`python -m deployments.distributed.in_turn COMMAND…`: run a command that no two may run at once on Prefect's database.
 
-Pods that begin together all bring the database to the form that their image wants, and `prefect server database upgrade` takes no lock of its own (Prefect 3.8.8, server/database/_migrations/env.py):
-of two, one fails in the middle of a migration, and an index that was being built is left invalid. Who has to wait finds the work done.
+Pods that begin together all bring the database to the form that their image wants, and `prefect server database upgrade` takes no lock of its own
+(Prefect 3.8.8, server/database/_migrations/env.py): of two, one was seen to fail in the middle. Who has to wait finds the work done.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from prefect.server.database import provide_database_interface
 from sqlalchemy import text
 
-# PostgreSQL's manual, 13.3.5 Advisory Locks: a number that means something to those who agree on it ("nightshift" in eight bytes). It is let go of with the session, however that ends.
+# PostgreSQL's manual, 13.3.5 Advisory Locks: a number that means something to those who agree on it. It is let go of with the session, however that ends.
 LOCK = int.from_bytes(b"nightshf", "big")
 _WAIT_SECONDS = 1
 
