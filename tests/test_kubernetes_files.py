@@ -93,6 +93,26 @@ def test_each_pod_is_as_the_standard_restricted_wants_it(name: str, spec: Docume
         assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
 
 
+def test_each_part_of_the_server_has_every_address_of_redis_and_migrates_in_turn() -> None:
+    for name, spec in pod_specs():
+        if name not in {"nightshift-server", "nightshift-services"}:
+            continue
+        (first,) = spec["initContainers"]
+        assert first["args"][:3] == ["python", "-m", "deployments.distributed.in_turn"]
+        for container in containers_of(spec):
+            # One that is not set asks the Pod's own localhost.
+            assert {one["name"] for one in container["env"]} >= {
+                "PREFECT_REDIS_MESSAGING_URL",
+                "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL",
+                "PREFECT_SERVER_DOCKET_URL",
+            }
+
+
+def test_the_worker_makes_no_pool_of_prefects_own_template() -> None:
+    ((container,),) = [spec["containers"] for name, spec in pod_specs() if name == "nightshift-worker"]
+    assert "--no-create-pool-if-not-found" in container["args"]
+
+
 def test_only_the_worker_and_what_speaks_to_velero_have_a_token() -> None:
     with_token = {
         one["metadata"]["name"] for one in of_kind("ServiceAccount") if one.get("automountServiceAccountToken", True)
