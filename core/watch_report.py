@@ -1,20 +1,18 @@
-"""What is told of a watch: the facts of its signed report, and the text that a person reads (core.watch_text).
+"""What is told of a watch, in words and figures: the same in its signed report (core.watch_evidence) and in the text that a person reads (core.watch_text).
 
-Signed reports hold no floats: counts are whole requests, all other figures text as a person reads them. What nobody knows is None, which is not 0.
+Counts are whole requests, all other figures text as a person reads them. What nobody knows is None, which is not 0.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from core.evidence import Finding
 from core.redaction import redact
 from core.units import counted
-from core.watch_days import BUCKET
 from core.watch_figures import MetricFigures, figures_of, share_text
-from core.watch_record import HowItEnded, WatchBaseline, WatchEnd, WatchMark, WatchStart, WatchTick, counts_of
+from core.watch_record import WatchBaseline, WatchEnd, WatchMark, WatchStart, WatchTick, counts_of
 from core.watch_verdict import Judgement, Verdict
 
 # A report stays readable, and small, whatever a source tells.
@@ -24,16 +22,17 @@ _REASONS_IN_SENTENCE = 3
 
 _MOST_E = 1_000_000
 
-_UNPROVEN = "NO PASS: "
+# Whatever is no pass begins with it.
+UNPROVEN = "NO PASS: "
 _PLAIN: dict[Verdict, str] = {
     "degraded": "The new version is worse than before",
-    "insufficient": f"{_UNPROVEN}nothing was found, but a trouble of the size that matters would not have been either",
-    "blind": f"{_UNPROVEN}too little of the day was seen to say anything",
-    "superseded": f"{_UNPROVEN}the day was not watched to its end",
+    "insufficient": f"{UNPROVEN}nothing was found, but a trouble of the size that matters would not have been either",
+    "blind": f"{UNPROVEN}too little of the day was seen to say anything",
+    "superseded": f"{UNPROVEN}the day was not watched to its end",
 }
-_DOUBTED = f"{_UNPROVEN}what was counted is not all that users had"
-_SUSPECT = f"{_UNPROVEN}the new version looks worse than before, and may not be sent back for it"
-_UNKNOWN_POWER = f"{_UNPROVEN}nothing was found, and whether anything would have been is not known"
+_DOUBTED = f"{UNPROVEN}what was counted is not all that users had"
+_SUSPECT = f"{UNPROVEN}the new version looks worse than before, and may not be sent back for it"
+_UNKNOWN_POWER = f"{UNPROVEN}nothing was found, and whether anything would have been is not known"
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,6 @@ class Watched:
         return None if found is None else figures_of(found, None, self.tick.closed, self.start.first)
 
 
-@dataclass(frozen=True)
-class ToldStep:
-    """One step of the evidence report: its name, its facts (JSON without floats) and its findings."""
-
-    name: str
-    facts: dict[str, Any]
-    findings: tuple[Finding, ...] = ()
-
-
 def watch_artifact_key(environment: str) -> str:
     """The key under which the UI shows a watch's text."""
     return f"watch-{environment}"
@@ -109,8 +99,8 @@ def verdict_sentence(watched: Watched) -> str:
 def sentence_so_far(watched: Watched) -> str:
     """The same while the day goes on: what is not proven yet is no failure either."""
     sentence = verdict_sentence(watched)
-    if sentence.startswith(_UNPROVEN):
-        return f"So far no verdict: {sentence.removeprefix(_UNPROVEN)}"
+    if sentence.startswith(UNPROVEN):
+        return f"So far no verdict: {sentence.removeprefix(UNPROVEN)}"
     return f"So far: {sentence}"
 
 
@@ -121,19 +111,6 @@ def ended_sentence(end: WatchEnd) -> str:
     if end.verdict != "healthy":
         return _with_reasons(_PLAIN[end.verdict], end.reasons)
     return _with_reasons("Nothing found", end.reasons) if end.reasons else _UNKNOWN_POWER
-
-
-def final_steps(watched: Watched, how: HowItEnded, zone: ZoneInfo) -> tuple[ToldStep, ...]:
-    """The steps of the report at a watch's end, for `with record.step(one.name) as notes: notes.add(facts=one.facts, findings=one.findings)`."""
-    sources = dict.fromkeys((*watched.sources, *watched.tick.unread, *watched.not_asked))
-    return (
-        _verdict_step(watched, how, zone),
-        *(_metric_step(one, zone) for one in watched.figures),
-        *(_guard_step(one, zone) for one in [watched.guard] if one is not None),
-        _baseline_step(watched, zone),
-        *(_source_step(watched, source) for source in sources),
-        _marks_step(watched, zone),
-    )
 
 
 def moment(time: datetime, zone: ZoneInfo) -> str:
@@ -191,96 +168,6 @@ def guard_rows(one: MetricFigures, zone: ZoneInfo) -> dict[str, str]:
         "alarm": alarm,
         "may send the release back": "yes" if one.acts else f"no: {cut(one.why_not)}" if one.why_not else "no alarm",
     }
-
-
-def _verdict_step(watched: Watched, how: HowItEnded, zone: ZoneInfo) -> ToldStep:
-    start, tick, judgement = watched.start, watched.tick, watched.judgement
-    sentence = verdict_sentence(watched)
-    whole = how == "the day is over" and not sentence.startswith(_UNPROVEN)
-    severity = "error" if judgement.verdict == "degraded" else "note" if whole else "warning"
-    # A run's report knows passed, warnings and failed: no verdict but that of a whole day in which something would have been found is the first.
-    facts: dict[str, Any] = {
-        "verdict": judgement.verdict,
-        "in_words": sentence,
-        "reasons": [cut(one) for one in judgement.reasons[:MOST_REASONS]],
-        "how_it_ended": how,
-        "release": start.release_id,
-        "image": cut(start.image),
-        "commit": cut(start.commit),
-        "plan_sha256": start.plan_sha256,
-        "released": moment(start.released_at, zone),
-        "watched_from": moment(start.first, zone),
-        "watched_until": moment(start.first + tick.closed * BUCKET, zone),
-        "buckets_over": tick.closed,
-        "buckets_known": tick.known,
-        "flow_run_of_last_look": tick.flow_run_id,
-    }
-    return ToldStep("judge", facts, (Finding.model_validate({"severity": severity, "text": cut(sentence)}),))
-
-
-def _metric_step(one: MetricFigures, zone: ZoneInfo) -> ToldStep:
-    facts: dict[str, Any] = {
-        "metric": cut(one.metric),
-        "requests": one.requests,
-        "bad": one.bad,
-        "baseline_requests": one.baseline_requests,
-        "baseline_bad": one.baseline_bad,
-        "alarm_bucket": one.alarm,
-        "largest_bucket": one.largest_bucket,
-    }
-    rows = figure_rows(one, zone)
-    return ToldStep(f"metric {cut(one.metric)}", facts | {"figures": [{"figure": k, "is": v} for k, v in rows.items()]})
-
-
-def _guard_step(one: MetricFigures, zone: ZoneInfo) -> ToldStep:
-    facts: dict[str, Any] = {"guard": cut(one.metric), "alarm_bucket": one.alarm, "largest_bucket": one.largest_bucket}
-    rows = guard_rows(one, zone)
-    return ToldStep("objective", facts | {"figures": [{"figure": k, "is": v} for k, v in rows.items()]})
-
-
-def _baseline_step(watched: Watched, zone: ZoneInfo) -> ToldStep:
-    baseline = watched.baseline
-    if baseline is None:
-        told = Finding(severity="warning", text="there are no days to compare with: they were never read")
-        return ToldStep("compare with", {"days_before": []}, (told,))
-    cut_out = [
-        {"from": moment(one.begin, zone), "until": moment(one.end, zone), "why": cut(one.why)}
-        for one in baseline.cut_out[:MOST_FINDINGS]
-    ]
-    known = [
-        {"metric": cut(metric), "days_before": lag, "buckets_known": sum(day.is_known)}
-        for metric, days in baseline.metrics.items()
-        for lag, day in zip(baseline.lags, days, strict=False)
-    ]
-    facts = {
-        "read": moment(baseline.read_at, zone),
-        "days_before": list(baseline.lags),
-        "cut_out": cut_out,
-        "cut_out_times": len(baseline.cut_out),
-        "days": known,
-    }
-    return ToldStep("compare with", facts)
-
-
-def _source_step(watched: Watched, source: str) -> ToldStep:
-    unread: tuple[Finding, ...] = ()
-    if why := watched.tick.unread.get(source):
-        looked = f"could not be read: {cut(why)}"
-        unread = (Finding(severity="warning", text=f"{cut(source)} could not be read at the end: {cut(why)}"),)
-    else:
-        looked = "yes" if source in watched.sources else f"no: {cut(watched.not_asked.get(source, ''))}"
-    found = bounded(watched.sources.get(source, ()))
-    # Other sources advise: none of them makes a report a failed one.
-    advice = tuple(Finding(severity="warning", text=one.text) if one.severity == "error" else one for one in found)
-    return ToldStep(f"look at {cut(source)}", {"looked": looked, "findings": len(found)}, (*unread, *advice))
-
-
-def _marks_step(watched: Watched, zone: ZoneInfo) -> ToldStep:
-    rows = [
-        {"what": cut(one.what), "at": moment(one.at, zone), "by": cut(one.by), "why": cut(one.why)}
-        for one in watched.marks
-    ]
-    return ToldStep("tell", {"told": rows, "times": len(rows)})
 
 
 def _with_reasons(words: str, reasons: Sequence[str]) -> str:

@@ -12,8 +12,9 @@ from core import grafana_annotation
 from core.errors import NightshiftError
 from core.evidence import Finding
 from core.watch_decision import how_it_ended
+from core.watch_evidence import final_steps
 from core.watch_record import WatchEnd
-from core.watch_report import Watched, final_steps, verdict_sentence, watch_artifact_key
+from core.watch_report import Watched, verdict_sentence, watch_artifact_key
 from core.watch_text import final_text
 from tasks.grafana_annotations import annotate
 from tasks.recording import Notes, Record, RunRecord, utc_now

@@ -16,9 +16,10 @@ from core.canonical import canonical_bytes
 from core.evidence import Finding, Step, verdict_of
 from core.watch_counts import BUCKETS, Counts
 from core.watch_decision import final_judgement
+from core.watch_evidence import ToldStep, final_steps
 from core.watch_figures import hourly_shares, rounded_up
 from core.watch_record import CutOut, HowItEnded, WatchMark
-from core.watch_report import MOST_FINDINGS, ToldStep, Watched, ended_sentence, final_steps, verdict_sentence
+from core.watch_report import MOST_FINDINGS, Watched, ended_sentence, verdict_sentence
 from core.watch_text import final_text, running_text, sign_off_text
 from core.watch_verdict import Judgement, MetricVerdict, Verdict, judge
 from tasks.recording import Record
