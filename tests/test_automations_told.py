@@ -111,7 +111,7 @@ def test_what_ended_badly_is_told_once_with_what_happened_where_and_what_is_next
 
     body = next(one["body"] for one in told.messages if one["subject"] == last[0])
     assert body.strip().startswith("could not connect to orders: refused\n\nEnvironment: production\nRun: ")
-    assert f"/runs/flow-run/{failed}\n" in body
+    assert f"/v2/runs/flow-run/{failed}\n" in body
     assert body.endswith("docs/backup.md")
     taken_back = next(one["body"] for one in told.messages if one["subject"] == last[1])
     assert "2 % of the requests failed" in taken_back
@@ -167,7 +167,7 @@ def test_a_night_without_a_completed_backup_is_told_once_and_one_with_is_not(tol
     well_completes_until(silent.format("never"))
     well_completes_until("nightshift well: no dr-drill has completed for 26 hours")
     body = next(one["body"] for one in told.messages if one["subject"] == silent.format("never"))
-    assert f"/runs/flow-run/{hanging}\n" in body
+    assert f"/v2/runs/flow-run/{hanging}\n" in body
     assert "docs/backup.md" in body
 
     # Fired once, and armed again by a run that is late since nobody takes it, not by silence.

@@ -120,7 +120,7 @@ def test_the_exit_code_says_whether_a_run_is_well_is_not_or_waits_for_a_person(
     state: str, code: int, as_json: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = Server("https://prefect.example.com/api", "https://prefect.example.com")
-    page = f"https://prefect.example.com/runs/flow-run/{UUID(int=1)}"
+    page = f"https://prefect.example.com/v2/runs/flow-run/{UUID(int=1)}"
     with pytest.raises(typer.Exit) as ended:
         end_command(server, "production", view(state), as_json=as_json)
     assert ended.value.exit_code == code
@@ -238,7 +238,7 @@ def test_backup_follows_its_run_and_ends_as_the_run_ended(nightshift: Nightshift
     assert code == 0, err
     assert "✔ dump app" in out
     assert "backed up ['app'] with retention dry-run" in out
-    assert "/runs/flow-run/" in out.splitlines()[-1]
+    assert "/v2/runs/flow-run/" in out.splitlines()[-1]
 
     code, out, err = ended(fails)
     assert code == 1, err
@@ -343,7 +343,7 @@ def test_how_to_cancel_names_a_command_only_where_it_works_as_it_stands(
     for module in (run_flow, prefect_api):
         monkeypatch.setattr(module, "PREFECT", program)
     server = Server("https://prefect.example.com/api", "https://prefect.example.com")
-    page = f"To end it: Cancel on its page, https://prefect.example.com/runs/flow-run/{run_id}"
+    page = f"To end it: Cancel on its page, https://prefect.example.com/v2/runs/flow-run/{run_id}"
     assert how_to_cancel(server, run_id) == page
     program.touch()
     assert how_to_cancel(server, run_id) == f"{page}, or: {program} flow-run cancel {run_id}"

@@ -34,8 +34,8 @@ class Server:
     variables: dict[str, str] = field(default_factory=dict, repr=False)
 
     def run_url(self, run_id: object) -> str:
-        """The page of a flow run in the UI."""
-        return f"{self.ui_url}/runs/flow-run/{run_id}"
+        """The page of a flow run in the UI that docs/ speaks of: without /v2 it would be the old UI's (Prefect 3.8.8), where the buttons are others."""
+        return f"{self.ui_url.removesuffix('/v2')}/v2/runs/flow-run/{run_id}"
 
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
