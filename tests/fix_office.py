@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,14 +22,16 @@ from tasks.environments import load_environment
 from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.object_store import ObjectMissingError
+from tasks.recording import utc_now
 from tasks.watch_records import WatchRecords
 from tests.fix_counts import plain_day
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_platform import shared_templates
 from tests.fix_prometheus_api import PrometheusApi
 from tests.fix_release import Stage, hello_documents, release_settings
+from tests.fix_vercel import TOKEN, PublicAddress, Vercel
 from tests.fix_watch import Day
-from tests.fix_watched import RELEASE, end_of, start, watched
+from tests.fix_watched import RELEASE, start, watched
 from tests.waiting import wait_until
 
 PRODUCTION = "production"
@@ -55,17 +58,24 @@ class SteadyDay(Day):
 
 @dataclass
 class Office:
-    """The platform, and the cluster that `production` releases to."""
+    """The platform, and the cluster and the front end that `production` releases to."""
 
     platform: Platform
     kubernetes: KubernetesApi
     client: KubernetesClient
+    vercel: Vercel
 
     def keep_watched_day(self) -> str:
-        """Keep the watch of a release as it is after its day, and return the release's id. Of the release itself nothing is in the cluster."""
+        """Keep the watch of a release whose whole day was seen and that the next look ends; return the release's id. The release itself is nowhere."""
         records, own = WatchRecords(load_environment(PRODUCTION), RELEASE), {"environment": PRODUCTION}
-        day = watched({"errors": plain_day()})
-        for one in (start(**own), day.tick.model_copy(update=own), end_of(day, **own)):
+        first = utc_now().replace(minute=0, second=0, microsecond=0) - timedelta(days=3)
+        day = watched({"errors": plain_day(), "slow": plain_day()})
+        assert day.baseline is not None
+        for one in (
+            start(**own, first=first, released_at=first - timedelta(minutes=3)),
+            day.baseline.model_copy(update=own),
+            day.tick.model_copy(update=own),
+        ):
             assert records.keep(one)
         return RELEASE
 
@@ -94,7 +104,9 @@ class Office:
         return image
 
 
-def production_settings(postgres_port: int, store_url: str, prometheus_url: str) -> dict[str, Any]:
+def production_settings(
+    postgres_port: int, store_url: str, prometheus_url: str, frontend: dict[str, Any]
+) -> dict[str, Any]:
     """The environment's file; its secrets are those that the platform gives its flow runs."""
     common = release_settings(BUCKET, store_url, NAMESPACE, CONTROL, REPOSITORY)
     server = {"host": HOST, "port": postgres_port}
@@ -124,6 +136,7 @@ def production_settings(postgres_port: int, store_url: str, prometheus_url: str)
             "settle_seconds": 0,
             "workloads": [{"name": "shop"}, {"name": "worker", "role": "worker"}],
             "gates": {"prometheus_url": prometheus_url, "minimum_requests": 10},
+            "frontend": frontend,
         },
         "watch": {"health": {"databases": False}},
     }
@@ -169,7 +182,13 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     kubeconfig = kubernetes.kubeconfig(root)
     prometheus = PrometheusApi()
     prometheus.answer = SteadyDay(cast("Stage", None), prometheus).answer
-    variables = {"KUBECONFIG": str(kubeconfig), "NIGHTSHIFT_ENVIRONMENTS": str(environments)}
+    vercel = Vercel()
+    public = PublicAddress(vercel)
+    variables = {
+        "KUBECONFIG": str(kubeconfig),
+        "NIGHTSHIFT_ENVIRONMENTS": str(environments),
+        "NIGHTSHIFT_TEST_VERCEL_TOKEN": TOKEN,
+    }
     platform = Platform(
         shared_templates(root / "data") / "trial",
         rows=200,
@@ -183,10 +202,17 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
         with KubernetesClient.open(None) as client:
             run_application(client, kubernetes)
             with platform:
-                settings = production_settings(platform.postgres.port, platform.store.endpoint_url, prometheus.address)
+                settings = production_settings(
+                    platform.postgres.port,
+                    platform.store.endpoint_url,
+                    prometheus.address,
+                    vercel.settings(public.web.address),
+                )
                 for name, value in {**platform.variables, **variables}.items():
                     patch.setenv(name, value)
                 (environments / f"{PRODUCTION}.toml").write_text(tomli_w.dumps(settings))
-                yield Office(platform, kubernetes, client)
+                yield Office(platform, kubernetes, client, vercel)
+    public.web.close()
+    vercel.web.close()
     prometheus.go_away()
     kubernetes.close()

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -20,6 +22,7 @@ from deployments.command.deploying import PREFECT_FILE
 from deployments.command.prefect_api import server_of
 from tests.fix_browser import HEIGHT, WIDTH, Person
 from tests.fix_office import PRODUCTION, Office, image_of
+from tests.fix_vercel import NEW, OLD, THIRD
 from tests.test_prefect_yaml import flow_of
 from tests.waiting import wait_until
 
@@ -102,10 +105,11 @@ def drilled(person: Person, server: SyncPrefectClient, backed_up: str) -> str:
     return run
 
 
-def ask_for_release(person: Person, server: SyncPrefectClient, version: str) -> str:
-    """Start a release by clicking, and wait until it asks for its approval."""
+def ask_for_release(person: Person, server: SyncPrefectClient, version: str, frontend: str) -> str:
+    """Start a release by clicking, with a front end, and wait until it asks for its approval."""
     person.open_form(deployment_of(server, "release"))
-    person.fill(image=image_of(version).partition("@")[2], commit=COMMIT, requested_by="Ada Lovelace")
+    image = image_of(version).partition("@")[2]
+    person.fill(image=image, commit=COMMIT, frontend=frontend, requested_by="Ada Lovelace")
     person.choose("strategy", "rolling")
     person.field("migrate").click()
     person.picture("release-form", height=1640)
@@ -154,6 +158,7 @@ def test_a_form_shows_every_parameter_with_what_it_means_its_default_and_what_ma
         ("release", {"commit": COMMIT}, "'image' is a required property"),
         ("release", {"image": "sha256:abc", "commit": COMMIT}, "'sha256:abc' does not match"),
         ("release", {"image": "v1.4.0", "commit": "main"}, "'main' does not match"),
+        ("release", {"image": "v1.4.0", "commit": COMMIT, "frontend": "the new one"}, "'the new one' does not match"),
         ("rollback", {"reason": "INC-7", "release_id": "r-1"}, "'r-1' does not match"),
         ("restore", {}, "'database' is a required property"),
         ("undo-swap", {"restore_id": "the last one"}, "'the last one' does not match"),
@@ -167,6 +172,27 @@ def test_what_is_wrong_is_refused_in_the_form_and_makes_no_run(
     before = asked_for(server)
     person.page.goto(f"{person.ui_url}/deployments/deployment/{deployment_of(server, flow)}/run")
     person.fill(**texts)
+    person.expect_refusal(refusal)
+    assert asked_for(server) == before
+
+
+@pytest.mark.parametrize(
+    ("field", "refusal"),
+    [
+        ("strategy", "'canary' is not one of ['as configured', 'rolling', 'blue-green']"),
+        ("schema_compatibility", "'canary' is not one of ['backward', 'breaking']"),
+    ],
+)
+def test_what_is_none_of_the_choices_is_refused_in_the_form_also_when_an_address_brings_it(
+    person: Person, server: SyncPrefectClient, field: str, refusal: str
+) -> None:
+    before = asked_for(server)
+    given = {"environment": PRODUCTION, "image": "v1.4.0", "commit": COMMIT, field: "canary"}
+    form = f"{person.ui_url}/deployments/deployment/{deployment_of(server, 'release')}/run"
+    person.page.goto(f"{form}?parameters={quote(json.dumps(given))}")
+    expect(person.field("image")).to_have_value("v1.4.0")
+    # By hand only what there is can be chosen.
+    assert "canary" not in person.options(field)
     person.expect_refusal(refusal)
     assert asked_for(server) == before
 
@@ -205,9 +231,10 @@ def test_a_restore_says_in_its_name_that_it_only_shows_what_it_would_do(
 @pytest.fixture(scope="module")
 def released(person: Person, server: SyncPrefectClient, office: Office, drilled: str) -> str:
     """A release that somebody asked for and approved by clicking, to its end; its run's id."""
-    run = ask_for_release(person, server, "v2")
+    run = ask_for_release(person, server, "v2", NEW)
     assert person.name_of_run().startswith("release production 3f2a91c → sha256:7632")
     assert office.serving() == image_of("v1")
+    assert office.vercel.live == {OLD}
     person.choose_from_menu("Resume")
     dialog = person.page.get_by_role("dialog")
     expect(dialog.get_by_text("Approve the plan")).to_be_visible()
@@ -230,6 +257,7 @@ def test_a_release_goes_on_once_somebody_has_read_its_plan_and_typed_its_hash(
     assert state is not None
     assert state.is_completed(), state.message
     assert office.serving() == image_of("v2")
+    assert office.vercel.live == {NEW}
     person.open_run(released)
     text = person.open_report("release-production")
     assert "release · production: " in text
@@ -240,13 +268,13 @@ def test_a_release_goes_on_once_somebody_has_read_its_plan_and_typed_its_hash(
 def test_a_release_that_somebody_refuses_by_cancelling_it_changes_nothing(
     person: Person, server: SyncPrefectClient, office: Office, drilled: str
 ) -> None:
-    serving = office.serving()
-    run = ask_for_release(person, server, "v3")
+    serving, live = office.serving(), office.vercel.live
+    run = ask_for_release(person, server, "v3", THIRD)
     person.cancel_run()
     person.wait_for_state("Cancelled")
     person.open_run(run)
     person.wait_for_state("Cancelled")
-    assert office.serving() == serving
+    assert (office.serving(), office.vercel.live) == (serving, live)
 
 
 def test_a_release_that_came_out_is_looked_at_by_clicking(
@@ -261,8 +289,40 @@ def test_a_release_that_came_out_is_looked_at_by_clicking(
     assert release_id in text
 
 
-def test_a_day_is_signed_off_by_filling_in_a_form(person: Person, server: SyncPrefectClient, office: Office) -> None:
+@pytest.fixture(scope="module")
+def watched_day(person: Person, server: SyncPrefectClient, office: Office) -> str:
+    """A watch whose last look somebody took by clicking: it ended. Its release's id."""
     release_id = office.keep_watched_day()
+    look = start(person, server, "post-deploy-watch", release_id=release_id)
+    person.wait_for_state("Healthy", *ENDED)
+    person.open_run(look)
+    text = person.open_report("watch-production")
+    assert "Nothing found; a factor of 1.9 would have been" in text
+    person.picture("watch-report", height=1500)
+    return release_id
+
+
+def test_at_the_end_of_a_day_a_run_waits_for_a_person_and_cancelling_it_signs_nothing_off(
+    person: Person, server: SyncPrefectClient, office: Office, watched_day: str
+) -> None:
+    name = f"sign off {watched_day} in production"
+
+    def waiting() -> list[str]:
+        return [str(one.id) for one in server.read_flow_runs(limit=200) if one.name == name]
+
+    wait_until(lambda: len(waiting()) == 1, "the end of the watch asks a person", seconds=120)
+    run = waiting()[0]
+    person.open_run(run)
+    person.wait_for_state("Suspended", *ENDED)
+    person.cancel_run()
+    person.wait_for_state("Cancelled")
+    assert office.signed_off() == ""
+
+
+def test_a_day_is_signed_off_by_filling_in_a_form(
+    person: Person, server: SyncPrefectClient, office: Office, watched_day: str
+) -> None:
+    release_id = watched_day
     run = start(person, server, "watch-sign-off", release_id=release_id)
     person.wait_for_state("Suspended", *ENDED)
     assert person.name_of_run() == f"sign off {release_id} in production"
@@ -365,6 +425,16 @@ def test_a_swap_is_made_once_somebody_has_typed_the_live_databases_name(
     person.open_run(run)
     text = person.open_report("restore-production")
     assert "approver: Grace Hopper" in text
+
+
+def test_the_link_that_nightshift_prints_opens_the_runs_page_in_the_ui_that_the_docs_speak_of(
+    person: Person, office: Office, backed_up: str
+) -> None:
+    link = server_of(office.platform.running).run_url(backed_up)
+    person.page.goto(link)
+    expect(person.page.get_by_role("button", name="Open menu").first).to_be_visible()
+    expect(person.page).to_have_url(re.compile(rf"/v2/runs/flow-run/{backed_up}"))
+    assert person.name_of_run() == "back up production"
 
 
 def test_the_list_of_deployments_tells_flow_and_environment_of_each(person: Person) -> None:
