@@ -95,6 +95,7 @@ pytest_plugins: list[str] = [
     "tests.fix_redis",  # after fix_postgres
     "tests.fix_webhook",
     "tests.fix_browser",
+    "tests.fix_process_list",
     "tests.fix_office",  # after fix_platform, fix_kubernetes and fix_release
     "tests.fix_machine",  # after fix_release, fix_webhook
     "tests.fix_distributed",  # after fix_machine, fix_redis
