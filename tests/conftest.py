@@ -5,6 +5,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+from tests.docs_record import TOLD
+
 # The major that no wheel of ours carries.
 DEBIANS = 15
 # Long in all, and nothing that a change elsewhere is likely to break: `make test` has eight minutes.
@@ -37,6 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # As a server's major: a parameter of its own, or one of those that choose a fixture.
         if "postgres_15" in item.fixturenames or any(type(one) is int and one == DEBIANS for one in parameters):
             item.add_marker(pytest.mark.services)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell which commands of the pages ran, where test_docs_read typed them in this run."""
+    if TOLD.exists() and not hasattr(terminalreporter.config, "workerinput"):
+        terminalreporter.section("the commands of README and docs/")
+        terminalreporter.write(TOLD.read_text())
+        TOLD.unlink()
 
 
 # A shell that starts a test run in the background has it ignore SIGINT, and every child inherits that: those that are to end by Ctrl-C would not.
@@ -100,4 +110,5 @@ pytest_plugins: list[str] = [
     "tests.fix_machine",  # after fix_release, fix_webhook
     "tests.fix_distributed",  # after fix_machine, fix_redis
     "tests.fix_lab_migration",  # after fix_lab_stage and fix_pod_postgres
+    "tests.fix_reader_home",  # after those that it imports
 ]

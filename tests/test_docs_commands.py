@@ -1,150 +1,31 @@
 """Every command that README and docs/ tell a reader to run: it exists, takes what it is given, and is run here or told why not."""
 
 import importlib.util
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import prefect.settings
 import pytest
 import typer
+from botocore import xform_name
+from botocore.validate import ParamValidator
 from cyclopts import CycloptsError
 from typer.exceptions import TyperException
 
 from deployments.command.main import build_app
 from deployments.command.prefect_api import PREFECT
 from tasks.environments import load_environment
+from tests.docs_pages import CHECKOUT, COMMANDS, PAGES, SQL, Command, blocks_of, split_line
+from tests.docs_record import NOT_RUN, READ, RUN_ELSEWHERE, form_of
 from tests.fix_platform import NightshiftCommand
 from tests.fix_postgres import PostgresServer
-
-CHECKOUT = Path(__file__).resolve().parent.parent
-PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
-
-# How blocks begin that are no commands, and what they are.
-NO_COMMANDS = {
-    "PREFIX/": "what lies in the bucket",
-    "[": "a table of an environment's file",
-    "NIGHTSHIFT_": "variables that override a key; they are set below",
-}
-SQL = ("CREATE", "GRANT", "ALTER", "REVOKE", "SELECT", "DROP")
-
-# Run below, against a real server each.
-RUN = ("nightshift --help", "nightshift check", "nightshift backup", "nightshift catalog", "nightshift evidence verify",
-       "prefect work-pool create", "prefect --no-prompt deploy", "openssl", "export")  # fmt: skip
-# Not run here, and why.
-NOT_RUN = {
-    "apt-get install": "changes the machine; tests/services/install.sh does it where CI runs",
-    "make": "each installs or runs all the rest; what they call is run by other tests (test_platform, test_command)",
-    ".": "makes `nightshift` be found; here the program's path is given",
-    "nightshift up": "tests/test_machine.py runs it",
-    "nightshift down": "tests/test_machine.py runs it",
-    "nightshift status": "tests/test_machine.py runs it",
-    "python -m deployments.local.prefect_database": "tests/test_machine.py runs it",
-    "prefect server database upgrade": "tests/fix_distributed.py runs it",
-    "prefect server start": "tests/fix_distributed.py runs it",
-    "prefect server services start": "tests/fix_distributed.py runs it",
-    "prefect flow-run delete": "tests/test_machine.py runs it",
-    "git": "updates the checkout",
-    "cp": "copies a file; tests/test_machine.py opens the copy that is put back",
-    "rm": "as `cp`",
-    "useradd": "changes the machine",
-    "systemctl": "as `useradd`",
-    "nightshift init": "asks; tests/test_init.py answers",
-    "nightshift demo": "is `make demo`",
-    "nightshift app-state-backup": "needs a cluster with Velero: tests/cluster",
-    "nightshift drill": "tests/test_dr_drill.py runs its flow",
-    "nightshift restore": "tests/test_restore_flow.py runs its flow",
-    "nightshift undo-swap": "tests/test_restore_flow.py runs its flow",
-    "nightshift automations": "tests/test_automations.py runs it",
-    "nightshift release": "needs a cluster: tests/cluster",
-    "nightshift rollback": "as `nightshift release`",
-    "nightshift release-recovery": "as `nightshift release`",
-    "nightshift releases": "tests/test_release_commands.py runs it",
-    "nightshift watches": "tests/test_watches_command.py runs it",
-    "nightshift judge": "tests/test_judge_command.py runs it",
-    "nightshift metrics": "tests/test_metrics_command.py and tests/test_metrics_servers.py run it",
-    "nightshift webhook": "tests/test_webhook_command.py and tests/test_webhook_receiver.py run it",
-    "promtool": "tests/test_observability_files.py runs it",
-    "velero": "another project's program, for looking by hand; needs a cluster",
-    "kubectl": "as `velero`",
-    "aws": "sets up an account; tests/test_github_workflows.py reads the policies that it is given",
-    "gh": "asks GitHub",
-    "docker": "there is no docker where the tests run; tests/test_image_files.py holds its files to their schema and to hadolint",
-    "cd": "goes to a folder",
-    "prefect variable set": "tests/cluster/test_kubernetes_worker.py sets it through the API, and deploys",
-    "prefect worker start": "runs until it is ended: the platform's own worker is started so",
-    "cat": "needs a backup's files as a folder; tests/test_decode.py decodes the same segments",
-    "zstd": "as `cat`",
-    "pg_restore": "as `cat`",
-    "python -m benchmarks": "takes minutes on a quiet machine",
-    "python -m deployments.environment_reference": "tests/test_environment_reference.py compares what it writes",
-}
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command as a page has it. `mentioned`: it stands in a sentence, where it may go without what it needs to be run."""
-
-    page: str
-    words: tuple[str, ...]
-    mentioned: bool = False
-
-    def __str__(self) -> str:
-        return shlex.join(self.words)
-
-    @property
-    def program(self) -> str:
-        """Its program, however it is called."""
-        return self.words[0].removeprefix(".venv/bin/")
-
-
-def blocks_of(page: Path) -> Iterator[list[str]]:
-    """The lines of each block that is set as code: fenced without a language or as a shell's, or indented by four columns or more."""
-    text = re.sub(
-        r"^```(\w*)\n(.*?)^```$",
-        lambda fence: (
-            "\n" + re.sub(r"^", "    ", fence[2], flags=re.MULTILINE) if fence[1] in ("", "sh", "bash") else ""
-        ),
-        page.read_text(encoding="utf-8"),
-        flags=re.MULTILINE | re.DOTALL,
-    )
-    for block in re.findall(r"(?:^|\n)[ \t]*\n((?: {4,}\S[^\n]*(?:\n|$))+)", text):
-        yield [line.strip() for line in block.replace("\\\n", " ").splitlines()]
-
-
-def commands_of(page: Path) -> Iterator[Command]:
-    """Every command of a page: line by line, each command of a pipe or list by itself; and those that its sentences mention."""
-    for block in blocks_of(page):
-        if block[0].startswith((*NO_COMMANDS, *SQL)):
-            continue
-        for line in block:
-            for words in split_line(line):
-                yield Command(page.name, tuple(words))
-    for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
-        if code.startswith(("nightshift ", "make ", "prefect ", ".venv/bin/")):
-            yield from (Command(page.name, tuple(words), mentioned=True) for words in split_line(code))
-
-
-def split_line(line: str) -> list[list[str]]:
-    """Given a line of a shell, return the words of each of its commands."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
-    lexer.whitespace_split, lexer.commenters = True, "#"
-    commands: list[list[str]] = [[]]
-    for word in lexer:
-        if set(word) <= set("|&;"):
-            commands.append([])
-        else:
-            commands[-1].append(word)
-    return [words for words in commands if words]
-
-
-COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands_of(page)))
 
 
 def of_program(program: str) -> pytest.MarkDecorator:
@@ -160,15 +41,27 @@ def test_the_pages_have_commands() -> None:
     assert begin | {"python -m benchmarks.backup --mib 1024 --pairs 5", "zstd -d"} <= texts
 
 
-def test_each_command_is_run_here_or_stands_among_those_that_are_not() -> None:
-    texts = {f"{command.page}: {command}": str(command).replace(".venv/bin/", "") for command in COMMANDS}
-    unknown = [place for place, text in texts.items() if not any(begins(text, one) for one in (*RUN, *NOT_RUN))]
-    assert unknown == []
+def test_each_command_is_run_by_a_test_or_stands_among_those_that_are_not() -> None:
+    known = {*READ, *RUN_ELSEWHERE, *NOT_RUN}
+    forms = {form_of(command): command for command in COMMANDS if not is_a_name(command, known)}
+    unknown = [f"{command.page}: {form}" for form, command in forms.items() if form not in known]
+    assert unknown == [], "run it in test_docs_read, or say in docs_record why it is not run"
+    assert known - forms.keys() == set(), "no page has it any more"
+    assert len(known) == len(READ) + len(RUN_ELSEWHERE) + len(NOT_RUN), "in one table each"
 
 
-def begins(text: str, known: str) -> bool:
-    """Whether a command begins with these words; the last of them may be a module's package."""
-    return re.match(rf"{re.escape(known)}(?=[\s.]|$)", text) is not None
+def is_a_name(command: Command, known: set[str]) -> bool:
+    """Whether a sentence only calls a command by its name, without what it needs to be run: the whole one is known."""
+    form = form_of(command)
+    return command.mentioned and form not in known and any(one.startswith(f"{form} ") for one in known)
+
+
+@pytest.mark.parametrize("form", ["nightshift check", "make"])
+def test_a_name_alone_is_excused_in_a_sentence_and_not_in_a_block(form: str) -> None:
+    known = {"nightshift check ENV", "make up"}
+    words = tuple(form.split())
+    assert is_a_name(Command("a page", words, mentioned=True), known)
+    assert not is_a_name(Command("a page", words), known)
 
 
 @pytest.fixture
@@ -209,9 +102,11 @@ def test_make_has_the_target(command: Command) -> None:
 
 
 def wrong_for_make(command: Command) -> str:
-    """Which of the command's targets and variables the Makefile does not have."""
+    """What make says of the command's targets, which it does not carry out, or which of its variables the Makefile does not have."""
     text = (CHECKOUT / "Makefile").read_text()
-    missing = []
+    asked = ["make", "-n", *command.words[1:]]
+    done = subprocess.run(asked, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    missing = [done.stderr.strip()] if done.returncode else []
     for word in command.words[1:]:
         name, is_variable, _ = word.partition("=")
         if not re.search(rf"^{name} \?=" if is_variable else rf"^{name}:.*## ", text, re.MULTILINE):
@@ -303,6 +198,26 @@ def test_the_sql_of_the_pages_is_right(postgres_16: PostgresServer) -> None:
         with postgres_16.connect(autocommit=False) as session:
             session.execute("\n".join(block).encode())
             session.rollback()
+
+
+@of_program("aws")
+def test_aws_takes_what_it_is_given(command: Command) -> None:
+    """As its own description of the call has it: names, types and what must not be missing; a document is read from its file."""
+    service, operation, *options = command.words[1:]
+    model = botocore.session.Session().get_service_model(service)
+    name = next(one for one in model.operation_names if xform_name(one, "-") == operation)
+    shape = model.operation_model(name).input_shape
+    given = {xform_name(member, "-"): (member, kind.type_name) for member, kind in shape.members.items()}
+    values: dict[str, Any] = {}
+    for option, value in zip(options[::2], options[1::2], strict=True):
+        member, kind = given[option.removeprefix("--")]
+        text = value
+        if value.startswith("file://"):
+            text = (CHECKOUT / value.removeprefix("file://")).read_text()
+            json.loads(text)
+        values[member] = [text] if kind == "list" else text
+    report = ParamValidator().validate(values, shape)
+    assert not report.has_errors(), report.generate_report()
 
 
 @pytest.mark.services
