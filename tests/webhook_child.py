@@ -1,8 +1,10 @@
 """The receiver with a stand-in for Prefect, as a process that can be killed: `python -m tests.webhook_child FOLDER PORT [RATE [PROXY…]]`.
 
-The stand-in keeps what Prefect's server keeps: of one key one run. Each run's key is a line of FOLDER/made; while FOLDER/away is there, the server is away.
+The stand-in keeps what Prefect's server keeps: of one key one run. Each run's key is a line of FOLDER/made, what it was given one of FOLDER/given;
+while FOLDER/away is there, the server is away.
 """
 
+import json
 import os
 import sys
 import uuid
@@ -34,6 +36,9 @@ class FileRuns:
                 file.write(f"{start.key}\n")
                 file.flush()
                 os.fsync(file.fileno())
+            given = {"flow": start.flow, "environment": start.environment, "parameters": dict(start.parameters)}
+            with (self._made.parent / "given").open("a") as file:
+                file.write(f"{json.dumps(given)}\n")
             self._known.add(start.key)
         return str(uuid.uuid5(uuid.NAMESPACE_URL, start.key))
 
