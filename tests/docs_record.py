@@ -140,7 +140,7 @@ RUN_ELSEWHERE = {
     "kubectl -n production get pods": "cluster/test_docs_on_a_cluster",
     "kubectl --namespace nightshift rollout status deployment/nightshift-server": "cluster/test_docs_on_a_cluster",
     "kubectl --namespace nightshift port-forward service/nightshift-server 4200": "cluster/test_docs_on_a_cluster",
-    "kubectl apply -k deployments/kubernetes": "cluster/test_docs_on_a_cluster: as a dry run of the server's",
+    "kubectl apply -k deployments/kubernetes": "cluster/test_docs_on_a_cluster: as `kubectl kustomize`, which makes the same objects and sends none",
 }
 
 _DOCKER = "no docker where the tests run: test_image_files holds its files to their schema and to hadolint"

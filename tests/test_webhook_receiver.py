@@ -120,6 +120,13 @@ def test_while_the_prefect_server_is_away_deliveries_are_accepted_and_started_wh
     assert [one.rpartition("-")[2] for one in made_soon(hook, 5)] == ["1", "2", "3", "4", "5"]
 
 
+def test_that_the_prefect_server_is_away_is_told_before_anything_is_delivered(hook: Hook) -> None:
+    (hook.folder / "away").touch()
+    hook.start()
+    wait_until(lambda: "prefect away" in str(hook.audit), "it is told in the audit log")
+    assert "nightshift_webhook_prefect_up 0.0" in metrics(hook)
+
+
 def metrics(hook: Hook) -> str:
     """What /metrics shows."""
     return httpx.get(f"{hook.address}/metrics", trust_env=False).text

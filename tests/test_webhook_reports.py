@@ -1,5 +1,7 @@
 """What becomes of what was accepted: runs, once each, and GitHub's deployments told how they go. Threads are left out: each round is called by hand."""
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ from deployments.webhook.inbox import Inbox, opened
 from deployments.webhook.reporter import Reporter
 from tests.fix_web_script import Asked, Reply, WebScript
 from tests.fix_webhook import signing_key
+from tests.waiting import wait_until
 
 DONE = told_of("COMPLETED", "Completed", "released")
 RUNNING = told_of("RUNNING", "Running", "")
@@ -39,6 +42,11 @@ class ScriptedRuns:
             raise self.failing[start.key]
         self.made.append(start.key)
         return f"run-{start.key}"
+
+    def ask(self) -> None:
+        """It is there, unless a test says otherwise."""
+        if "" in self.failing:
+            raise self.failing[""]
 
     def look(self, run_ids: Sequence[tuple[str, bool]]) -> dict[str, Told]:
         """As the test says."""
@@ -270,3 +278,32 @@ def test_a_job_hears_nothing_better_than_what_is_known(row: tuple[str, str, str]
     state, message = answer_of(*row)
     assert state == told
     assert message or row[1] == "success"
+
+
+def test_who_has_nothing_to_do_is_not_taken_for_stuck(desk: Desk) -> None:
+    desk.reporter._round_seconds = 0.01
+    idle = desk.dispatcher.beat = desk.reporter.beat = time.monotonic() - 3600
+    threads = [threading.Thread(target=one.work, daemon=True) for one in (desk.dispatcher, desk.reporter)]
+    for thread in threads:
+        thread.start()
+    desk.dispatcher.wake()
+    try:
+        wait_until(lambda: min(desk.dispatcher.beat, desk.reporter.beat) > idle + 60, "both say that they are there")
+    finally:
+        desk.dispatcher.end()
+        desk.reporter.end()
+        for thread in threads:
+            thread.join(20)
+
+
+def test_a_server_that_is_away_or_does_not_know_us_is_told_once_and_so_is_its_return(desk: Desk) -> None:
+    desk.runs.failing[""] = ConfigurationError("ask", "http://server", "the server answered 401", "Give the password")
+    for _ in range(3):
+        desk.dispatcher.ask()
+    assert desk.dispatcher._figures.server_up._value.get() == 0
+    desk.runs.failing.clear()
+    for _ in range(3):
+        desk.dispatcher.ask()
+    assert desk.dispatcher._figures.server_up._value.get() == 1
+    told = (desk.folder / "audit").read_text()
+    assert (told.count("prefect away"), told.count("prefect back"), told.count("answered 401")) == (1, 1, 1)

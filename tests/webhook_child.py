@@ -42,6 +42,11 @@ class FileRuns:
             self._known.add(start.key)
         return str(uuid.uuid5(uuid.NAMESPACE_URL, start.key))
 
+    def ask(self) -> None:
+        """It is there unless FOLDER/away says otherwise."""
+        if self._away.exists():
+            raise TemporaryError("reach the Prefect server", "the stand-in", "it is away")
+
     def look(self, run_ids: Sequence[tuple[str, bool]]) -> dict[str, Told]:
         """All go on, or are what FOLDER/told says: a state as Prefect tells it, its name, and its message."""
         told = Told("in_progress", "running")

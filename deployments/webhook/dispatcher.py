@@ -19,6 +19,8 @@ FAILURES = 3
 ROUND_SECONDS = 5.0
 KEPT_DAYS = 90
 FORGET_SECONDS = 3600.0
+# While nothing waits: whether the server would take it.
+ASK_SECONDS = 60.0
 
 
 class Dispatcher:
@@ -47,7 +49,8 @@ class Dispatcher:
             before_sleep=self._note,
             reraise=True,
         )
-        self._forgetting = 0.0
+        self._forgetting = self._asking = 0.0
+        self._away = ""
         self.beat = time.monotonic()
 
     def wake(self) -> None:
@@ -63,14 +66,31 @@ class Dispatcher:
         """Make runs until the end. Nothing that is raised ends it: the delivery is tried again in the next round."""
         while not self._ending.is_set():
             self._wake.clear()
+            # Also where nothing waits: who has no work is not stuck.
+            self.beat = time.monotonic()
             try:
                 self.once()
+                if self._clock() >= self._asking:
+                    self._asking = self._clock() + ASK_SECONDS
+                    self.ask()
                 if self._clock() >= self._forgetting:
                     self._forgetting = self._clock() + FORGET_SECONDS
                     self._inbox.forget(self._clock() - KEPT_DAYS * 86400, self._clock())
             except Exception as error:  # noqa: BLE001 - told, and tried again
                 self._audit.tell("dispatcher failed", reason=f"{type(error).__name__}: {error}")
             self._wake.wait(self._round_seconds)
+
+    def ask(self) -> None:
+        """Ask the Prefect server whether it is there and knows us; tell when that becomes otherwise. A delivery is no less accepted."""
+        try:
+            self._runs.ask()
+            away = ""
+        except (TemporaryError, ConfigurationError) as error:
+            away = str(error)
+        self._figures.server_up.set(0 if away else 1)
+        if bool(away) != bool(self._away):
+            self._audit.tell("prefect away" if away else "prefect back", **({"reason": away} if away else {}))
+        self._away = away
 
     def once(self) -> None:
         """One round through what waits."""

@@ -34,6 +34,7 @@ class Figures:
         )
         self.settings_current.set(1)
         self.server_up = Gauge(
-            "nightshift_webhook_prefect_up", "Whether the Prefect server answered last.", registry=self.registry
+            "nightshift_webhook_prefect_up",
+            "Whether the Prefect server answered last, and knew us.",
+            registry=self.registry,
         )
-        self.server_up.set(1)

@@ -28,6 +28,9 @@ class Runs(Protocol):
     def look(self, run_ids: Sequence[tuple[str, bool]]) -> dict[str, Told]:
         """Given runs (id, whether it only shows), return by id what is to be told of each."""
 
+    def ask(self) -> None:
+        """Ask the server for something that it tells only to whom it knows. Raise TemporaryError or ConfigurationError when it does not."""
+
     def page(self, start: Start, run_id: str) -> str:
         """The run's page in the UI."""
 
@@ -68,6 +71,11 @@ class PrefectRuns:
                         else told_of(state.type.value, state.name or "", state.message or "", dry_run=dry_run)
                     )
         return found
+
+    def ask(self) -> None:
+        """See Runs."""
+        with self._server().client() as client:
+            client.read_flows(limit=1)
 
     def page(self, start: Start, run_id: str) -> str:  # noqa: ARG002 - one server for all
         """See Runs."""
