@@ -22,7 +22,7 @@ from deployments.command.automations import AUTOMATIONS, ensure_automations, rea
 from deployments.command.main import build_app
 from deployments.local.data_folder import CHECKOUT
 
-ZOMBIES, STANDSTILL = "nightshift, releases without a heartbeat", "nightshift, no sweep for ten minutes"
+ZOMBIES, STANDSTILL = "nightshift, runs without a heartbeat", "nightshift, no sweep for ten minutes"
 BACKUP, DRILL = "nightshift, no nightly backup for 26 hours", "nightshift, no drill for 26 hours"
 # Without anybody to tell they would do nothing.
 RUN, SWEEP, WAITS = (

@@ -11,6 +11,7 @@ from tasks.digests import DigestResult, compute_digests
 from tasks.postgres import connect, pin_session
 from tasks.snapshot import hold_snapshot
 from tests.fix_postgres import PostgresServer
+from tests.waiting import wait_until
 
 ODD_TABLE = (
     "CREATE TYPE mood AS ENUM ('sad', 'ok')",
@@ -38,6 +39,10 @@ def count(database: Database, *, stop: threading.Event | None = None) -> tuple[D
 
 def digest_of(server: PostgresServer, name: str, table: str = "t") -> tuple[int | None, str | None]:
     result, oids = count(server.database(name))
+    # A session that was closed is gone a moment later, and of two backups of a database at once the second is refused.
+    with server.connect() as looking:
+        ours = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+        wait_until(lambda: looking.execute(ours, [name]).fetchone() == (0,), f"nobody is connected to {name}")
     counted = result.tables[oids[table]]
     return counted.rows, counted.digest
 

@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 
 from core.release_journal import Journal
+from deployments.command.automations import ensure_automations
+from deployments.local.service import Service
+from tests.cluster.test_release_platform import with_patience
 from tests.fix_distributed import ENDED, Distributed, kill
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_object_store import S3Server
@@ -20,7 +25,7 @@ from tests.fix_postgres import PostgresServer
 from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage, small_stage
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(540), pytest.mark.xdist_group("distributed")]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900), pytest.mark.xdist_group("distributed")]
 OUTAGE_SECONDS = float(os.environ.get("NIGHTSHIFT_TEST_OUTAGE_SECONDS", "15"))
 COMPLETED = "prefect.flow-run.Completed"
 
@@ -53,6 +58,8 @@ class Held:
 
 @pytest.fixture
 def held(  # noqa: PLR0917 - fixtures
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
     kubernetes: KubernetesApi,
     s3_server: S3Server,
     bucket: str,
@@ -61,7 +68,7 @@ def held(  # noqa: PLR0917 - fixtures
     fresh_database: Callable[..., str],
     distributed: Distributed,
 ) -> Iterator[Held]:
-    """Both, under way."""
+    """Both, under way; given the parameter "with the automations", watched by those, with less patience than the files'."""
     name = fresh_database(postgres_15)
     postgres_15.execute(
         name, "CREATE TABLE things AS SELECT n, md5(n::text) AS text FROM generate_series(1, 1000) AS n"
@@ -75,6 +82,10 @@ def held(  # noqa: PLR0917 - fixtures
         stage.write()
         distributed.start()
         automation = told_automation(distributed)
+        if getattr(request, "param", ""):
+            auth_string = distributed.variables["PREFECT_SERVER_API_AUTH_STRING"]
+            with SyncPrefectClient(f"{distributed.rest.base_url}", auth_string=auth_string) as client:
+                ensure_automations(client, with_patience(tmp_path, "zombies.yaml", "within: 300", "within: 90"))
 
         locking.execute("LOCK TABLE things IN ACCESS EXCLUSIVE MODE")
         assert stage.controllers is not None
@@ -119,6 +130,39 @@ def test_the_servers_database_and_redis_are_killed_during_a_backup_and_a_release
     require_one_of_each(held, s3_server, bucket)
 
 
+@pytest.mark.platform
+@pytest.mark.parametrize("held", ["with the automations"], indirect=True)
+def test_a_worker_that_is_killed_with_its_runs_is_told_of_and_what_they_left_is_brought_to_an_end(
+    held: Held, s3_server: S3Server, bucket: str
+) -> None:
+    distributed, stage = held.distributed, held.stage
+    kill_all_of(distributed.workers)
+    held.let_go()
+    for worker in distributed.workers:
+        worker.start()
+    assert held.ended() == {held.backup: "CRASHED", held.release: "CRASHED"}
+    for run in (held.backup, held.release):
+        assert "no heartbeat" in distributed.state(run)["message"]
+    # What the end of the release starts.
+    wait_until(lambda: bool(recoveries(distributed)), "the recovery has begun", seconds=60)
+    wait_until(lambda: all(one["type"] in ENDED for one in recoveries(distributed)), "the recovery ends", seconds=200)
+    if any(not one.outcome for one in stage.journals()):
+        # Where it came too early (the dead one's lease), the next sweep does it; sweeps are off here.
+        distributed.post_run("release-recovery", {})
+    ended = lambda: all(one.outcome for one in stage.journals())  # noqa: E731
+    wait_until(ended, f"the release has its end: {[one['message'] for one in recoveries(distributed)]}", seconds=200)
+    (journal,) = stage.journals()
+    assert (journal.outcome, stage.image_of()) == ("rolled back", stage.image("v1"))
+    keys = [one["Key"] for one in s3_server.client.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert not [one for one in keys if one.endswith("manifest.json")]
+    # The next backup is not kept waiting by the one that died, and is whole.
+    again = distributed.post_run("nightly-backup", {})
+    wait_until(lambda: distributed.state(again)["type"] in ENDED, "the next backup ends", seconds=400)
+    assert distributed.state(again)["type"] == "COMPLETED", distributed.state(again)
+    keys = [one["Key"] for one in s3_server.client.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert len([one for one in keys if one.endswith("manifest.json")]) == 1
+
+
 def require_one_of_each(held: Held, s3_server: S3Server, bucket: str) -> None:
     """Nothing is lost or doubled: runs, their events, what hears of these, the journal, the backup, the reports."""
     distributed, stage, backup, release = held.distributed, held.stage, held.backup, held.release
@@ -142,6 +186,26 @@ def require_one_of_each(held: Held, s3_server: S3Server, bucket: str) -> None:
     assert len([one["Key"] for one in listed if one["Key"].endswith("manifest.json")]) == 1
     assert len([one["Key"] for one in listed if one["Key"].endswith("decoded.json")]) == 1
     assert sorted(one.flow for one in stage.reports()) == ["nightly-backup", "release"]
+
+
+def recoveries(distributed: Distributed) -> list[dict[str, Any]]:
+    """How the recoveries stand that something has started."""
+    return [one["state"] for one in distributed.runs("release-recovery", "stage") if not one["auto_scheduled"]]
+
+
+def kill_all_of(workers: list[Service]) -> None:
+    """SIGKILL workers and all that is below them."""
+    found = []
+    for worker in workers:
+        assert worker.process is not None
+        own = psutil.Process(worker.process.pid)
+        found += [own, *own.children(recursive=True)]
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    for worker in workers:
+        assert worker.process is not None
+        worker.process.wait(30)
 
 
 def kill_database(server: PostgresServer) -> None:

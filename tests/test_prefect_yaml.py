@@ -172,7 +172,10 @@ def test_what_the_zombie_automation_watches_sends_heartbeats_several_times_withi
     (zombies,) = [one for one in read_automations() if "heartbeat" in one.name]
     assert isinstance(zombies.trigger, EventTrigger)
     variables = entry["work_pool"]["job_variables"].get("env", {})
-    if flow_of(entry).name in RELEASING:
+    assert isinstance(zombies.trigger.match_related, list)
+    watched = flow_of(entry).name in zombies.trigger.match_related[0]["prefect.resource.name"]
+    assert watched == (flow_of(entry).name not in WATCHING)
+    if watched:
         seconds = int(variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
         assert zombies.trigger.within.total_seconds() >= 3 * seconds
     else:

@@ -37,9 +37,9 @@ ANYTHING = st.recursive(
 
 
 def start_of(name: str, payload: dict[str, Any], now: datetime | None = None) -> Start | None:
-    """What an event starts in staging."""
+    """What an event starts in staging, at the moment that it happens: payloads that tests are made of are made long before they run."""
     event = github_event(name, payload)
-    return event and chosen_start("staging", webhook(), event, now or datetime.now(UTC))
+    return event and chosen_start("staging", webhook(), event, now or event.happened or datetime.now(UTC))
 
 
 def job_start(body: dict[str, Any], **more: Any) -> Start:

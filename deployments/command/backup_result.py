@@ -79,7 +79,7 @@ def save_result(result: Result, folder: Path) -> Path:
     return text
 
 
-def show_result(result: Result, run_url: str, copy: Path) -> None:
+def show_result(result: Result, copy: Path) -> None:
     """Print the result as tables."""
     for database in result.databases:
         _show_database(database)
@@ -91,7 +91,6 @@ def show_result(result: Result, run_url: str, copy: Path) -> None:
     table.add_row("verdict", f"{report.verdict} ({seconds})")
     table.add_row("evidence", f"{result.report_address} (report {report.sequence}, signed)")
     table.add_row("a copy", str(copy))
-    table.add_row("run", run_url)
     console.print(table)
 
 

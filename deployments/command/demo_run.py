@@ -56,7 +56,7 @@ def demonstrate(platform: Platform) -> bool:
     if not restored.well:
         tell_error(f"restore is {restored.state_name}: {restored.message}. Logs: {platform.folder.logs}")
         return False
-    show_result(read_result(LOCAL), server.run_url(restored.run_id), copy)
+    show_result(read_result(LOCAL), copy)
     _show_proof(drilled, damaged, report_of(restored.run_id))
     return True
 

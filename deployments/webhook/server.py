@@ -82,7 +82,10 @@ class Service:
             listener = config.bind_socket()
         except SystemExit as error:
             raise PermanentError(
-                "listen", f"{host}:{port}", "the address is not free", "Give --listen another one"
+                "listen",
+                f"{host}:{port}",
+                "the address is not free",
+                "End what listens there, or give --listen another one (to `nightshift up`, if that starts it)",
             ) from error
         for thread in self._threads:
             thread.start()
