@@ -51,15 +51,8 @@ def test_a_version_that_ends_at_once_is_found_in_one_look_and_an_end_for_want_of
         with HastyClient.within(None, seconds=10) as client:
             return look_at_pods(client, namespace, WATCHED, before=before)
 
-    first: list[PodsSeen] = []
-
-    def is_well() -> bool:
-        seen = pods_after(None, look(None), bucket=-1)
-        first[:] = [seen]
-        return all(_ready(lab.client, namespace, name) for name in NAMES)
-
-    wait_until(is_well, "all Pods are ready", seconds=60)
-    seen = first[0]
+    wait_until(lambda: all(_ready(lab.client, namespace, name) for name in NAMES), "all Pods are ready", seconds=60)
+    seen = pods_after(None, look(None), bucket=-1)
     assert seen.elsewhere is not None
     assert (seen.elsewhere.everywhere.workloads, seen.elsewhere.everywhere.crashing) == (1, 0)
     # The version stays the same, its Pods are made anew: as if what it needs were gone.
