@@ -37,6 +37,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from benchmarks.backup import make_platform
 from benchmarks.measuring import Ratio, finish
+from core.fence import Document
 from deployments.command.demo_release import write_environment
 from deployments.command.deploying import WATCHING, deployment_file
 from deployments.command.prefect_api import Server, server_of
@@ -45,7 +46,7 @@ from deployments.local.demo_application import NAME, Namespaces, demo_namespaces
 from deployments.local.demo_cluster import DemoImages, demo_cluster, lab_home
 from deployments.local.platform import Platform
 from tasks.environments import load_environment
-from tasks.kubernetes_client import Document, KubernetesClient
+from tasks.kubernetes_client import KubernetesClient
 from tasks.watch_records import watches
 
 Strategy = Literal["rolling", "blue-green"]

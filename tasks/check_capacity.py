@@ -2,9 +2,10 @@
 
 from core.capacity import Surge, autoscaler_problem, node_problem, quota_problems, rolling_pods
 from core.environment_release import Workload
+from core.fence import Document
 from core.release_checks import ReleaseCheck, failed, not_configured, verdict
 from core.units import counted
-from tasks.kubernetes_client import Document, ForbiddenError
+from tasks.kubernetes_answers import ForbiddenError
 from tasks.kubernetes_kinds import find_kind
 from tasks.preflight_item import Preflight, asked
 

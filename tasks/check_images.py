@@ -4,7 +4,8 @@ from core.environment_release import Workload
 from core.image_reference import is_digest, manifest_digest, parse_reference
 from core.live_image import rolled_out
 from core.release_checks import ReleaseCheck, not_configured, verdict
-from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.live_images import read_live_image
 from tasks.preflight_item import Preflight, asked
 from tasks.registry import resolve_image

@@ -6,7 +6,7 @@ from core.environment_checks import NamedSecret, SecretsCheck
 from core.external_secrets import external_secret_problem
 from core.release_checks import ReleaseCheck, not_configured, verdict
 from core.units import counted
-from tasks.kubernetes_client import MissingError
+from tasks.kubernetes_answers import MissingError
 from tasks.kubernetes_kinds import find_kind
 from tasks.preflight_item import Preflight, asked
 

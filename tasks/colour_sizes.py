@@ -2,18 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
-
 from core.capacity import quota_room
 from core.colour_surroundings import autoscaler_of
-from core.errors import PermanentError, TemporaryError
+from core.errors import PermanentError
 from core.fence import Document, Fence, check_stamp
 from core.replica_sizes import Size, following_size, live_size, pin_change, unpin_change
+from tasks.contended_write import write_again
 from tasks.fenced import fenced_change
-from tasks.kubernetes_client import ExistsError, KubernetesClient
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
-
-_ATTEMPTS = 8
 
 
 def scale(client: KubernetesClient, fence: Fence, path: str, replicas: int) -> bool:
@@ -32,17 +29,7 @@ def scale(client: KubernetesClient, fence: Fence, path: str, replicas: int) -> b
         client.merge(f"{path}/scale", {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}})
         return True
 
-    retrying = Retrying(
-        retry=retry_if_exception_type((ExistsError, TemporaryError)),
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_random(0.05, 0.5),
-        reraise=True,
-    )
-    try:
-        return retrying(once)
-    except ExistsError as error:
-        found = f"it changed under each of {_ATTEMPTS} writes: {error.found}"
-        raise TemporaryError("scale", path, found, "Find out who writes it all the time") from error
+    return write_again(once, "scale", path)
 
 
 def pin(client: KubernetesClient, fence: Fence, path: str, size: int) -> Document:

@@ -33,7 +33,8 @@ from core.errors import PermanentError, TemporaryError
 from core.fence import Document, Fence, check_stamp, fence_holder, fence_number
 from core.replica_sizes import live_size
 from tasks.fenced import fenced_change, stamp
-from tasks.kubernetes_client import ExistsError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ExistsError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 
 _ATTEMPTS = 4

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from core.environment_restore import AppState
 from core.errors import PermanentError
 from core.velero import REHEARSES, RUN_LABEL, Document, is_made_by, owner_labels
-from tasks.kubernetes_client import ExistsError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ExistsError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_watch import NotInTimeError, wait_for_object
 
 logger = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ import psycopg
 from core.environment import Environment
 from core.environment_restore import ScratchPod
 from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
+from core.fence import Document
 from core.scratch_pod import (
     SEEN_ANNOTATION,
     PodOrder,
@@ -23,7 +24,8 @@ from core.scratch_pod import (
     waiting_for,
 )
 from core.velero import RUN_LABEL, is_made_by
-from tasks.kubernetes_client import Document, ExistsError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ExistsError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_watch import NotInTimeError, wait_for_object
 
 logger = logging.getLogger(__name__)

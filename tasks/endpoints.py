@@ -4,7 +4,8 @@ from core.errors import PermanentError
 from core.fence import Document
 from core.traffic import Effective, Side
 from core.traffic_endpoints import SLICE_SERVICE, Endpoint, judge_endpoints, listed_endpoints, slice_endpoints
-from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import Kind, find_kind
 
 

@@ -2,14 +2,10 @@
 
 from collections.abc import Callable
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
-
-from core.errors import TemporaryError
 from core.fence import Document, Fence, check_may_stamp, check_stamp
-from tasks.kubernetes_client import ExistsError, KubernetesClient
+from tasks.contended_write import write_again
+from tasks.kubernetes_client import KubernetesClient
 
-# A busy object (an HPA, a controller writing status) costs a few rounds, seldom more.
-_ATTEMPTS = 8
 # Given the object as it is, the patch that makes it as wanted; None: it is so already. It may raise: what was found is not what may be changed.
 Change = Callable[[Document], Document | None]
 
@@ -52,19 +48,4 @@ def _write(client: KubernetesClient, path: str, change: Change, *, strategic: bo
         body = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": version}}
         return client.merge(path, body, strategic=strategic)
 
-    # After a lost answer nobody knows: looking again tells. FencedError and what `change` raises are not repeated.
-    retrying = Retrying(
-        retry=retry_if_exception_type((ExistsError, TemporaryError)),
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_random(0.05, 0.5),
-        reraise=True,
-    )
-    try:
-        return retrying(once)
-    except ExistsError as error:
-        raise TemporaryError(
-            "change",
-            path,
-            f"it changed under each of {_ATTEMPTS} writes: {error.found}",
-            "Find out who writes it all the time",
-        ) from error
+    return write_again(once, "change", path)

@@ -12,8 +12,9 @@ from dataclasses import replace
 import httpx
 
 from core.errors import PermanentError, TemporaryError
+from core.fence import Document
 from tasks.kubeconfig import find_connection
-from tasks.kubernetes_client import Connect, Document, KubernetesClient, _Request
+from tasks.kubernetes_client import Connect, KubernetesClient, _Request
 
 # A page of 500 Pods is some 5 MiB.
 LARGEST_ANSWER_BYTES = 32 * 1024 * 1024

@@ -11,20 +11,19 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
+from core.errors import TemporaryError
+from core.fence import Document
 from tasks.kubeconfig import Connection, find_connection
+from tasks.kubernetes_answers import ATTEMPTED, REACH, BusyError, changed_objects, error_of, told
 
-Document = dict[str, Any]
 Connect = Callable[[], Connection]
 
 ATTEMPTS = 5
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-LONGEST_RETRY_AFTER = 60
 PAGE = 500
 # Of an answer that is nobody's document, so much is read.
 ANSWER_BYTES = 4096
@@ -36,28 +35,6 @@ FIELD_MANAGER = "nightshift"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
 _backoff = wait_exponential_jitter(multiplier=0.5, max=10, jitter=1)
-
-
-class MissingError(PermanentError):
-    """404: there is no such object, or no such kind."""
-
-
-class ExistsError(PermanentError):
-    """409: an object of this name exists, or it changed since it was read."""
-
-
-class ForbiddenError(PermanentError):
-    """403: our role may not do this."""
-
-
-class GoneError(TemporaryError):
-    """410: the resource version is too old to watch from; list again."""
-
-
-class BusyError(TemporaryError):
-    """429 or 503 with Retry-After: the API server did not take the request, and says when to come back (seconds)."""
-
-    retry_after: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +122,7 @@ class KubernetesClient:
             finally:
                 response.close()
         except (httpx.TransportError, httpx.StreamError) as error:
-            raise TemporaryError("read", on, f"the connection broke: {_told(error)}") from error
+            raise TemporaryError("read", on, f"the connection broke: {told(error)}") from error
 
     def answer(self, path: str, *, seconds: float, most: int = ANSWER_BYTES, **parameters: str) -> tuple[int, str]:
         """Status and beginning of the text (at most so many bytes) of whoever answers at a path, good or bad: a Pod behind its proxy, its log. Not repeated.
@@ -163,7 +140,7 @@ class KubernetesClient:
             finally:
                 response.close()
         except (httpx.TransportError, httpx.StreamError, httpx.DecodingError) as error:
-            raise TemporaryError("read", on, f"no answer: {_told(error)}") from error
+            raise TemporaryError("read", on, f"no answer: {told(error)}") from error
         return response.status_code, text[:most].decode(errors="replace")
 
     def delete(self, path: str, *, uid: str) -> None:
@@ -183,11 +160,11 @@ class KubernetesClient:
             response = self._send(_Request("GET", path, query, stream=True, read_seconds=lasting + WATCH_GRACE_SECONDS))
             try:
                 for line in response.iter_lines():
-                    yield from _changed(json.loads(line), on)
+                    yield from changed_objects(json.loads(line), on)
             finally:
                 response.close()
         except (httpx.TransportError, httpx.StreamError, ValueError) as error:
-            raise TemporaryError("watch", on, f"the connection broke: {_told(error)}") from error
+            raise TemporaryError("watch", on, f"the connection broke: {told(error)}") from error
 
     def _patiently(self, asked: _Request) -> Document:
         def repeatable(error: BaseException) -> bool:
@@ -203,14 +180,14 @@ class KubernetesClient:
         return retrying(self._once, asked)
 
     def _once(self, asked: _Request) -> Document:
-        attempted, on = _ATTEMPTED[asked.method], self._on(asked.path)
+        attempted, on = ATTEMPTED[asked.method], self._on(asked.path)
         try:
             document = self._send(asked).json()
         except (httpx.RequestError, httpx.StreamError) as error:
             unknown = "" if asked.method == "GET" else "; whether it happened is not known"
-            raise TemporaryError(attempted, on, f"{_told(error)}{unknown}", _REACH) from error
+            raise TemporaryError(attempted, on, f"{told(error)}{unknown}", REACH) from error
         except (ValueError, RecursionError) as error:
-            raise TemporaryError(attempted, on, "the answer is no JSON", _REACH) from error
+            raise TemporaryError(attempted, on, "the answer is no JSON", REACH) from error
         return document if isinstance(document, dict) else {}
 
     def _send(self, asked: _Request) -> httpx.Response:
@@ -220,7 +197,7 @@ class KubernetesClient:
             return response
         response.read()
         response.close()
-        raise _error_of(response, asked.method, self._on(asked.path))
+        raise error_of(response, asked.method, self._on(asked.path))
 
     def _exchanged(self, asked: _Request) -> httpx.Response:
         """The answer to one request. A first 401 rebuilds the client: the token may simply be old."""
@@ -253,20 +230,6 @@ class KubernetesClient:
         return f"{self._connection.server}{path}"
 
 
-_REACH = "Check that the worker reaches the API server, and the cluster's health"
-_MISTAKES: dict[int, tuple[type[NightshiftError], str]] = {
-    401: (ConfigurationError, "The credentials of the kubeconfig are not accepted; renew them"),
-    403: (
-        ForbiddenError,
-        "Give the worker's account this right, see deployments/kubernetes/rbac.yaml, drill-pods.yaml and docs/app-state.md",
-    ),
-    404: (MissingError, ""),
-    409: (ExistsError, ""),
-    410: (GoneError, ""),
-}
-_ATTEMPTED = {"GET": "read", "POST": "create", "PATCH": "change", "DELETE": "delete"}
-
-
 def _http_of(connection: Connection) -> httpx.Client:
     authorization = {"Authorization": f"Bearer {connection.token}"} if connection.token else {}
     return httpx.Client(
@@ -282,49 +245,3 @@ def _pause(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after if isinstance(error, BusyError) else 0.0
     return asked or _backoff(state)
-
-
-def _changed(event: Document, on: str) -> Iterator[Document]:
-    kind, document = event.get("type"), event.get("object") or {}
-    if kind == "ERROR":
-        if document.get("code") == httpx.codes.GONE:
-            raise GoneError("watch", on, "the resource version is too old")
-        raise TemporaryError("watch", on, str(document.get("message") or "the API server ended it with an error"))
-    if kind in {"ADDED", "MODIFIED"}:
-        yield document
-    elif kind == "DELETED":
-        yield {**document, "deleted": True}
-
-
-def _error_of(response: httpx.Response, method: str, on: str) -> NightshiftError:
-    """Given a bad answer, return our error: the API server's own message, and what to do."""
-    status, attempted = response.status_code, _ATTEMPTED[method]
-    found = f"{status}: {_message_of(response)}"
-    retry_after = _retry_after(response)
-    if status == httpx.codes.TOO_MANY_REQUESTS or (status == httpx.codes.SERVICE_UNAVAILABLE and retry_after):
-        busy = BusyError(attempted, on, found, _REACH)
-        busy.retry_after = retry_after
-        return busy
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.REQUEST_TIMEOUT:
-        return TemporaryError(attempted, on, found, _REACH)
-    kind, next_step = _MISTAKES.get(status, (PermanentError, ""))
-    return kind(attempted, on, found, next_step)
-
-
-def _retry_after(response: httpx.Response) -> float:
-    try:
-        return min(float(response.headers.get("Retry-After", "0")), LONGEST_RETRY_AFTER)
-    except ValueError:
-        return 0.0
-
-
-def _message_of(response: httpx.Response) -> str:
-    try:
-        message = response.json().get("message")
-    except (ValueError, AttributeError, RecursionError):
-        message = None
-    return str(message or response.text[:200] or response.reason_phrase)
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".removesuffix(": ")

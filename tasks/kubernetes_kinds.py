@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.errors import PermanentError
-from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 
 # Group, plural, and the versions that we can read, newest first (deprecation guide of the Kubernetes documentation).
 _KINDS: dict[str, tuple[str, str, tuple[str, ...]]] = {

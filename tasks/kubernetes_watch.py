@@ -7,7 +7,8 @@ from typing import Any
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, retry_if_result, wait_random
 
 from core.errors import TemporaryError
-from tasks.kubernetes_client import Document, KubernetesClient
+from core.fence import Document
+from tasks.kubernetes_client import KubernetesClient
 
 # The API server ends a watch after so long, and we begin the next one with a list: what was missed for any reason is seen then.
 WATCH_SECONDS = 60.0

@@ -1,8 +1,9 @@
 """Which image a Deployment of a namespace runs now."""
 
 from core.environment_release import Workload
+from core.fence import Document
 from core.live_image import LiveImage, container_name, label_selector, live_image
-from tasks.kubernetes_client import Document, KubernetesClient
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 
 

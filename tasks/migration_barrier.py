@@ -11,7 +11,8 @@ from core.evidence import Finding
 from core.fence import FencedError
 from core.migration_attempts import first_attempt
 from core.migration_job import barrier, job_name
-from tasks.kubernetes_client import ExistsError, KubernetesClient
+from tasks.kubernetes_answers import ExistsError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.migration_before import read_before
 from tasks.migration_job import look_at_job

@@ -10,7 +10,8 @@ from core.fence import RELEASE
 from core.migration_end import JobEnd, JobLook, finished, hopeless, job_end, waiting_for
 from core.migration_job import BARRIER, DIGEST, document_digest, job_name, receiving
 from tasks.environments import environments_folder
-from tasks.kubernetes_client import ExistsError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ExistsError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 
 Document = dict[str, Any]

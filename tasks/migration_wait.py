@@ -7,7 +7,8 @@ from typing import Any
 from core.errors import NightshiftError, PermanentError, TemporaryError
 from core.migration_end import JobEnd, finished, hopeless, is_lock_timeout, job_end, migrating_container, waiting_for
 from core.redaction import redact_output
-from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.kubernetes_watch import NotInTimeError, wait_for_object
 from tasks.migration_job import end_job, events_of, pods_of

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from core.errors import NightshiftError
+from core.fence import Document
 from core.state_comparison import Inventory, LeftOut, Listed, counts, services_that_reach_out, why_left_out
-from tasks.kubernetes_client import Document, ForbiddenError, KubernetesClient
+from tasks.kubernetes_answers import ForbiddenError
+from tasks.kubernetes_client import KubernetesClient
 
 logger = logging.getLogger(__name__)
 

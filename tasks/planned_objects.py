@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from core.environment_release import Release
+from core.fence import Document
 from core.merge_patch import apply_merge_patch
 from core.release_plan import ReleasePlan, SidesPlan
 from core.release_plan_text import PlannedObject
@@ -12,7 +13,8 @@ from core.replica_sizes import live_size, pin_change
 from core.traffic import split_between
 from tasks.colours import Sides, Surroundings, planned_changes
 from tasks.config_copies import read_config_copies
-from tasks.kubernetes_client import Document, KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.open_traffic import open_traffic
 from tasks.release_sides import planned_documents

@@ -9,7 +9,8 @@ from core.digest_sql import quoted
 from core.environment_database import Database
 from core.errors import NightshiftError
 from tasks.clients import find_clients
-from tasks.inventory import read_excluded_schemas, read_relations
+from tasks.inventory import read_excluded_schemas
+from tasks.inventory_tables import read_relations
 from tasks.pooler import find_pooler
 from tasks.postgres import Connection, connect, describe, translated
 

@@ -27,7 +27,8 @@ from core.release_journal import (
     without_repeats,
 )
 from core.signature import SigningKey
-from tasks.kubernetes_client import ExistsError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ExistsError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.recording import Clock, utc_now
 

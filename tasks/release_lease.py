@@ -7,21 +7,18 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TypeVar
-
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from core.environment_release import Release
-from core.errors import NightshiftError, PermanentError, TemporaryError
+from core.errors import NightshiftError, PermanentError
 from core.fence import Document, Fence, FencedError
 from core.release_lease import RENEW_SECONDS, Holder, holder_of, lease_name, micro_time, new_lease, next_number, taken
-from tasks.kubernetes_client import ExistsError, KubernetesClient, MissingError
+from tasks.contended_write import write_again
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.recording import Clock, utc_now
 
 logger = logging.getLogger(__name__)
-_ATTEMPTS = 5
-R = TypeVar("R")
 
 
 class HeldError(PermanentError):
@@ -68,7 +65,7 @@ class Lease:
                 self._client.merge(self.path, patch)
             return fence
 
-        return _patiently(once, self.path)
+        return write_again(once, "write the lease", self.path)
 
     def renew(self, fence: Fence, run_id: str) -> None:
         """Say that the holder lives. A lease that somebody deleted is made again. Raise FencedError when another has it."""
@@ -85,7 +82,7 @@ class Lease:
                 self.path, {"metadata": {"resourceVersion": version}, "spec": {"renewTime": micro_time(self._clock())}}
             )
 
-        _patiently(once, self.path)
+        write_again(once, "write the lease", self.path)
 
     def give_back(self, fence: Fence) -> None:
         """Let others have it. Nothing is done when it is another's already or gone."""
@@ -98,7 +95,7 @@ class Lease:
             version = lease["metadata"]["resourceVersion"]
             self._client.merge(self.path, {"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": ""}})
 
-        _patiently(once, self.path)
+        write_again(once, "write the lease", self.path)
 
     def require_ours(self, fence: Fence) -> None:
         """Read it now. Raise FencedError when another has it: for a change of something that knows no numbers."""
@@ -108,7 +105,7 @@ class Lease:
             if (lease := self.read()) is not None:
                 self._require_ours(lease, fence)
 
-        _patiently(once, self.path)
+        write_again(once, "write the lease", self.path)
 
     def _require_ours(self, lease: Document, fence: Fence) -> None:
         found = holder_of(lease)
@@ -192,19 +189,3 @@ def seconds_since(renewed_at: str, now: datetime) -> float:
         return (now - datetime.fromisoformat(renewed_at)).total_seconds()
     except ValueError:
         return float("inf")
-
-
-def _patiently(once: Callable[[], R], path: str) -> R:
-    """Again after a conflict or a lost answer: each round reads anew."""
-    retrying = Retrying(
-        retry=retry_if_exception_type((ExistsError, TemporaryError)),
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_random(0.1, 0.6),
-        reraise=True,
-    )
-    try:
-        return retrying(once)
-    except ExistsError as error:
-        raise TemporaryError(
-            "write the lease", path, f"it changed under each of {_ATTEMPTS} writes: {error.found}"
-        ) from error

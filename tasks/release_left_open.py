@@ -17,7 +17,8 @@ from core.release_journal import RELEASE_LABEL, Journal
 from core.release_lease import LEASE_SECONDS, RENEW_SECONDS, Holder, holder_of
 from core.release_plan import release_id_of
 from core.release_recovery import Liveness, liveness
-from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.recording import utc_now
 from tasks.release_journal import Journals
 from tasks.release_lease import Lease, seconds_since

@@ -7,14 +7,15 @@ from datetime import timedelta
 from prefect import get_run_logger
 
 from core.environment import Environment
-from core.fence import fence_holder
+from core.fence import Document, fence_holder
 from core.release_journal import Journal
 from core.release_plan import ReleasePlan
 from core.replica_sizes import PINNED
 from tasks.colour_sizes import release_sizes
 from tasks.environments import load_environment
 from tasks.fenced import stamp
-from tasks.kubernetes_client import Document, KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.recording import utc_now
 from tasks.release_journal import Journals

@@ -4,7 +4,8 @@ from core.environment_release import Release, Workload
 from core.errors import ConfigurationError, PermanentError
 from core.fence import Document
 from core.release_plan import COMMIT, ReleasePlan, Target, template_of, with_images
-from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 
 

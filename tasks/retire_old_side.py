@@ -20,7 +20,8 @@ from core.rollout_change import ForeignChangeError
 from tasks.colour_sizes import retire
 from tasks.environments import load_environment
 from tasks.fenced import stamp
-from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.open_traffic import open_traffic
 from tasks.release_journal import Journals

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from core.container_trouble import Graces, cut
 from core.errors import PermanentError, TemporaryError
+from core.fence import Document
 from core.patience import Patience
 from core.rollout_status import RolloutStatus, Written, is_observed, remember_stale, rollout_status, written_rollout
-from tasks.kubernetes_client import Document, KubernetesClient
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.rollout_pods import NewPods
 

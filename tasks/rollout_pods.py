@@ -5,10 +5,11 @@ from typing import Any
 
 from core.container_trouble import Graces, restarts_of
 from core.errors import NightshiftError
+from core.fence import Document
 from core.patience import Patience
 from core.pod_trouble import Trouble, find_troubles, newest_replica_set, pods_of, with_log
 from core.rollout_status import Written
-from tasks.kubernetes_client import Document, KubernetesClient
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 
 # Events are read of a few Pods only, and once a trouble has stood for so many seconds: most pass by themselves. Twenty Pods of one version fail alike.

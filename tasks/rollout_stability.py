@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable
 
 from core.errors import TemporaryError
+from core.fence import Document
 from core.rollout_status import Written, rollout_status, written_rollout
 from core.stability import Standings, flapping, standings
-from tasks.kubernetes_client import Document, KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.rollout import LOOK_SECONDS, RolloutFailedError
 from tasks.rollout_pods import new_pods, selector_of

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from core.evidence import Finding
 from core.release_plan import ReleasePlan
 from tasks.environments import load_environment
-from tasks.kubernetes_client import ForbiddenError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ForbiddenError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.release_run import release_of
 

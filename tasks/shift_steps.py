@@ -25,7 +25,8 @@ from tasks.colours import ensure_side
 from tasks.fenced import stamp
 from tasks.gates import check_metrics
 from tasks.kept_size import require_size
-from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.old_side import foreign_change, left_theirs, look_before_back
 from tasks.open_traffic import open_traffic

@@ -19,7 +19,8 @@ from core.errors import NightshiftError, PermanentError, TemporaryError
 from core.inventory import Inventory
 from core.manifest import Server
 from tasks.database_properties import read_server
-from tasks.inventory import Relation, batches, read_excluded_schemas, read_inventory, read_relations
+from tasks.inventory import batches, read_excluded_schemas, read_inventory
+from tasks.inventory_tables import Relation, read_relations
 from tasks.postgres import Connection, connect, describe, pin_session, translate, translated
 
 # "nsbk" as a number: with the database's oid it names the lock that keeps a second backup of this database away.

@@ -11,7 +11,8 @@ from core.rollout_change import ForeignChangeError
 from core.rollout_status import rollout_status, written_rollout
 from core.stability import first_end, restarts_by_container
 from tasks.kept_size import require_size
-from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.rollout_pods import list_pods, log_before_end
 

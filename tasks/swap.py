@@ -19,33 +19,25 @@ A client that connects in the moment of step 3 waits for it and is then told, on
 
 import time
 from collections.abc import Callable, Collection
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import psycopg
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
-from core.copy_seal import SealedCopy
 from core.environment_database import Database
 from core.errors import PermanentError, TemporaryError
-from core.manifest import Manifest
-from core.restore_record import Restored
 from core.swap_plan import (
     Session,
     SwapOutcome,
     SwapPlan,
     SwapRecovery,
-    before_name,
-    copy_refusals,
-    live_refusals,
-    undone_name,
 )
-from tasks.database_properties import UNKNOWN
 from tasks.postgres import Connection, translate, translated
-from tasks.swap_facts import look, read_database_facts, read_server_facts, read_sessions
+from tasks.swap_facts import look, read_sessions
+from tasks.swap_plans import look_back
 from tasks.swap_recovery import go_back, recover
-from tasks.swap_session import described, open_session, take_turn
+from tasks.swap_session import described, take_turn
 from tasks.swap_transactions import SERVES, OnWait, Patience, Pause, drain, new_marker, refuse_connections, rename_both
 
 # A session that had begun to connect when connections were refused shows up late, and the rename then fails: it is drained like the others.
@@ -62,70 +54,6 @@ def _tell_nobody(_sessions: tuple[Session, ...]) -> None:
 
 def _no_pause(_point: str) -> None:
     pass
-
-
-def preview_swap(login: Database, live: str, restore_id: str) -> tuple[str, ...]:
-    """Given a login of the maintenance database, return what forbids a swap of `live` whatever the copy is: for asking before hours of restoring. Read-only."""
-    with (
-        closing(open_session(login, live)) as connection,
-        translated("look at the live database", described(login, live)),
-    ):
-        return live_refusals(read_server_facts(connection, login), read_database_facts(connection, live), restore_id)
-
-
-def plan_swap(
-    login: Database,
-    live: str,
-    copy: str,
-    restore_id: str,
-    manifest: Manifest,
-    *,
-    restored: Restored,
-    sealed: SealedCopy | None = None,
-) -> SwapPlan:
-    """Given a login of another database of the server, the live database's name, the copy's, the restore's id, the backup's manifest and the record of the copy, return
-    what a swap would do and what forbids it. `sealed`: the copy was compared and is closed since. Read-only; an unfinished swap is told of, not recovered.
-
-    Raise TemporaryError or PermanentError when the server cannot be asked.
-    """
-    with closing(open_session(login, live)) as connection:
-        plan = look(
-            connection,
-            login,
-            live,
-            copy,
-            old_name=before_name(live, restore_id),
-            restore_id=restore_id,
-            recorded=manifest.properties,
-            sealed=sealed,
-        )
-    more = list(copy_refusals(masked=restored.masked, partial=restored.partial))
-    identity = (restored.system_identifier, restored.oid)
-    if plan.copy_oid and identity != (plan.system_identifier, plan.copy_oid) and UNKNOWN not in identity:
-        more.append(
-            f"{copy} is not the database that was restored and verified: its oid is {plan.copy_oid}, not {restored.oid}, or the server is another"
-        )
-    if restored.backup_id != manifest.backup_id:
-        more.append(f"the copy was made of the backup {restored.backup_id}, not of {manifest.backup_id}")
-    skipped = [f"not in the copy: {entry.entry} ({entry.why})" for entry in restored.skipped]
-    return plan.model_copy(update={"refusals": (*plan.refusals, *more), "notes": (*plan.notes, *skipped)})
-
-
-def plan_undo(login: Database, live: str, old: str, restore_id: str) -> SwapPlan:
-    """Given a login of another database of the server, the live database's name, that of the old one and the restore's id, return what `undo_swap` would do. Read-only.
-
-    Differences are told and stop nothing: the old database had its own properties before.
-    """
-    with closing(open_session(login, live)) as connection:
-        return _look_back(connection, login, live, old, restore_id)
-
-
-def _look_back(connection: Connection, login: Database, live: str, old: str, restore_id: str) -> SwapPlan:
-    plan = look(
-        connection, login, live, old, old_name=undone_name(live, restore_id), restore_id=restore_id, recorded=None
-    )
-    told = tuple(difference.model_copy(update={"stops": False}) for difference in plan.differences)
-    return plan.model_copy(update={"differences": told})
 
 
 def swap_databases(
@@ -191,7 +119,7 @@ def undo_swap(
     """
     with take_turn(login, live) as connection:
         recover(connection, login, live)
-        plan = _look_back(connection, login, live, old, restore_id)
+        plan = look_back(connection, login, live, old, restore_id)
         if not plan.copy_oid:
             raise PermanentError(
                 "undo the swap",

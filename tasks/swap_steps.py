@@ -28,9 +28,10 @@ from tasks.restore_request import RestoreRequest
 from tasks.restore_target import identity_of, login_of
 from tasks.retrying import step
 from tasks.secrets import signing_keys
-from tasks.swap import plan_swap, preview_swap, recover_swap, swap_databases
+from tasks.swap import recover_swap, swap_databases
 from tasks.swap_facts import read_database_facts
 from tasks.swap_guard import guarded
+from tasks.swap_plans import plan_swap, preview_swap
 from tasks.swap_session import described, open_session
 from tasks.swap_transactions import require_sealed
 from tasks.verify_restored import verify_restored

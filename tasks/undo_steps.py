@@ -10,8 +10,9 @@ from core.swap_plan import SwapOutcome, SwapPlan, before_name, undone_name
 from tasks.environments import load_environment
 from tasks.postgres import translated
 from tasks.retrying import step
-from tasks.swap import plan_undo, undo_swap
+from tasks.swap import undo_swap
 from tasks.swap_guard import guarded
+from tasks.swap_plans import plan_undo
 from tasks.swap_session import described, open_session
 from tasks.swap_steps import is_swapped, maintenance_login, tell_who_is_there
 

@@ -17,7 +17,8 @@ from core.velero import (
     stuck_error,
 )
 from tasks.access_review import lacking_rights
-from tasks.kubernetes_client import ExistsError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ExistsError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_watch import NotInTimeError, wait_for_object
 
 # Velero looks at each location every minute unless told otherwise; one not looked at for an hour means that nobody looks.

@@ -12,10 +12,12 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from core.environment_restore import AppState
 from core.errors import NightshiftError
+from core.fence import Document
 from core.redaction import redact, register_secret
 from core.velero import VeleroRun
 from core.velero_results import LONGEST_RESULTS_BYTES, VeleroErrors, download_request, download_url, read_errors
-from tasks.kubernetes_client import Document, ForbiddenError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ForbiddenError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.velero import collection
 
 logger = logging.getLogger(__name__)

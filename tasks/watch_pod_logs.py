@@ -14,12 +14,14 @@ from datetime import UTC, datetime, timedelta
 
 from core.environment_watch_logs import WatchLogs
 from core.errors import NightshiftError, PermanentError, TemporaryError
+from core.fence import Document
 from core.log_lines import error_line
 from core.log_signatures import LogBaseline, train
 from core.new_signatures import SeenError, by_turns, look_of
 from core.watch_days import BUCKET
 from core.watch_logs import LogLook
-from tasks.kubernetes_client import Document, ForbiddenError, KubernetesClient
+from tasks.kubernetes_answers import ForbiddenError
+from tasks.kubernetes_client import KubernetesClient
 
 # As the kubelet writes it with timestamps=true (RFC 3339 with nanoseconds).
 _STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)) ?(.*)", re.DOTALL)

@@ -7,9 +7,11 @@ most new Pods were restarted: then it matters whether others crash, too (core.cr
 from collections.abc import Collection, Sequence
 
 from core.errors import NightshiftError, TemporaryError
+from core.fence import Document
 from core.pods_look import Found, PodsLook, Watched, is_suspicious, look_of
 from core.watch_pods import PodsSeen
-from tasks.kubernetes_client import Document, ForbiddenError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ForbiddenError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.rollout_pods import selector_of
 
 # Warnings are kept for an hour, and one that comes again is counted: of more than so many in a namespace the rest says nothing new.

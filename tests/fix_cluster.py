@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.postgres_binaries import installed_servers, wheel_libraries
 from tests.fix_platform import CHECKOUT
 from tests.waiting import wait_until

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from core.fence import Document
 from core.migration_outcome import MigrationState
-from tasks.kubernetes_client import Document
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import Stage
 

@@ -17,13 +17,14 @@ from prefect.client.schemas.objects import State
 
 from core.environment import Environment
 from core.evidence import Report
+from core.fence import Document
 from core.release_journal import Journal
 from flows.release import release
 from flows.release_recovery import release_recovery
 from flows.rollback import rollback
 from tasks.environments import load_environment
 from tasks.evidence import read_report
-from tasks.kubernetes_client import Document, KubernetesClient
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.object_store import ObjectStore
 from tasks.release_journal import Journals

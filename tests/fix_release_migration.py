@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from prefect.client.schemas.objects import State
 
+from core.fence import Document
 from core.migration_job import ATTEMPT, BARRIER, MIGRATES
-from tasks.kubernetes_client import Document
 from tasks.release_recovery_steps import decide_after_failure, decide_on
 from tasks.release_run import journaled
 from tests.fix_kubernetes_jobs import JobDone

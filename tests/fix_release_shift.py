@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.kubernetes_client import Document
+from core.fence import Document
 from tasks.kubernetes_kinds import find_kind
 from tasks.traffic import Traffic
 from tests.fix_alb import ACTION, Alb, Ground, forward

@@ -15,7 +15,7 @@ from core.manifest import Manifest
 from core.restore_record import Restored
 from core.swap_plan import SwapPlan, before_name, undone_name
 from tasks.database_properties import read_properties
-from tasks.swap import plan_swap
+from tasks.swap_plans import plan_swap
 from tests.fix_keeping import id_of, sample_manifest
 from tests.fix_postgres import PostgresServer
 

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from core.velero import API_VERSION
-from tasks.kubernetes_client import ExistsError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ExistsError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.namespace_inventory import find_kinds
 from tests.fix_kubernetes import KubernetesApi
 

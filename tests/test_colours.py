@@ -21,7 +21,8 @@ from tasks.colours import (
 )
 from tasks.config_copies import find_unused_copies, read_config_copies
 from tasks.fenced import stamp
-from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tests.fix_colours import NAMESPACE, everything, named
 from tests.fix_kubernetes import Document, KubernetesApi
 

@@ -20,7 +20,8 @@ from tasks.copy_seal import sealed, unseal, unseal_left
 from tasks.database_properties import read_properties
 from tasks.recording import utc_now
 from tasks.restored_session import open_copy
-from tasks.swap import plan_swap, recover_swap, swap_databases
+from tasks.swap import recover_swap, swap_databases
+from tasks.swap_plans import plan_swap
 from tasks.swap_session import open_session
 from tests.fix_swap import COMMENT, Pair, refused
 from tests.waiting import wait_until

@@ -27,25 +27,10 @@ from core.sql_text import literal, setting_value, split_list
 from core.sql_tokens import statements
 from tasks.database_properties import read_properties
 from tests.fix_postgres import PostgresServer
+from tests.manifest_facts import PROPERTIES
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=30)
-PLAIN = DatabaseProperties(
-    owner='the "owner"',
-    encoding="UTF8",
-    collate="C.UTF-8",
-    ctype="C.UTF-8",
-    provider="libc",
-    locale=None,
-    icu_rules=None,
-    collation_version=None,
-    connection_limit=-1,
-    is_template=False,
-    allow_connections=True,
-    tablespace="pg_default",
-    acl=None,
-    comment=None,
-    settings=(),
-)
+PLAIN = PROPERTIES.model_copy(update={"owner": 'the "owner"', "collate": "C.UTF-8", "ctype": "C.UTF-8"})
 
 
 def with_(**more: object) -> DatabaseProperties:

@@ -9,7 +9,8 @@ import pytest
 
 from core.errors import ConfigurationError, PermanentError, TemporaryError
 from tasks.kubeconfig import find_connection
-from tasks.kubernetes_client import ExistsError, ForbiddenError, GoneError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ExistsError, ForbiddenError, GoneError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_watch import NotInTimeError, wait_for_object
 from tests.fix_kubernetes import Document, KubernetesApi
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from core.errors import PermanentError, TemporaryError
-from tasks.kubernetes_client import KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import KEPT_SECONDS, find_kind
 from tests.fix_kubernetes import NOT_IN_1_20, WRITE, Document, DroppedError, KubernetesApi
 from tests.fix_kubernetes_controllers import Controllers

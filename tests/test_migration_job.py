@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
-from core.fence import FencedError
+from core.fence import Document, FencedError
 from core.migration_end import JobEnd
 from core.migration_job import MigrationOrder, job_document
 from core.redaction import register_secret
 from tasks import migration_wait
-from tasks.kubernetes_client import Document, KubernetesClient
+from tasks.kubernetes_client import KubernetesClient
 from tasks.migration_job import look_at_job, read_template, start_job
 from tasks.migration_wait import wait_for_job
 from tests.fix_kubernetes import KubernetesApi

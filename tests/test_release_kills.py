@@ -14,7 +14,7 @@ from tasks.release_left_open import find_left_open
 from tests.fix_kill_proxy import KillProxy
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_migrated import Migrated
-from tests.fix_release import Stage
+from tests.fix_release import Stage, serving
 from tests.fix_release_child import crashed_run, ended, kill_at_write, recovery_in_child
 
 pytestmark = pytest.mark.timeout(300)
@@ -26,18 +26,6 @@ BLUE_GREEN = {
 }
 MOST_WRITES = 90
 BY_FLOW = 8
-
-
-def serving(stage: Stage) -> str:
-    """The image of the Pods that the Service's selector takes."""
-    selector = stage.selector()
-    pods = [
-        one
-        for one in stage.client.list(f"/api/v1/namespaces/{stage.namespace}/pods")
-        if selector.items() <= one["metadata"]["labels"].items()
-    ]
-    (image,) = {one["spec"]["containers"][0]["image"] for one in pods if not one["metadata"].get("deletionTimestamp")}
-    return str(image)
 
 
 def migrations_of(stage: Stage) -> list[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.kubernetes_client import Document
+from core.fence import Document
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import COMMIT, Stage
 from tests.fix_release_shift import Route, add_autoscaler, blue_green, least, ready, steer

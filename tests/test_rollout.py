@@ -12,7 +12,8 @@ from core.container_trouble import Graces
 from core.errors import PermanentError, TemporaryError
 from core.fence import FencedError
 from tasks import rollout_stability
-from tasks.kubernetes_client import ForbiddenError, KubernetesClient
+from tasks.kubernetes_answers import ForbiddenError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.rollout import RolloutEnd, RolloutFailedError, RolloutLateError, wait_for_rollout
 from tasks.rollout_stability import observe_stability
 from tests.fix_kubernetes import Document, KubernetesApi

@@ -11,7 +11,8 @@ import pytest
 
 from core.errors import PermanentError
 from core.swap_plan import Session
-from tasks.swap import plan_swap, plan_undo, preview_swap, recover_swap, swap_databases, undo_swap
+from tasks.swap import recover_swap, swap_databases, undo_swap
+from tasks.swap_plans import plan_swap, plan_undo, preview_swap
 from tests.fix_postgres import PostgresServer, end_server, make_server
 from tests.fix_swap import COMMENT, Pair, drop_pair, make_pair
 

@@ -79,7 +79,7 @@ def test_after_a_kill_the_live_database_is_the_old_or_the_new_one_and_the_next_c
 
 
 def _plan_now(pair: Pair, plan: SwapPlan) -> SwapPlan:
-    from tasks.swap import plan_undo
+    from tasks.swap_plans import plan_undo
 
     # The pair's own plan connects to the live database, which is closed; the reverse's looks at the same things.
     return plan_undo(pair.login, plan.live, plan.copy_name, plan.restore_id)

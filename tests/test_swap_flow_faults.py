@@ -20,7 +20,7 @@ from tasks.recording import utc_now
 from tasks.restore_records import read_waiting_copy
 from tasks.restore_request import RestoreRequest
 from tasks.secrets import signing_keys
-from tasks.swap import plan_undo
+from tasks.swap_plans import plan_undo
 from tasks.swap_session import open_session
 from tasks.swap_transactions import new_marker, refuse_connections
 from tests.fix_nightly import Night, server_settings

@@ -9,7 +9,7 @@ import pytest
 from core.environment_release import Release
 from core.errors import ConfigurationError, PermanentError, TemporaryError
 from core.traffic import split_between
-from tasks.kubernetes_client import ForbiddenError
+from tasks.kubernetes_answers import ForbiddenError
 from tasks.open_traffic import open_traffic
 from tasks.traffic import NotEffectiveError
 from tasks.traffic_alb import AlbTraffic

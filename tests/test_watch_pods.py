@@ -19,7 +19,7 @@ from core.redaction import register_secret
 from core.watch_pods import PodsSeen, crash_loop, pods_after, pods_findings
 from tasks.hasty_kubernetes import HastyClient
 from tasks.kubeconfig import Connection
-from tasks.kubernetes_client import ForbiddenError, GoneError
+from tasks.kubernetes_answers import ForbiddenError, GoneError
 from tasks.watch_pods import look_at_pods
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_pods_look import (

@@ -10,7 +10,8 @@ from core.errors import NightshiftError
 from core.image_reference import parse_reference
 from core.release_plan import images_of
 from deployments.command.probe import LONG_SECONDS, Probe
-from tasks.kubernetes_client import ForbiddenError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ForbiddenError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.release_rights import check_rights_of_file
 from tasks.release_world import find_target
 from tasks.web_api import WebApi

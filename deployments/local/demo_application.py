@@ -9,11 +9,13 @@ from typing import Any
 
 from core.environment import Environment
 from core.errors import PermanentError, TemporaryError
+from core.fence import Document
 from core.release_journal import Journal
 from core.release_lease import Holder, holder_of
 from core.release_plan import COMMIT
 from deployments.local.supervisor import Tell, signals_wait
-from tasks.kubernetes_client import Document, KubernetesClient, MissingError
+from tasks.kubernetes_answers import MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.release_journal import Journals
 from tasks.release_lease import Lease

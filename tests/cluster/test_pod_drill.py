@@ -10,7 +10,8 @@ import pytest
 
 from tasks import drill_pod
 from tasks.kubeconfig import find_connection
-from tasks.kubernetes_client import ForbiddenError, KubernetesClient
+from tasks.kubernetes_answers import ForbiddenError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.postgres_binaries import installed_servers
 from tasks.scratch_folder import SOCKET_PARENT, SOCKET_PREFIX
 from tests.cluster.test_rbac import token_kubeconfig

@@ -14,7 +14,8 @@ from core.access_right import AccessRight
 from core.environment_release import Release
 from tasks.access_review import lacking_rights
 from tasks.kubeconfig import find_connection
-from tasks.kubernetes_client import ForbiddenError, KubernetesClient
+from tasks.kubernetes_answers import ForbiddenError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.release_rights import check_rights
 from tests.fix_cluster import Removals
 from tests.test_release_rights import EVERYTHING, RBAC

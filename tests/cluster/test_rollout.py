@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from core.errors import NightshiftError
-from tasks.kubernetes_client import Document, KubernetesClient
+from core.fence import Document
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.rollout import RolloutFailedError, wait_for_rollout
 from tasks.rollout_stability import observe_stability

@@ -18,7 +18,8 @@ from core.evidence import Report
 from flows.app_state_backup import app_state_backup
 from tasks.environments import load_environment
 from tasks.evidence import read_report
-from tasks.kubernetes_client import ExistsError, ForbiddenError, KubernetesClient, MissingError
+from tasks.kubernetes_answers import ExistsError, ForbiddenError, MissingError
+from tasks.kubernetes_client import KubernetesClient
 from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
 from tests.fix_cluster import NAMESPACES, Removals

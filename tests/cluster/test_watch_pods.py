@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from core.fence import Document
 from core.pods_elsewhere import HELD_BACK
 from core.pods_look import PodsLook, Watched
 from core.watch_pods import PodsSeen, crash_loop, pods_after, pods_findings
 from tasks.hasty_kubernetes import HastyClient
-from tasks.kubernetes_client import Document, KubernetesClient
+from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.watch_pods import look_at_pods
 from tests.cluster.test_rollout import Lab, deployment
