@@ -39,6 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # As a server's major: a parameter of its own, or one of those that choose a fixture.
         if "postgres_15" in item.fixturenames or any(type(one) is int and one == DEBIANS for one in parameters):
             item.add_marker(pytest.mark.services)
+    # It looks at what those before it typed.
+    items.sort(key=lambda item: item.path.name == "test_docs_read_record.py")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
