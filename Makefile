@@ -56,7 +56,7 @@ test-cluster: .venv/installed  ## tests against a disposable Kubernetes cluster 
 
 # Whole platforms, from their start to their end, and what a person does with them: half an hour in all.
 test-platform: .venv/installed  ## this machine's server over an upgrade, the UI in a browser; releases through server and worker on a cluster (KUBECONFIG)
-	@sh tests/services/install.sh
+	@sh tests/services/install.sh commands
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "services and platform" tests
 	@[ -n "$$KUBECONFIG" ] || { echo "make: set KUBECONFIG to a disposable cluster's for the rest"; exit 1; }
 	@$(BIN)/python -m pytest -q -m "cluster and platform" tests/cluster

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Servers for `make test-services`: PgBouncer, PostgreSQL, Redis, HAProxy, Prometheus with Alertmanager and Pushgateway as Debian packages them, an image registry, and a browser. Installs what is missing
-# when it may; says loudly what is left out.
+# when it may; says loudly what is left out. With the word "commands", for `make test-platform`, also the programs that docs/ has a reader type.
 set -eu
 
 packages=""
@@ -14,6 +14,12 @@ command -v prometheus-alertmanager >/dev/null 2>&1 || packages="$packages promet
 command -v redis-server >/dev/null 2>&1 || packages="$packages redis-server"
 command -v haproxy >/dev/null 2>&1 || [ -x /usr/sbin/haproxy ] || packages="$packages haproxy"
 command -v prometheus-pushgateway >/dev/null 2>&1 || packages="$packages prometheus-pushgateway"
+if [ "${1:-}" = commands ]; then
+    command -v aws >/dev/null 2>&1 || packages="$packages awscli"
+    command -v openssl >/dev/null 2>&1 || packages="$packages openssl"
+    command -v systemctl >/dev/null 2>&1 || packages="$packages systemd"
+    command -v zstd >/dev/null 2>&1 || packages="$packages zstd"
+fi
 [ -n "$packages" ] || exit 0
 
 left_out() {
