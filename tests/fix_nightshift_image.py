@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 import tarfile
-from importlib.metadata import distribution, version
+from collections.abc import Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions, version
 from io import BytesIO
 from pathlib import Path
 
 import pytest
+from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 from tasks.postgres_binaries import installed_servers
@@ -41,11 +43,46 @@ ACCOUNTS = f"root:x:0:0:root:/root:/bin/sh\nnightshift:x:{USER}:{USER}::/home/ni
 TINI = Path("/usr/bin/tini")
 
 
-def locked_packages() -> list[str]:
-    """The names of the packages that the image installs on this system."""
-    lines = [line.partition("\\")[0].strip() for line in LOCK.read_text().splitlines() if "==" in line]
-    found = [Requirement(line) for line in lines]
-    return [one.name for one in found if one.marker is None or one.marker.evaluate()]
+# Debian's, as in the image, whose base the lab makes of the packages of this machine's Debian. The tests may run on another patch of the same minor.
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+
+def locked_packages(python: str) -> dict[str, str]:
+    """Given a version of Python, return what the lock installs for it on this system: each package's name, and its line of a file of requirements."""
+    minor = ".".join(python.split(".")[:2])
+    environment = {**default_environment(), "python_full_version": python, "python_version": minor}
+    found: dict[str, str] = {}
+    for entry in re.split(r"\n(?=\w)", LOCK.read_text().replace("\\\n", " ")):
+        pinned, *hashes = entry.split(" --hash=")
+        if "==" in pinned:
+            one = Requirement(pinned.strip())
+            if one.marker is None or one.marker.evaluate(environment):
+                found[one.name] = " --hash=".join([f"{one.name}{one.specifier}", *map(str.strip, hashes)])
+    return found
+
+
+def installed_packages(python: str, folder: Path) -> Iterator[Distribution]:
+    """The same packages, installed: those of the tests' own Python, and into a folder what it does without."""
+    lacking: list[str] = []
+    for name, line in locked_packages(python).items():
+        try:
+            yield distribution(name)
+        except PackageNotFoundError:
+            lacking.append(line)
+    if lacking:
+        (folder / "requirements.txt").write_text("\n".join(lacking) + "\n")
+        options = ["--quiet", "--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes"]
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", *options]
+        where = ["--target", folder / "packages", "--requirement", folder / "requirements.txt"]
+        done = subprocess.run([*command, *where], capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        yield from distributions(path=[str(folder / "packages")])
+
+
+def version_of(python: str) -> str:
+    """The version of an interpreter."""
+    asked = "import platform; print(platform.python_version())"
+    return subprocess.run([python, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="session")
@@ -57,9 +94,10 @@ def nightshift_image(tmp_path_factory: pytest.TempPathFactory) -> str:
     maker = lab_program("image.sh")
     if not TINI.exists():
         leave_out("tini is not installed")
-    layer = tmp_path_factory.mktemp("image") / "layer.tar"
+    folder = tmp_path_factory.mktemp("image")
+    layer = folder / "layer.tar"
     with tarfile.open(layer, "w") as archive:
-        _add_python(archive)
+        _add_python(archive, folder)
         _add_postgres(archive)
         archive.add(TINI, "usr/bin/tini", filter=_of_root)
         _write(archive, "etc/passwd", ACCOUNTS)
@@ -74,11 +112,13 @@ def nightshift_image(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"localhost/{IMAGE}"
 
 
-def _add_python(archive: tarfile.TarFile) -> None:
+def _add_python(archive: tarfile.TarFile, folder: Path) -> None:
     """The virtual environment, of Debian's Python, and the code as in a checkout. Bytecode comes along: its sources keep their times."""
+    python = version_of(SYSTEM_PYTHON)
+    assert python.startswith(f"{sys.version_info.major}.{sys.version_info.minor}."), f"Debian's Python is {python}"
     packages = f"{HOME}/.venv/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-    for name in locked_packages():
-        for file in distribution(name).files or ():
+    for package in installed_packages(python, folder):
+        for file in package.files or ():
             source = Path(str(file.locate()))
             if ".." not in file.parts and source.is_file():
                 archive.add(source, f"{packages}/{file}", filter=_of_root)
@@ -91,15 +131,15 @@ def _add_python(archive: tarfile.TarFile) -> None:
     _write(archive, f"{packages}/nightshift-{version('nightshift')}.dist-info/METADATA", metadata)
     _write(archive, f"{HOME}/.venv/pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\n")
     link = tarfile.TarInfo(PYTHON.lstrip("/"))
-    link.type, link.linkname = tarfile.SYMTYPE, "/usr/bin/python3"
+    link.type, link.linkname = tarfile.SYMTYPE, SYSTEM_PYTHON
     archive.addfile(link)
     for program, module in {"prefect": "prefect.cli", "nightshift": "deployments.command.main"}.items():
         function = "app" if program == "prefect" else "main"
         text = f"#!{PYTHON}\nfrom {module} import {function}\n{function}()\n"
         _write(archive, f"{HOME}/.venv/bin/{program}", text, 0o755)
     # As it stands before a first run: empty, and the user's.
-    for folder in ("home/nightshift", "var/lib/nightshift"):
-        member = tarfile.TarInfo(folder)
+    for home in ("home/nightshift", "var/lib/nightshift"):
+        member = tarfile.TarInfo(home)
         member.type, member.mode, member.uid, member.gid = tarfile.DIRTYPE, 0o700, USER, USER
         archive.addfile(member)
     for name in ("core", "tasks", "flows", "deployments", "prefect.yaml", "pyproject.toml"):

@@ -11,7 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from deployments.local.data_folder import CHECKOUT
-from tests.fix_nightshift_image import HOME, USER, VARIABLES
+from tests.fix_nightshift_image import HOME, USER, VARIABLES, locked_packages
 
 PROGRAMS = Path(sys.executable).parent
 DOCKERFILE = (CHECKOUT / "Dockerfile").read_text()
@@ -71,6 +71,14 @@ def test_the_daemon_is_sent_what_the_dockerfile_copies_and_nothing_else() -> Non
     }
     assert sent == copied
     assert all((CHECKOUT / one).exists() for one in sent)
+
+
+def test_what_the_lab_runs_has_the_packages_that_its_own_python_needs() -> None:
+    # redis needs it below 3.11.3; Debian 12 has 3.11.2, and the tests may run on a later one.
+    assert locked_packages("3.11.2").keys() - locked_packages("3.11.3").keys() == {"async-timeout"}
+    lines = locked_packages("3.11.2").values()
+    assert len(lines) > 100
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==\S+( --hash=sha256:[0-9a-f]{64})+", line)] == []
 
 
 @pytest.mark.services
