@@ -105,6 +105,7 @@ READ = frozenset({
     "zstd -d",
 })  # fmt: skip
 
+_INSTALLED = "cluster/test_docs_on_a_cluster, and cluster/test_kubernetes_installation with all that is shipped"
 # Run where the first word says.
 RUN_ELSEWHERE = {
     "make down": "test_machine: `nightshift down`, which it is",
@@ -136,11 +137,11 @@ RUN_ELSEWHERE = {
     "openssl genpkey -algorithm ed25519": "test_docs_commands: makes a key",
     "prefect server start --no-services": "test_high_availability: two of them, behind a balancer",
     "prefect server services start": "test_high_availability: two of them",
-    "kubectl --namespace nightshift create configmap nightshift-environments --from-file=deployments/environments": "cluster/test_docs_on_a_cluster",
+    "kubectl --namespace nightshift create configmap nightshift-environments --from-file=deployments/environments": _INSTALLED,
     "kubectl -n production get pods": "cluster/test_docs_on_a_cluster",
-    "kubectl --namespace nightshift rollout status deployment/nightshift-server": "cluster/test_docs_on_a_cluster",
-    "kubectl --namespace nightshift port-forward service/nightshift-server 4200": "cluster/test_docs_on_a_cluster",
-    "kubectl apply -k deployments/kubernetes": "cluster/test_docs_on_a_cluster: as `kubectl kustomize`, which makes the same objects and sends none",
+    "kubectl --namespace nightshift rollout status deployment/nightshift-server": _INSTALLED,
+    "kubectl --namespace nightshift port-forward service/nightshift-server 4200": _INSTALLED,
+    "kubectl apply -k deployments/kubernetes": "cluster/test_kubernetes_installation: as `kubectl kustomize`, whose objects the test makes in a namespace of its own",
 }
 
 _DOCKER = "no docker where the tests run: test_image_files holds its files to their schema and to hadolint"
