@@ -148,7 +148,7 @@ class Deployments:
             renewed = [{**one, "reason": ""} if one is current else one for one in conditions]
             conditions = with_condition(renewed, "Progressing", "True", "ReplicaSetUpdated", message)
             self._progressed[uid] = time.monotonic()
-        elif not done and time.monotonic() > since + deployment["spec"]["progressDeadlineSeconds"] * self._second:
+        elif not done and _is_late(current, since + deployment["spec"]["progressDeadlineSeconds"] * self._second):
             message = f'ReplicaSet "{name}" has timed out progressing.'
             conditions = with_condition(conditions, "Progressing", "False", "ProgressDeadlineExceeded", message)
         failures = [one for each in (new, *old) for one in (each.get("status") or {}).get("conditions", ())]
@@ -238,6 +238,11 @@ def over_quota(api: "Objects", namespace: str, name: str) -> str | None:
             limits = f"exceeded quota: {quota['metadata']['name']}, requested: pods=1, used: pods={used}, limited: pods={hard}"
             return f'pods "{name}-" is forbidden: {limits}'
     return None
+
+
+def _is_late(progressing: Document, until: float) -> bool:
+    """Whether no progress was made until then (DeploymentTimedOut): what ended well is not late, though the next rollout begins long after."""
+    return progressing.get("reason") != "NewReplicaSetAvailable" and time.monotonic() > until
 
 
 def _owned_by(document: Document, owner: Document) -> bool:

@@ -199,6 +199,26 @@ def test_pods_that_run_and_are_never_ready_or_have_no_room_hold_a_rollout(
     assert (scheduled["status"], scheduled["reason"]) == ("False", "Unschedulable")
 
 
+def test_a_version_that_is_taken_up_again_long_after_the_last_rollout_is_not_late_at_once(
+    controllers: Controllers, world: World
+) -> None:
+    """As DeploymentTimedOut has it (pkg/controller/deployment/util): after a rollout that succeeded the deadline runs from the next one's first progress."""
+    world.make("apps/v1", "deployments", deployment(world, world.first))
+    path = world.path("apps/v1", "deployments", "api")
+    for image in (world.first, world.second):
+        spec = {"template": {"spec": {"containers": [{"name": "api", "image": image}]}}}
+        world.client.merge(path, {"spec": spec}, strategic=True)
+        rolled_out(world)
+    # Its last progress is longer ago than the deadline that it has from now on; nothing of the new one begins to run.
+    controllers.mark("api:1", "held")
+    time.sleep(0.05)
+    spec = {"progressDeadlineSeconds": 1, "template": {"spec": {"containers": [{"name": "api", "image": world.first}]}}}
+    written = world.client.merge(path, {"spec": spec}, strategic=True)["metadata"]
+    watched = world.client.watch(world.path("apps/v1", "deployments"), written["resourceVersion"], seconds=5)
+    seen = next(one for one in watched if one["status"]["observedGeneration"] >= written["generation"])
+    assert told(seen, "Progressing") == ("True", "NewReplicaSetAvailable")
+
+
 def test_readiness_can_flap(controllers: Controllers, kubernetes: KubernetesApi, world: World) -> None:
     world.make("apps/v1", "deployments", deployment(world, world.first, replicas=1))
     rolled_out(world)
