@@ -10,6 +10,8 @@ SECRET_CHOOSES_NOTHING = (
 ONE_DELIVERY = f"{RECEIVER}test_who_has_one_signed_delivery_sends_it_again_and_changes_nothing_in_it"
 JOBS_TOKEN = f"{RECEIVER}test_who_has_a_jobs_token_uses_it_once_and_for_what_it_was_made"
 OTHER_SECRETS = f"{RECEIVER}test_no_other_secret_opens_the_receiver"
+PREFECT = "tests/test_threats_prefect.py::"
+NOTHING_OPEN = f"{PREFECT}test_without_the_auth_string_no_route_of_the_api_and_no_websocket_is_open"
 STORE = "tests/test_threats_store.py::"
 FORGED = (
     "tests/test_catalogue.py::test_a_manifest_with_a_strange_or_no_signature_or_a_change_is_refused",
@@ -24,11 +26,23 @@ UNSHOWN = "not shown by a test: "
 
 # (who has, can or cannot) → claim → tests; or one text that begins with UNSHOWN and says why there is none.
 PROOFS: dict[tuple[str, str], dict[str, tuple[str, ...] | str]] = {
+    ("a way to the Prefect server, and no auth string", "can"): {
+        "see that it runs (`/api/health`, `/api/ready`) and load the UI's pages, which hold nothing of yours": (
+            NOTHING_OPEN,
+        ),
+        "try strings as often as they like: Prefect holds nobody up": (NOTHING_OPEN,),
+    },
+    ("a way to the Prefect server, and no auth string", "cannot"): {
+        "ask anything else of the API, by HTTP or by a websocket": (NOTHING_OPEN,),
+    },
     ("the Prefect auth string", "can"): {
         "all that a person at the UI can: approve, start a restore, read Secret blocks. "
         "And **run any command on the workers**: a deployment's or a run's job variables name one, "
-        "and Prefect lets whoever signs in write them": UNSHOWN
-        + "it is what Prefect offers to whoever signs in; the approvals alone are in tests/test_approval.py",
+        "and Prefect lets whoever signs in write them": (
+            f"{PREFECT}test_who_has_the_auth_string_runs_any_command_on_a_worker_and_reads_what_it_knows",
+            f"{PREFECT}test_who_has_the_auth_string_reads_secret_blocks",
+            "tests/test_approval.py::test_a_swap_waits_without_a_process_and_goes_on_in_a_new_one_only_for_the_right_name",
+        ),
     },
     ("the Prefect auth string", "cannot"): {
         "forge what is signed without also reading the key on a worker": (
