@@ -20,6 +20,7 @@ from deployments.local.supervised import Supervised, marked
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_machine import Machine, release_deployments, release_of_run, webhook_settings
 from tests.fix_object_store import S3Server
+from tests.fix_refusals import require_refusals
 from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage, small_stage
 from tests.waiting import wait_until
 
@@ -98,6 +99,7 @@ def kill_each(machine: Machine) -> None:
     wait_until(started_again, "each has a process again", seconds=60)
     wait_until(machine.answers, "the server answers again", seconds=90)
     wait_until(machine.listens, "the receiver answers again", seconds=90)
+    require_refusals(f"http://127.0.0.1:{machine.port}/api", machine.folder.auth_string())
     wait_until(lambda: machine.nightshift("status").returncode == 0, "all of it is well again", seconds=60)
 
     # It lives, and does nothing.
