@@ -2,7 +2,7 @@
 
 from core.frontend import deployment_problems, project_problems
 from core.release_checks import API_CACHE_ITEM, ReleaseCheck, not_configured, passed, verdict
-from tasks.aws import aws_client, aws_errors
+from tasks.cloudfront import read_distribution
 from tasks.frontend import frontend_of
 from tasks.preflight_item import Preflight, asked
 from tasks.public_address import cached_paths
@@ -23,10 +23,7 @@ def check_frontend(preflight: Preflight) -> ReleaseCheck:
     commit = preflight.commit if settings.same_commit else ""
     problems = deployment_problems(deployment, plan.project, commit) + project_problems(project, standing, plan)
     if settings.distribution:
-        with aws_errors("read the distribution", settings.distribution, "cloudfront:GetDistribution"):
-            client = aws_client("cloudfront", "us-east-1")
-            client.get_distribution(Id=settings.distribution)
-            client.close()
+        read_distribution(settings.distribution)
     return verdict(
         "frontend",
         problems,

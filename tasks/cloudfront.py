@@ -1,12 +1,32 @@
-"""CloudFront: what a distribution keeps is invalidated, and waited for."""
+"""CloudFront: a distribution is looked at; what it keeps is invalidated, and waited for."""
 
 import time
 from collections.abc import Callable, Sequence
 
-from core.errors import PermanentError, TemporaryError
+from core.errors import NightshiftError, PermanentError, TemporaryError
 from tasks.aws import aws_client, aws_errors
 
 POLL_SECONDS = 5.0
+
+
+def read_distribution(distribution: str) -> str:
+    """Given a distribution's id, return its state in words. Raise as `invalidate`. Nothing is changed."""
+    attempted = "read the distribution"
+    client = aws_client("cloudfront", "us-east-1")
+    try:
+        with aws_errors(
+            attempted, distribution, "cloudfront:GetDistribution", missing=_missing(attempted, distribution)
+        ):
+            found = client.get_distribution(Id=distribution)["Distribution"]
+    finally:
+        client.close()
+    switched = "" if found.get("DistributionConfig", {}).get("Enabled", True) else ", switched off"
+    return f"{found.get('Status', 'there')}{switched}"
+
+
+def _missing(attempted: str, distribution: str) -> dict[str, NightshiftError]:
+    found, next_step = "there is no such distribution", "Correct release.frontend.distribution"
+    return {"NoSuchDistribution": PermanentError(attempted, distribution, found, next_step)}
 
 
 def invalidate(
@@ -18,16 +38,13 @@ def invalidate(
     the role may not or there is no such distribution, TemporaryError when AWS stays away or the time is over.
     """
     client = aws_client("cloudfront", "us-east-1")
-    missing = PermanentError(
-        "invalidate CloudFront", distribution, "there is no such distribution", "Correct release.frontend.distribution"
-    )
     batch = {"Paths": {"Quantity": len(paths), "Items": list(paths)}, "CallerReference": reference}
     try:
         with aws_errors(
             "invalidate CloudFront",
             distribution,
             "cloudfront:CreateInvalidation",
-            missing={"NoSuchDistribution": missing},
+            missing=_missing("invalidate CloudFront", distribution),
         ):
             name = str(
                 client.create_invalidation(DistributionId=distribution, InvalidationBatch=batch)["Invalidation"]["Id"]

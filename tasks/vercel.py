@@ -10,7 +10,7 @@ from core.errors import NightshiftError, PermanentError, TemporaryError
 from core.frontend import Standing, job_of
 from core.secret_reference import shown_reference
 from tasks.web_access import bearer
-from tasks.web_api import WebApi
+from tasks.web_api import Limits, WebApi
 
 _TAKEN_ON = frozenset({200, 201, 202, 204})
 
@@ -18,7 +18,7 @@ _TAKEN_ON = frozenset({200, 201, 202, 204})
 class Vercel:
     """Requests about the project of an environment's file, within one task."""
 
-    def __init__(self, settings: Frontend) -> None:
+    def __init__(self, settings: Frontend, limits: Limits | None = None) -> None:
         self._settings = settings
         known = f"release.frontend.token = {shown_reference(settings.token)}"
         refused = (
@@ -31,7 +31,7 @@ class Vercel:
             404: "Look at release.frontend.project, team and domains, and at the deployment's id",
         }
         headers = bearer(settings.token, "release.frontend.token")
-        self._api = WebApi(settings.address, what="Vercel", headers=headers, next_steps=steps)
+        self._api = WebApi(settings.address, what="Vercel", headers=headers, next_steps=steps, limits=limits)
         self._of = {"teamId": settings.team} if settings.team else {}
 
     def __enter__(self) -> "Vercel":
@@ -51,10 +51,18 @@ class Vercel:
         """The project."""
         return self._document(f"/v9/projects/{self._settings.project}")
 
+    def newest(self) -> dict[str, Any]:
+        """The newest deployment for production, as Vercel lists it: a list `deployments` of one, or of none."""
+        return self._document("/v6/deployments", projectId=self._settings.project, target="production", limit="1")
+
+    def domain(self, name: str) -> dict[str, Any]:
+        """Given a domain, return what the project says of it. Raise PermanentError when it is none of the project's."""
+        return self._document(f"/v9/projects/{self._settings.project}/domains/{quote(name, safe='')}")
+
     def standing(self) -> Standing:
         """Which deployment each domain is on, and how far the last request is. The request is read last: one that ended in between has moved the domains by then."""
         project = self.project()
-        domains = {domain: self._deployment_of(domain) for domain in self._settings.domains}
+        domains = {domain: self.deployment_of(domain) for domain in self._settings.domains}
         return self._with_job(project, domains)
 
     def _with_job(self, before: dict[str, Any], domains: Mapping[str, str]) -> Standing:
@@ -65,7 +73,8 @@ class Vercel:
             raise self._odd(f"/v9/projects/{self._settings.project}", str(error)) from error
         return Standing(domains, first if first is not None and first.runs else last)
 
-    def _deployment_of(self, domain: str) -> str:
+    def deployment_of(self, domain: str) -> str:
+        """Given a domain of the project, return the deployment that it is on. Raise PermanentError when it is on none."""
         path = f"/v4/aliases/{quote(domain, safe='')}"
         found = self._document(path, projectId=self._settings.project)
         its = found.get("deploymentId")

@@ -48,6 +48,11 @@ class Vercel:
             }
             for name in (OLD, NEW, THIRD)
         }
+        # As the project has them: GET /v9/projects/{idOrName}/domains/{domain}.
+        self.its_domains: dict[str, dict[str, Any]] = {
+            name: {"name": name, "projectId": PROJECT, "verified": True, "redirect": None, "gitBranch": None}
+            for name in self.domains
+        }
         self.job: dict[str, Any] | None = None
         self.project: dict[str, Any] = {"id": PROJECT, "autoAssignCustomDomains": False}
         self.asked: list[tuple[str, str]] = []
@@ -114,6 +119,17 @@ class Vercel:
                 return Reply({"aliases": rows, "pagination": {}})
             case "POST", "v10" | "v1", "projects", "prj_shop0123", ("promote" | "rollback") as kind, deployment:
                 return self._take_on(kind, deployment)
+        return self._look(asked, parts)
+
+    def _look(self, asked: Asked, parts: list[str]) -> Reply:
+        """What only `nightshift check` asks for."""
+        match asked.method, *parts:
+            case "GET", "v9", "projects", "prj_shop0123", "domains", name if name in self.its_domains:
+                return Reply(self.its_domains[name])
+            case "GET", "v6", "deployments":
+                its = asked.query.get("projectId") == [PROJECT] and asked.query.get("target") == ["production"]
+                newest = {"uid": NEW, "projectId": PROJECT, "target": "production", "readyState": "READY"}
+                return Reply({"deployments": [newest] if its and self.deployments else [], "pagination": {}})
         return Reply({"error": {"code": "not_found", "message": "Not found"}}, 404)
 
     def _take_on(self, kind: str, deployment: str) -> Reply:

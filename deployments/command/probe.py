@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from core.checks import Check
+from core.errors import NightshiftError
 
 # After libpq's own connect time-out of 10 s, so that its message is the one that is shown.
 SHORT_SECONDS = 11.0
@@ -18,3 +19,11 @@ class Probe:
     name: str
     look: Callable[[], Iterable[Check]]
     seconds: float = SHORT_SECONDS
+
+
+def row(name: str, look: Callable[[], Check]) -> Check:
+    """One row, whatever becomes of it: an error fails it and leaves the others."""
+    try:
+        return look()
+    except NightshiftError as error:
+        return Check(name=name, state="failed", found=f"{error.on}: {error.found}", next_step=error.next_step)

@@ -1,15 +1,15 @@
-"""What `nightshift check` looks at for releases: the cluster, its namespaces, our rights, the workloads and the registry. Nothing is changed."""
+"""What `nightshift check` looks at for releases: the cluster, its namespaces, our rights, the workloads and the registry; beside it the front end. Nothing is changed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 from core.checks import Check
 from core.environment import Environment
 from core.environment_release import Release, Workload
-from core.errors import NightshiftError
 from core.image_reference import parse_reference
 from core.release_plan import images_of
-from deployments.command.probe import LONG_SECONDS, Probe
+from deployments.command.frontend_probes import frontend_probes
+from deployments.command.probe import LONG_SECONDS, Probe, row
 from tasks.kubernetes_answers import ForbiddenError, MissingError
 from tasks.kubernetes_client import KubernetesClient
 from tasks.release_rights import check_rights_of_file
@@ -27,6 +27,7 @@ def release_probes(environment: Environment) -> list[Probe]:
     return [
         Probe(CLUSTER, partial(_look_at_cluster, release), LONG_SECONDS),
         Probe(REGISTRY, partial(_look_at_registries, release), LONG_SECONDS),
+        *frontend_probes(release),
     ]
 
 
@@ -35,10 +36,10 @@ def _look_at_cluster(release: Release) -> Iterator[Check]:
         version = client.get("/version")
         yield Check(name=CLUSTER, state="passed", found=f"{client.address}, Kubernetes {version.get('gitVersion')}")
         for key, namespace in (("namespace", release.namespace), ("control_namespace", release.control_namespace)):
-            yield from _row(f"release: {key}", partial(_look_at_namespace, client, key, namespace))
-        yield from _row(RIGHTS, lambda: check_rights_of_file(client, release).model_copy(update={"name": RIGHTS}))
+            yield row(f"release: {key}", partial(_look_at_namespace, client, key, namespace))
+        yield row(RIGHTS, lambda: check_rights_of_file(client, release).model_copy(update={"name": RIGHTS}))
         for workload in release.workloads:
-            yield from _row(f"release: {workload.key}", partial(_look_at_workload, client, release, workload))
+            yield row(f"release: {workload.key}", partial(_look_at_workload, client, release, workload))
 
 
 def _look_at_workload(client: KubernetesClient, release: Release, workload: Workload) -> Check:
@@ -46,14 +47,6 @@ def _look_at_workload(client: KubernetesClient, release: Release, workload: Work
     runs = images_of(target.before)
     found = ", ".join(runs[one] for one in target.containers)
     return Check(name=f"release: {workload.key}", state="passed", found=f"runs {found}")
-
-
-def _row(name: str, look: Callable[[], Check]) -> Iterable[Check]:
-    """One row, whatever becomes of it: an error fails it and leaves the others."""
-    try:
-        return [look()]
-    except NightshiftError as error:
-        return [Check(name=name, state="failed", found=f"{error.on}: {error.found}", next_step=error.next_step)]
 
 
 def _look_at_namespace(client: KubernetesClient, key: str, namespace: str) -> Check:
@@ -83,7 +76,7 @@ def _look_at_registries(release: Release) -> Iterator[Check]:
         repositories.append(release.migration.repository)
     addresses = {release.registry.address or f"https://{parse_reference(one).registry_host}" for one in repositories}
     for address in sorted(addresses):
-        yield from _row(REGISTRY, partial(_look_at_registry, address))
+        yield row(REGISTRY, partial(_look_at_registry, address))
 
 
 def _look_at_registry(address: str) -> Check:
