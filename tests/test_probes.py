@@ -2,8 +2,10 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from core.catalogue import Catalogue, CatalogueEntry, State
 from core.checks import Check
@@ -12,9 +14,10 @@ from core.errors import ConfigurationError
 from core.objectives import check_objectives
 from core.redaction import register_secret
 from deployments.command.check import line_of
-from deployments.command.probes import Probe, references_of, run_probes
+from deployments.command.probes import Probe, _look_at_server, references_of, run_probes
 from tasks.environments import load_environment
 from tests.fix_object_store import environment_for
+from tests.fix_raw_server import RawServer, http
 
 
 def test_probes_are_shown_in_their_order_and_one_that_never_ends_is_left_behind() -> None:
@@ -49,6 +52,11 @@ def test_an_error_that_nobody_foresaw_fails_its_check_alone() -> None:
     assert first.found.startswith("ZeroDivisionError: no ***** here (")
     assert "test_probes.py:" in first.found
     assert second == WELL
+
+
+@pytest.fixture(autouse=True)
+def _no_platform_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTSHIFT_DATA", str(tmp_path))
 
 
 WELL = Check(name="well", state="passed", found="fine")
@@ -104,3 +112,34 @@ def test_both_ages_are_held_against_their_own_objective(
 ) -> None:
     checks = check_objectives("mine", "app", catalogue_with(state, hours), Objectives(), NOW)
     assert [check.state for check in checks] == [recovery_point, proof]
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "told", "next_step"),
+    [
+        ("401 Unauthorized", "failed", "the server answered 401", "export PREFECT_API_AUTH_STRING=USER:PASSWORD"),
+        ("403 Forbidden", "failed", "the server answered 403", "export PREFECT_API_AUTH_STRING=USER:PASSWORD"),
+        ("404 Not Found", "failed", "the server answered 404", ""),
+        ("500 Internal Server Error", "warning", "the server answered 500", "Try again"),
+    ],
+)
+def test_a_prefect_server_that_refuses_us_is_no_mere_warning(
+    raw_server: RawServer, answer: str, state: str, told: str, next_step: str
+) -> None:
+    raw_server.answers = lambda _asked: http("{}", status=answer)
+    password = "a-wrong-password-0123"
+    settings = {PREFECT_API_URL: f"{raw_server.address}/api", PREFECT_API_AUTH_STRING: f"nightshift:{password}"}
+    with temporary_settings(settings):
+        [[found]] = run_probes([Probe("server", lambda: _look_at_server("mine"), 20)])
+    assert (found.name, found.state) == ("Prefect server", state), found
+    assert found.found.startswith(f"{raw_server.address}/api: {told}")
+    assert next_step in found.next_step
+    assert password not in found.model_dump_json()
+
+
+def test_a_prefect_server_that_is_not_there_or_not_named_is_a_warning(raw_server: RawServer) -> None:
+    raw_server.close()
+    for settings in ({PREFECT_API_URL: f"{raw_server.address}/api"}, {PREFECT_API_URL: None}):
+        with temporary_settings(settings):
+            [[found]] = run_probes([Probe("server", lambda: _look_at_server("mine"), 20)])
+        assert (found.state, bool(found.next_step)) == ("warning", True), found

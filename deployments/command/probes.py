@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
+from typing import Literal
 from urllib.parse import urlsplit
 
 from botocore.utils import get_environ_proxies
@@ -20,7 +21,7 @@ from core.checks import Check
 from core.environment import Environment
 from core.environment_database import Database
 from core.environment_keys import dotted, place_at
-from core.errors import ConfigurationError, NightshiftError
+from core.errors import ConfigurationError, NightshiftError, PermanentError
 from core.objectives import check_objectives
 from core.redaction import SHORTEST, redact
 from core.secret_reference import shown_reference
@@ -189,13 +190,19 @@ def _database_probe(environment: Environment, key: str, database: Database) -> P
 
 
 def _look_at_server(environment: str) -> Iterator[Check]:
-    """A warning at most: backups are started through the server, but what is checked here does not need it."""
+    """None, or one that is away, is a warning: it may run elsewhere, or be started yet. One that refuses us is a failure: no run would begin."""
     try:
         server = find_server(environment)
+    except NightshiftError as error:
+        yield Check(name=SERVER_CHECK, state="warning", found=error.found, next_step=error.next_step)
+        return
+    try:
         with server.client() as client:
             version = client.api_version()
     except NightshiftError as error:
-        yield Check(name=SERVER_CHECK, state="warning", found=error.found, next_step=error.next_step)
+        found, refused = f"{server.api_url}: {error.found}", isinstance(error, PermanentError)
+        state: Literal["failed", "warning"] = "failed" if refused else "warning"
+        yield Check(name=SERVER_CHECK, state=state, found=found, next_step=error.next_step)
     else:
         yield Check(name=SERVER_CHECK, state="passed", found=f"{server.api_url}, {version}")
 
