@@ -1,17 +1,29 @@
 """Runs through a real Prefect server: one for each key, whoever asks how often; and what the server refuses."""
 
+import threading
+import time
+from contextvars import copy_context
+from pathlib import Path
+
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed
 
 from core.errors import PermanentError
 from core.webhook_event import RefusedError
 from core.webhook_mapping import Start
+from deployments.webhook.audit import Audit
+from deployments.webhook.dispatcher import Dispatcher
+from deployments.webhook.figures import Figures
 from deployments.webhook.flow_parameters import ENTRYPOINTS, mistake_in, model_of, require_fitting
+from deployments.webhook.inbox import opened
 from deployments.webhook.prefect_runs import PrefectRuns
 from flows.release import release
+from tests.fix_raw_server import RawServer
 from tests.fix_webhook import SHA, webhook
+from tests.waiting import wait_until
 
 PARAMETERS = {"environment": "hook", "image": "1.8.0", "commit": SHA}
 
@@ -51,6 +63,34 @@ def test_of_one_key_there_is_one_run_and_its_end_is_told(prefect_server: str) ->
 def test_a_deployment_that_the_server_does_not_know_is_no_reason_to_try_again(prefect_server: str) -> None:
     with pytest.raises(PermanentError, match="knows no such deployment"):
         PrefectRuns("nowhere").make(start("three", "nowhere"))
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_takes_the_question_and_never_answers_makes_no_delivery_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw_server: RawServer
+) -> None:
+    monkeypatch.setattr("deployments.webhook.prefect_runs.ASK_SECONDS", 0.5)
+    raw_server.answers = lambda _asked: [600.0]
+    made = threading.Event()
+
+    class Late(PrefectRuns):
+        def make(self, start: Start) -> str:
+            made.set()
+            return start.key
+
+    with opened(tmp_path) as inbox, temporary_settings({PREFECT_API_URL: f"{raw_server.address}/api"}):
+        audit = Audit(str(tmp_path / "audit"))
+        dispatcher = Dispatcher(inbox, Late("hook"), dict, lambda _name: 3600.0, audit=audit, figures=Figures())
+        thread = threading.Thread(target=copy_context().run, args=(dispatcher.work,), daemon=True)
+        thread.start()
+        wait_until(lambda: raw_server.asked, "it asks whether the server is there")
+        inbox.accept(start("late"), None, time.time()).result()
+        dispatcher.wake()
+        wait_until(made.is_set, "the delivery is made into a run")
+        dispatcher.end()
+        thread.join()
+        audit.close()
+    assert "it did not answer within 0.5 s" in (tmp_path / "audit").read_text()
 
 
 @pytest.mark.parametrize("name", ENTRYPOINTS)

@@ -6,14 +6,18 @@ from uuid import UUID
 
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from core.errors import PermanentError
+from core.errors import PermanentError, TemporaryError
 from core.webhook_mapping import Start
 from core.webhook_report import GONE, Told, told_of
 from deployments.command.prefect_api import Server, find_server, prefect_command
+from tasks.bounded_call import call_within
 
 TAG = "webhook"
 MOST_AT_ONCE = 100
+# For the question whether the server is there: who asks also makes the runs. Prefect's client would wait for minutes.
+ASK_SECONDS = 10.0
 
 
 class Runs(Protocol):
@@ -29,7 +33,7 @@ class Runs(Protocol):
         """Given runs (id, whether it only shows), return by id what is to be told of each."""
 
     def ask(self) -> None:
-        """Ask the server for something that it tells only to whom it knows. Raise TemporaryError or ConfigurationError when it does not."""
+        """Ask the server, for seconds, for something that it tells only to whom it knows. Raise TemporaryError or ConfigurationError when it does not answer."""
 
     def page(self, start: Start, run_id: str) -> str:
         """The run's page in the UI."""
@@ -74,8 +78,20 @@ class PrefectRuns:
 
     def ask(self) -> None:
         """See Runs."""
-        with self._server().client() as client:
-            client.read_flows(limit=1)
+        server = self._server()
+
+        def read() -> None:
+            with server.client() as client:
+                client.read_flows(limit=1)
+
+        # One more try: a server on SQLite answers 503 to many at once.
+        patience = {PREFECT_API_REQUEST_TIMEOUT: ASK_SECONDS, PREFECT_CLIENT_MAX_RETRIES: 1}
+        try:
+            with temporary_settings(patience):
+                call_within(ASK_SECONDS, read)
+        except TimeoutError as error:
+            found = f"it did not answer within {ASK_SECONDS:g} s"
+            raise TemporaryError("ask the Prefect server", server.api_url, found, "Check its health") from error
 
     def page(self, start: Start, run_id: str) -> str:  # noqa: ARG002 - one server for all
         """See Runs."""
