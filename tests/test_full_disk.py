@@ -8,8 +8,11 @@ from typing import Any, cast
 
 import pytest
 
+from deployments.command.disk_probes import disk_probes
+from deployments.command.probes import run_probes
 from tasks.restore_backup import restore_backup
 from tests.fix_nightly import Night
+from tests.fix_object_store import environment_for
 from tests.leave_out import leave_out_mount
 
 # Each some tens of seconds: make test-services.
@@ -75,3 +78,16 @@ def test_a_disk_that_fills_up_is_named_and_nothing_is_left(  # noqa: PLR0917 - f
             "SELECT datname FROM pg_database WHERE datname ~ '^(nightshift_|copy_of_first)'"
         ).fetchall()
     assert left == []
+
+
+@pytest.mark.parametrize(("mib", "state"), [(8, "failed"), (96, "warning")])
+def test_check_tells_of_a_small_disk_before_anything_is_restored(
+    small_disk: Callable[[int], Path], mib: int, state: str
+) -> None:
+    disk = small_disk(mib)
+    environment = environment_for("bucket-name", "http://127.0.0.1:1")
+    restore = environment.restore.model_copy(update={"spool_directory": str(disk)})
+    [[check], *_] = run_probes(disk_probes(environment.model_copy(update={"restore": restore})))
+    assert check.state == state, check
+    assert check.found.startswith(f"{disk}: {mib}.0 MiB free")
+    assert list(disk.iterdir()) == []

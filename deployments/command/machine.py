@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from core.disk_room import is_full
 from core.errors import ConfigurationError, NightshiftError, PermanentError
 from deployments.command.listening import host_and_port
 from deployments.command.terminal import console
@@ -27,11 +28,10 @@ from deployments.local.service import log_tail
 from deployments.local.supervised import MARK, RECEIVER, SERVER, WORKER, Supervised, configuration, marked
 from deployments.local.wellbeing import RUNNING, ailment
 from tasks.environments import environment_names, load_environment
+from tasks.spool import free_bytes
 
 _READY_SECONDS = 300.0
 _GRACE_SECONDS = 30
-# With less, a server on SQLite goes on answering, and no run begins any more.
-_LEAST_ROOM = 64 << 20
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 # What an operator sets of Prefect's own: addresses, retention, another database. Where the server is, and its password, are ours.
 _KEPT = ("PREFECT_SERVER_", "PREFECT_UI_", "PREFECT_WORKER_", "PREFECT_EVENTS_", "PREFECT_REDIS_", "PREFECT_LOGGING_")
@@ -251,11 +251,11 @@ def _show(folder: ServerFolder) -> bool:
     table.add_row("in a shell", f". {folder.client_variables}")
     table.add_row("logs", str(folder.logs))
     console.print(table)
-    free = psutil.disk_usage(str(folder.path)).free
-    if free < _LEAST_ROOM:
+    free = free_bytes(folder.path)
+    if is_full(free):
         console.print(
             f"{free >> 20} MiB are free for {folder.path}: the server cannot save what happens. Make room",
             style="red",
             soft_wrap=True,
         )
-    return free >= _LEAST_ROOM and not any(wrong.values())
+    return not is_full(free) and not any(wrong.values())

@@ -25,6 +25,7 @@ from core.errors import ConfigurationError, NightshiftError, PermanentError
 from core.objectives import check_objectives
 from core.redaction import SHORTEST, redact
 from core.secret_reference import shown_reference
+from deployments.command.disk_probes import disk_probes
 from deployments.command.prefect_api import find_server
 from deployments.command.probe import LONG_SECONDS, SHORT_SECONDS, Probe
 from deployments.command.release_probes import release_probes
@@ -54,6 +55,7 @@ def probes_of(environment: Environment) -> list[Probe]:
     for key, database in environment.databases.items():
         probes.append(_database_probe(environment, key, database))
         probes.append(Probe(f"{key}: spool", partial(check_spool, key, database)))
+    probes += disk_probes(environment)
     probes += [*release_probes(environment), *watch_probes(environment), *webhook_probes(environment)]
     probes.append(Probe(SERVER_CHECK, lambda: _look_at_server(environment.name)))
     return probes + [_objectives_probe(environment, key, bucket) for key in environment.databases]
