@@ -1,6 +1,9 @@
-"""What a run is called, from its parameters: what it does and where, so that a list of runs can be read. Until it begins, Prefect calls it by two random words."""
+"""What a run is called, from its parameters: what it does and where, so that a list of runs can be read.
 
-from collections.abc import Mapping
+Whoever makes a run gives it this name, and the run itself once it begins. Prefect calls the others, of schedules, automations and forms, by two random words until then.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.image_reference import shortened
@@ -70,6 +73,32 @@ def post_deploy_watch(given: Parameters) -> str:
 def watch_sign_off(given: Parameters) -> str:
     """`sign off r-0123456789ab in production`."""
     return _named(f"sign off {given['release_id']} in {given['environment']}", given)
+
+
+_NAMES: Mapping[str, Callable[[Parameters], str]] = {
+    one.__name__.replace("_", "-"): one
+    for one in (
+        nightly_backup,
+        app_state_backup,
+        dr_drill,
+        restore,
+        undo_swap,
+        release,
+        rollback,
+        release_recovery,
+        post_deploy_watch,
+        watch_sign_off,
+    )
+}
+
+
+def name_before(flow: str, environment: str, given: Parameters) -> str | None:
+    """Given a flow, and the parameters that a run of it is to be made with, return its name; None when the flow is none of ours, or they do not tell enough."""
+    try:
+        return _NAMES[flow]({"environment": environment, **given})
+    except (KeyError, TypeError):
+        # What is missing or odd the flow itself refuses, and says so.
+        return None
 
 
 def _databases(given: Parameters) -> str:

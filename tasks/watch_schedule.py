@@ -18,6 +18,7 @@ from prefect.client.schemas.schedules import RRuleSchedule
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 
 from core.errors import ConfigurationError, NightshiftError, TemporaryError
+from core.run_names import name_before
 from core.watch_counts import BUCKET_MINUTES, BUCKETS
 
 WATCH, ROLLBACK, SIGN_OFF = "post-deploy-watch", "rollback", "watch-sign-off"
@@ -75,7 +76,10 @@ def start_run(flow: str, environment: str, parameters: Mapping[str, Any], key: s
     """Start a deployment's run, once for each key, and return its id."""
     with _server(f"start {flow}", flow, environment) as (prefect, deployment):
         run = prefect.create_flow_run_from_deployment(
-            deployment, parameters={"environment": environment, **parameters}, idempotency_key=key
+            deployment,
+            name=name_before(flow, environment, parameters),
+            parameters={"environment": environment, **parameters},
+            idempotency_key=key,
         )
         return run.id
 

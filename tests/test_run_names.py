@@ -1,11 +1,13 @@
 """What runs are called: a list of them says what each did, and where."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core import run_names
-from core.run_names import Parameters
+from core.run_names import Parameters, name_before
 
 DIGEST = f"sha256:{'8b95cd0d44de':0<64}"
 RELEASE = {"commit": "3f2a91c" + "0" * 33, "image": "v1.4.0"}
@@ -53,3 +55,20 @@ def test_what_somebody_typed_makes_no_name_of_several_lines_or_without_an_end() 
     called = run_names.restore({"environment": "production", "database": "a\nb" + "x" * 1000})
     assert called.startswith("restore production/a bxxx")
     assert len(called) == 150
+
+
+@pytest.mark.parametrize("file", sorted(Path("flows").glob("*.py")), ids=lambda one: one.stem)
+def test_a_run_that_waits_has_the_name_that_it_has_when_it_begins(file: Path) -> None:
+    for flow, name in re.findall(
+        r'^@flow\(name="([a-z-]+)", flow_run_name=named\(run_names\.(\w+)\)', file.read_text(), re.MULTILINE
+    ):
+        given = {**RELEASE, **ONE, "database": "shop", "restore_id": "1f2e3d4c"}
+        called = getattr(run_names, name)({"environment": "production", **given})
+        assert name_before(flow, "production", given) == called
+
+
+def test_a_run_whose_parameters_do_not_tell_has_no_name_yet() -> None:
+    assert name_before("release", "production", {"image": "v1.4.0"}) is None
+    assert name_before("release", "production", {**RELEASE, "commit": None}) is None
+    assert name_before("nightly-backup", "production", {}) == "back up production"
+    assert name_before("somebody-elses", "production", {}) is None

@@ -53,8 +53,9 @@ def test_a_run_is_started_once_for_each_key(deployed: str) -> None:
     assert start_run("post-deploy-watch", ENVIRONMENT, {"release_id": RELEASE}, "stop-1") == first
     assert start_run("post-deploy-watch", ENVIRONMENT, {"release_id": RELEASE}, "stop-2") != first
     with get_client(sync_client=True) as prefect:
-        found = prefect.read_flow_run(first).parameters
-    assert found == {"environment": ENVIRONMENT, "release_id": RELEASE}
+        found = prefect.read_flow_run(first)
+    assert found.parameters == {"environment": ENVIRONMENT, "release_id": RELEASE}
+    assert found.name == f"watch {RELEASE} in {ENVIRONMENT}"
 
 
 def test_a_deployment_that_is_not_there_is_named_with_how_to_make_it(prefect_server: str) -> None:

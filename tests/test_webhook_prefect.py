@@ -14,6 +14,7 @@ from prefect.states import Cancelled, Completed
 from core.errors import PermanentError
 from core.webhook_event import RefusedError
 from core.webhook_mapping import Start
+from deployments.command.follow import start_deployment
 from deployments.webhook.audit import Audit
 from deployments.webhook.dispatcher import Dispatcher
 from deployments.webhook.figures import Figures
@@ -51,6 +52,10 @@ def test_of_one_key_there_is_one_run_and_its_end_is_told(prefect_server: str) ->
         first, again, other = (runs.make(start(key)) for key in ("one", "one", "two"))
         assert first == again != other
         run = client.read_flow_run(first)
+        # It waits, and a list of runs says what it is.
+        assert run.name == f"release hook {SHA[:7]} → 1.8.0"
+        mine = start_deployment(client, "release/hook", {**PARAMETERS, "image": "1.9.0"})
+        assert client.read_flow_run(mine).name == f"release hook {SHA[:7]} → 1.9.0"
         assert run.parameters == PARAMETERS
         assert {"webhook", "nightshift"} <= set(run.tags)
         client.set_flow_run_state(run.id, Completed(message="released"), force=True)

@@ -28,6 +28,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from core.errors import PermanentError
 from core.release_checks import STATE_NAMES
+from core.run_names import name_before
 from deployments.command.prefect_api import prefect_command
 
 # A server that restarts is back within this; the run itself goes on meanwhile.
@@ -117,8 +118,12 @@ def start_deployment(
             f"Put all of them there: {prefect_command('--no-prompt deploy --all')}",
         ) from error
     key = idempotency_key or f"nightshift-{uuid.uuid4()}"
+    flow, _, environment = name.partition("/")
+    called = name_before(flow, environment, {**deployment.parameters, **parameters})
     run = _patiently(
-        lambda: client.create_flow_run_from_deployment(deployment.id, parameters=dict(parameters), idempotency_key=key),
+        lambda: client.create_flow_run_from_deployment(
+            deployment.id, name=called, parameters=dict(parameters), idempotency_key=key
+        ),
         PATIENCE_SECONDS,
     )
     return run.id

@@ -9,6 +9,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from core.errors import PermanentError, TemporaryError
+from core.run_names import name_before
 from core.webhook_mapping import Start
 from core.webhook_report import GONE, Told, told_of
 from deployments.command.prefect_api import Server, find_server, prefect_command
@@ -55,7 +56,11 @@ class PrefectRuns:
             except ObjectNotFound as error:
                 raise _unknown(name, server) from error
             run = client.create_flow_run_from_deployment(
-                deployment.id, parameters=dict(start.parameters), idempotency_key=f"webhook/{start.key}", tags=[TAG]
+                deployment.id,
+                name=name_before(start.flow, start.environment, start.parameters),
+                parameters=dict(start.parameters),
+                idempotency_key=f"webhook/{start.key}",
+                tags=[TAG],
             )
             return str(run.id)
 
