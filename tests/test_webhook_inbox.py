@@ -50,6 +50,24 @@ def test_a_delivery_that_was_done_is_still_known_after_a_restart(tmp_path: Path)
         assert inbox.open("waiting") == []
 
 
+def test_a_delivery_that_was_given_up_before_a_run_was_made_is_taken_in_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as inbox:
+        for key in ("a", "made"):
+            inbox.accept(start(key), None, 1.0).result()
+        inbox.set_never_made("a", "no deployment")
+        # GitHub is not told of it yet.
+        assert inbox.accept(start(), None, 2.0).result() == "repeated"
+        inbox.set_reported("a", "error")
+        inbox.set_ended("a", "no deployment", 2.0)
+        inbox.set_made("made", "run", 2.0)
+        assert inbox.accept(start(image="other"), None, 3.0).result() == "other parameters"
+        assert inbox.accept(start("made"), None, 3.0).result() == "repeated"
+        assert inbox.accept(start(), None, 3.0).result() == "accepted"
+        assert inbox.accept(start(), None, 4.0).result() == "repeated"
+        [waiting] = inbox.open("waiting")
+        assert (waiting.received, waiting.note, waiting.reported) == (3.0, "", "")
+
+
 def test_a_token_that_is_refused_leaves_no_delivery_and_one_that_is_used_is_kept_past_its_end(tmp_path: Path) -> None:
     with opened(tmp_path) as inbox:
         inbox.accept(start(), Token("jti", 100.0), 1.0).result()
@@ -64,7 +82,7 @@ def test_what_ended_long_ago_is_forgotten_and_nothing_else(tmp_path: Path) -> No
         for key in "abc":
             inbox.accept(start(key), None, 1.0).result()
         inbox.set_ended("a", "", 10.0)
-        inbox.set_ended("b", "", 20.0)
+        inbox.set_made("b", "run", 20.0)
         inbox.forget(15.0, 0.0)
         assert [inbox.accept(start(key), None, 2.0).result() for key in "abc"] == ["accepted", "repeated", "repeated"]
 

@@ -11,19 +11,22 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed
 
-from core.errors import PermanentError
+from core.checks import Check
 from core.webhook_event import RefusedError
 from core.webhook_mapping import Start
 from deployments.command.follow import start_deployment
+from deployments.command.probes import run_probes
+from deployments.command.webhook_probes import webhook_probes
 from deployments.webhook.audit import Audit
 from deployments.webhook.dispatcher import Dispatcher
 from deployments.webhook.figures import Figures
 from deployments.webhook.flow_parameters import ENTRYPOINTS, mistake_in, model_of, require_fitting
 from deployments.webhook.inbox import opened
-from deployments.webhook.prefect_runs import PrefectRuns
+from deployments.webhook.prefect_runs import NotDeployedError, PrefectRuns
 from flows.release import release
+from tasks.environments import load_environment
 from tests.fix_raw_server import RawServer
-from tests.fix_webhook import SHA, webhook
+from tests.fix_webhook import SHA, Hook, webhook, webhook_table
 from tests.waiting import wait_until
 
 PARAMETERS = {"environment": "hook", "image": "1.8.0", "commit": SHA}
@@ -65,9 +68,29 @@ def test_of_one_key_there_is_one_run_and_its_end_is_told(prefect_server: str) ->
     assert first in runs.page(start("one"), first)
 
 
-def test_a_deployment_that_the_server_does_not_know_is_no_reason_to_try_again(prefect_server: str) -> None:
-    with pytest.raises(PermanentError, match="knows no such deployment"):
+def test_a_deployment_that_the_server_lacks_is_named_with_how_it_comes_there(prefect_server: str) -> None:
+    with pytest.raises(NotDeployedError, match=r"has no such deployment.*deploy --name '\*/nowhere'"):
         PrefectRuns("nowhere").make(start("three", "nowhere"))
+
+
+def test_check_tells_which_deployment_a_rule_starts_and_the_server_lacks(prefect_server: str, hook: Hook) -> None:
+    def found() -> Check:
+        (probe,) = webhook_probes(load_environment("staging"))
+        ((check,),) = run_probes([probe])
+        return check
+
+    assert found().state == "failed"
+    assert "no deployment release/staging" in found().found
+    with get_client(sync_client=True) as client:
+        flows = {
+            rule.get("flow", "release")
+            for repository in webhook_table()["repositories"].values()
+            for rule in repository["triggers"]
+        }
+        for name in flows:
+            flow_id = client.create_flow_from_name(name)
+            client.create_deployment(flow_id=flow_id, name="staging")
+    assert found().state == "passed", found()
 
 
 @pytest.mark.timeout(60)

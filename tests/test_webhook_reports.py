@@ -19,6 +19,7 @@ from deployments.webhook.dispatcher import Dispatcher
 from deployments.webhook.figures import Figures
 from deployments.webhook.github_status import GitHubApi
 from deployments.webhook.inbox import Inbox, opened
+from deployments.webhook.prefect_runs import NotDeployedError
 from deployments.webhook.reporter import Reporter
 from tests.fix_web_script import Asked, Reply, WebScript
 from tests.fix_webhook import signing_key
@@ -119,6 +120,34 @@ def desk(tmp_path: Path, web_script: WebScript, monkeypatch: pytest.MonkeyPatch)
         desk = Desk(inbox, GitHubApi(token), web_script, tmp_path)
         yield desk
         desk.audit.close()
+
+
+def test_what_waits_for_a_deployment_that_the_server_lacks_holds_nothing_else_up_and_is_made_once_it_is_there(
+    desk: Desk,
+) -> None:
+    lacking = NotDeployedError("start rollback/staging", "the server", "it has none", "Put it there")
+    for number in range(1, 6):
+        desk.accept(number, "rollback")
+        desk.runs.failing[f"k{number}"] = lacking
+    desk.accept(6)
+    desk.rounds()
+    assert desk.runs.made == ["k6"]
+    assert len(desk.inbox.open("waiting")) == 5
+    # Told once a round, not for each.
+    assert (desk.folder / "audit").read_text().count("run postponed") == 1
+    desk.runs.failing.clear()
+    desk.rounds()
+    assert desk.runs.made == ["k6", *(f"k{number}" for number in range(1, 6))]
+    # It never came there: each is given up in its time, and is there again when it is sent again.
+    desk.accept(7, "rollback", told=False)
+    desk.runs.failing["k7"] = lacking
+    desk.now += 7200
+    desk.rounds()
+    assert desk.inbox.open("waiting") == []
+    del desk.runs.failing["k7"]
+    desk.accept(7, "rollback", told=False)
+    desk.rounds()
+    assert desk.runs.made[-1] == "k7"
 
 
 def test_a_deployment_hears_that_its_run_goes_on_and_how_it_ended_each_once(desk: Desk) -> None:

@@ -12,7 +12,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from core.errors import ConfigurationError, PermanentError
 from deployments.command.automations import ensure_automations
 from deployments.command.follow import deployment_exists
-from deployments.command.prefect_api import Server, prefect_command, prefect_variables
+from deployments.command.prefect_api import Server, deploy_command, prefect_command, prefect_variables
 from deployments.command.terminal import error_console
 from deployments.local.data_folder import CHECKOUT
 from tasks.environments import load_environment
@@ -57,8 +57,7 @@ def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, envi
             if flow in {RECOVERY, WATCH}
             else "to be run by hand or through the API"
             if flow in {*RELEASING, *WATCHING}
-            else "without a schedule: for one, give it an entry in prefect.yaml and run "
-            + prefect_command(f"--no-prompt deploy --name '*/{environment}'")
+            else "without a schedule: for one, give it an entry in prefect.yaml and run " + deploy_command(environment)
         )
         error_console.print(f"deployed {flow}/{environment}, {by}", style="dim")
 

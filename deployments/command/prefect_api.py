@@ -80,6 +80,11 @@ def prefect_command(arguments: str) -> str:
     return f"{PREFECT if PREFECT.exists() else 'prefect'} {arguments}"
 
 
+def deploy_command(environment: str) -> str:
+    """Given an environment, return the command that puts its deployments on the server, as a person can run it; those of others stay as they are."""
+    return prefect_command(f"--no-prompt deploy --name '*/{environment}'")
+
+
 def prefect_variables(server: Server) -> dict[str, str]:
     """All variables for a `prefect` command that is to reach the server."""
     return {**os.environ, **server.variables}

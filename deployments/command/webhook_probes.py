@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from functools import partial
 
+from prefect.exceptions import ObjectNotFound
+
 from core.checks import Check
 from core.environment import Environment
+from core.errors import NightshiftError
 from core.units import counted
+from deployments.command.prefect_api import deploy_command, find_server
 from deployments.command.probe import LONG_SECONDS, Probe
 
 WEBHOOK = "webhook"
@@ -26,4 +30,28 @@ def _look_at_rules(environment: Environment) -> Iterator[Check]:
     repositories = listening.webhook.repositories
     rules = sum(len(one.triggers) for one in repositories.values())
     found = f"{counted(rules, 'rule')} for {', '.join(repositories)}: each fits its flow"
-    yield Check(name=WEBHOOK, state="passed", found=found)
+    lacking = _not_deployed(environment.name, {one.flow for each in repositories.values() for one in each.triggers})
+    if lacking:
+        yield Check(
+            name=WEBHOOK,
+            state="failed",
+            found=f"the Prefect server has no deployment {' and no '.join(lacking)}: what is delivered for it waits, and is given up after start_within_hours",
+            next_step=f"Add it to prefect.yaml, then: {deploy_command(environment.name)}",
+        )
+    else:
+        yield Check(name=WEBHOOK, state="passed", found=found)
+
+
+def _not_deployed(environment: str, flows: set[str]) -> list[str]:
+    """The deployments that rules start and the server lacks. A server that does not answer has a line of its own."""
+    lacking = []
+    try:
+        with find_server(environment).client() as client:
+            for flow in sorted(flows):
+                try:
+                    client.read_deployment_by_name(f"{flow}/{environment}")
+                except ObjectNotFound:
+                    lacking.append(f"{flow}/{environment}")
+    except NightshiftError:
+        return []
+    return lacking

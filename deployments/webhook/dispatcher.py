@@ -11,7 +11,7 @@ from deployments.webhook.audit import Audit
 from deployments.webhook.figures import Figures
 from deployments.webhook.github_status import GitHubDeployments
 from deployments.webhook.inbox import Delivery, Inbox
-from deployments.webhook.prefect_runs import Runs
+from deployments.webhook.prefect_runs import NotDeployedError, Runs
 
 ATTEMPTS = 3
 # So many that fail one after the other: the server is away, and the rest need not be tried in this round.
@@ -95,25 +95,40 @@ class Dispatcher:
     def once(self) -> None:
         """One round through what waits."""
         failed = 0
+        # Flows of environments that the server has no deployment of: what else waits for them need not be tried in this round, and holds nobody up.
+        lacking: set[tuple[str, str]] = set()
         for delivery in self._inbox.open("waiting"):
             self.beat = time.monotonic()
             if self._ending.is_set() or failed >= FAILURES:
                 return
-            failed = 0 if self._dispatch(delivery) else failed + 1
+            wanted = (delivery.start.flow, delivery.start.environment)
+            if self._waits_too_long(delivery) or wanted in lacking:
+                continue
+            try:
+                failed = 0 if self._dispatch(delivery) else failed + 1
+            except NotDeployedError as error:
+                lacking.add(wanted)
+                self._postpone(delivery, error)
 
-    def _dispatch(self, delivery: Delivery) -> bool:
-        """Whether the delivery is dealt with."""
-        start, waited = delivery.start, self._clock() - delivery.received
-        if waited > self._start_within(start.environment):
+    def _waits_too_long(self, delivery: Delivery) -> bool:
+        """Whether it was given up, since nobody reckons with it any more."""
+        waited = self._clock() - delivery.received
+        if waited > self._start_within(delivery.start.environment):
             self._give_up(delivery, f"it waited {waited / 3600:.1f} h, longer than start_within_hours")
             return True
+        return False
+
+    def _dispatch(self, delivery: Delivery) -> bool:
+        """Whether the delivery is dealt with. Raise NotDeployedError when the server has no deployment for it."""
+        start, waited = delivery.start, self._clock() - delivery.received
         try:
             run_id = self._retrying(self._runs.make, start)
+        except NotDeployedError:
+            raise
         except (TemporaryError, ConfigurationError) as error:
             # A wrong password is the operator's to mend, not the delivery's fault.
             self._figures.server_up.set(0)
-            self._figures.runs.labels("postponed").inc()
-            self._audit.tell("run postponed", key=start.key, reason=str(error))
+            self._postpone(delivery, error)
             return False
         except NightshiftError as error:
             self._give_up(delivery, str(error))
@@ -133,6 +148,10 @@ class Dispatcher:
             return True
         told = delivery.start.environment in self._githubs()
         return told and (delivery.start.deployment_id is not None or delivery.start.flow == "rollback")
+
+    def _postpone(self, delivery: Delivery, error: NightshiftError) -> None:
+        self._figures.runs.labels("postponed").inc()
+        self._audit.tell("run postponed", key=delivery.start.key, reason=str(error))
 
     def _give_up(self, delivery: Delivery, reason: str) -> None:
         self._figures.runs.labels("not made").inc()

@@ -20,6 +20,9 @@ class Figures:
         self.runs = Counter(
             "nightshift_webhook_runs", "Deliveries by what became of them.", ["result"], registry=self.registry
         )
+        # From the start: of a counter that first shows with 1 nobody sees that it grew.
+        for result in ("made", "postponed", "not made"):
+            self.runs.labels(result)
         self.reports = Counter(
             "nightshift_webhook_reports", "Deployment statuses sent to GitHub.", ["result"], registry=self.registry
         )

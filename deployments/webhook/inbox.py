@@ -261,6 +261,14 @@ def _accept(connection: sqlite3.Connection, start: Start, token: Token | None, n
     )
     if made.rowcount:
         return "accepted"
+    # Given up before a run was made: who sends it again wants it still. Prefect makes one run of a key, should it have made one all the same.
+    again = connection.execute(
+        "UPDATE deliveries SET state = 'waiting', received = ?, note = '', reported = '', ended = NULL"
+        " WHERE key = ? AND state = 'ended' AND run_id IS NULL AND parameters = ?",
+        (now, start.key, parameters),
+    )
+    if again.rowcount:
+        return "accepted"
     (kept,) = connection.execute("SELECT parameters FROM deliveries WHERE key = ?", (start.key,)).fetchone()
     return "repeated" if kept == parameters else "other parameters"
 

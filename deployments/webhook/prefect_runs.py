@@ -8,17 +8,21 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from core.errors import PermanentError, TemporaryError
+from core.errors import ConfigurationError, TemporaryError
 from core.run_names import name_before
 from core.webhook_mapping import Start
 from core.webhook_report import GONE, Told, told_of
-from deployments.command.prefect_api import Server, find_server, prefect_command
+from deployments.command.prefect_api import Server, deploy_command, find_server
 from tasks.bounded_call import call_within
 
 TAG = "webhook"
 MOST_AT_ONCE = 100
 # For the question whether the server is there: who asks also makes the runs. Prefect's client would wait for minutes.
 ASK_SECONDS = 10.0
+
+
+class NotDeployedError(ConfigurationError):
+    """The server lacks the deployment of one flow and environment: theirs wait until it is there, nobody else's do."""
 
 
 class Runs(Protocol):
@@ -54,7 +58,7 @@ class PrefectRuns:
             try:
                 deployment = client.read_deployment_by_name(name)
             except ObjectNotFound as error:
-                raise _unknown(name, server) from error
+                raise _not_deployed(start, server) from error
             run = client.create_flow_run_from_deployment(
                 deployment.id,
                 name=name_before(start.flow, start.environment, start.parameters),
@@ -106,10 +110,10 @@ class PrefectRuns:
         return find_server(self._environment)
 
 
-def _unknown(name: str, server: Server) -> PermanentError:
-    return PermanentError(
-        f"start {name}",
+def _not_deployed(start: Start, server: Server) -> NotDeployedError:
+    return NotDeployedError(
+        f"start {start.flow}/{start.environment}",
         server.api_url,
-        "the server knows no such deployment",
-        f"Put all of them there: {prefect_command('--no-prompt deploy --all')}",
+        "the server has no such deployment",
+        f"Give {start.environment} one of {start.flow} in prefect.yaml, then: {deploy_command(start.environment)}",
     )
