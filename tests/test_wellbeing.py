@@ -1,5 +1,6 @@
 """What `nightshift status` says of a program: that a process lives is no proof that it does its work."""
 
+import configparser
 import json
 import os
 import socket
@@ -124,3 +125,13 @@ def test_a_worker_is_well_once_this_very_process_has_told_the_server(tmp_path: P
     ]:
         with answering(answer) as port:
             assert (not told(tmp_path, WORKER, port)) is well
+
+
+def test_the_worker_is_killed_and_not_asked_to_end_which_would_kill_its_runs(tmp_path: Path) -> None:
+    parser = configparser.RawConfigParser()
+    parser.read_string(configuration(ServerFolder(tmp_path), 4200, ["--listen", "127.0.0.1:8088"]))
+    assert {name: parser[f"program:{name}"]["stopsignal"] for name in (SERVER, WORKER, RECEIVER)} == {
+        SERVER: "TERM",
+        WORKER: "KILL",
+        RECEIVER: "TERM",
+    }

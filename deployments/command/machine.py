@@ -114,8 +114,8 @@ def down_command(
     if answers_socket(folder.socket):
         supervised = Supervised(folder)
         supervised.stop(RECEIVER)
-        # It takes no new run from now on, and ends after those that it has.
-        supervised.stop(WORKER, wait=False)
+        # Nothing takes a new run from now on, and those that are under way go on.
+        supervised.stop(WORKER)
         _end_runs(folder, wait)
         supervised.stop(SERVER)
         supervised.shut_down()
@@ -223,11 +223,15 @@ def _end_runs(folder: ServerFolder, seconds: int) -> None:
 
 
 def _end(processes: Sequence[psutil.Process]) -> None:
-    """End processes by SIGTERM, past half a minute by SIGKILL, and say which."""
+    """End processes by SIGTERM, past half a minute by SIGKILL, and say which. A worker by SIGKILL at once: asked to end, it would kill its runs."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            console.print(f"ending process {process.pid}: {' '.join(process.cmdline())[:120]}", soft_wrap=True)
-            process.terminate()
+            words = process.cmdline()
+            console.print(f"ending process {process.pid}: {' '.join(words)[:120]}", soft_wrap=True)
+            if "worker" in words:
+                process.kill()
+            else:
+                process.terminate()
     _, alive = psutil.wait_procs(processes, _GRACE_SECONDS)
     for process in alive:
         with suppress(psutil.NoSuchProcess):

@@ -88,10 +88,11 @@ def configuration(folder: ServerFolder, port: int, receiver: Sequence[str] | Non
             # What ends sooner counts as not started, and is waited for a second longer each time; never given up.
             "startsecs": "60",
             "startretries": "1000000",
-            # `down` has runs end first. The server's database is SQLite: it is given the time to close it.
-            "stopwaitsecs": "86400" if name == WORKER else "60",
-            # A worker that is killed leaves its runs to go on.
+            # A worker that is asked to end kills its runs (3.8.8: prefect/runner/_process_manager.py, __aexit__), untold. One that is killed leaves them to go on.
+            "stopsignal": "KILL" if name == WORKER else "TERM",
             "killasgroup": "false" if name == WORKER else "true",
+            # The server's database is SQLite: it is given the time to close it.
+            "stopwaitsecs": "60",
             "redirect_stderr": "true",
             "stdout_logfile": _escaped(folder.logs / f"{name}.log"),
             "stdout_logfile_maxbytes": "20MB",
@@ -153,11 +154,11 @@ class Supervised:
             found = supervisor.getAllProcessInfo()
         return [Program(one["name"], one["statename"], one["pid"], Path(one["stdout_logfile"])) for one in found]
 
-    def stop(self, name: str, *, wait: bool = True) -> None:
-        """End a program by SIGTERM, and do not start it again. A program that does not run is left as it is."""
+    def stop(self, name: str) -> None:
+        """End a program, the worker by SIGKILL, the others by SIGTERM, and do not start it again. A program that does not run is left as it is."""
         if any(one.name == name and one.state in {"RUNNING", "STARTING", "BACKOFF"} for one in self.programs()):
             with self._asked() as supervisor:
-                supervisor.stopProcess(name, wait)
+                supervisor.stopProcess(name, True)
 
     def shut_down(self) -> None:
         """End the supervisor and what it still has, and wait until it is gone."""
