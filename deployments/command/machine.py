@@ -27,7 +27,7 @@ from deployments.local.server_folder import ServerFolder
 from deployments.local.service import log_tail
 from deployments.local.supervised import MARK, RECEIVER, SERVER, WORKER, Supervised, configuration, marked
 from deployments.local.wellbeing import RUNNING, ailment
-from tasks.environments import environment_names, load_environment
+from tasks.environments import FOLDER_VARIABLE, environment_names, load_environment
 from tasks.spool import free_bytes
 
 _READY_SECONDS = 300.0
@@ -69,7 +69,7 @@ def up_command(
     _sweep(folder, port)
     api_url = f"http://{HOST}:{port}/api"
     environment = _environment(folder, api_url)
-    receiver = ["--listen", listen, "--folder", str(folder.webhook)] if _somebody_listens() else None
+    receiver = ["--listen", listen, "--folder", str(folder.webhook)] if _listening() else None
     for proxy in (proxies or ()) if receiver else ():
         receiver = [*(receiver or ()), "--proxy", proxy]
     _prepare_database(folder, environment)
@@ -130,7 +130,9 @@ def status_command() -> None:
     """Say what of it does its work, and what is wrong with the rest. The exit code is 1 when anything is missing or does not answer."""
     folder = ServerFolder(platform_folder(KIND))
     if not answers_socket(folder.socket):
-        console.print("nothing of it runs: make up")
+        left = len(marked(folder))
+        found = f"its supervisor is gone; {left} processes of it go on, and nothing starts them again" if left else ""
+        console.print(f"{found or 'nothing of it runs'}: make up", soft_wrap=True)
         raise typer.Exit(1)
     if not _show(folder):
         raise typer.Exit(1)
@@ -173,14 +175,23 @@ def _prepare_database(folder: ServerFolder, environment: Mapping[str, str]) -> N
     upgrade(environment, folder.logs / "upgrade.log")
 
 
-def _somebody_listens() -> bool:
-    found = False
+def _listening() -> list[str]:
+    """The environments that listen to GitHub. One whose file is wrong is told, and passed over."""
+    found = []
     for name in environment_names():
         try:
-            found = found or load_environment(name).webhook is not None
+            if load_environment(name).webhook is not None:
+                found.append(name)
         except NightshiftError as error:
             console.print(str(error), style="yellow", soft_wrap=True)
     return found
+
+
+def _unheard(supervised: Supervised) -> list[str]:
+    """The environments that listen to GitHub by now, of the folder that `up` was given, while no receiver was started for any."""
+    with suppress(psutil.Error):
+        os.environ[FOLDER_VARIABLE] = psutil.Process(supervised.pid).environ().get(FOLDER_VARIABLE, "")
+    return [] if any(one.name == RECEIVER for one in supervised.programs()) else _listening()
 
 
 def _wait_until_ready(folder: ServerFolder) -> None:
@@ -242,7 +253,8 @@ def _end(processes: Sequence[psutil.Process]) -> None:
 def _show(folder: ServerFolder) -> bool:
     """Print what runs and where, and what is wrong with it; return whether all of it does its work."""
     record = RunningPlatform.model_validate_json(folder.record.read_bytes())
-    programs = Supervised(folder).programs()
+    supervised = Supervised(folder)
+    programs = supervised.programs()
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -255,6 +267,12 @@ def _show(folder: ServerFolder) -> bool:
     table.add_row("in a shell", f". {folder.client_variables}")
     table.add_row("logs", str(folder.logs))
     console.print(table)
+    unheard = _unheard(supervised)
+    if unheard:
+        found = (
+            f"[webhook] is new in {', '.join(unheard)}, and no receiver runs: GitHub is not heard. make down, make up"
+        )
+        console.print(found, style="red", markup=False, soft_wrap=True)
     free = free_bytes(folder.path)
     if is_full(free):
         console.print(
@@ -262,4 +280,4 @@ def _show(folder: ServerFolder) -> bool:
             style="red",
             soft_wrap=True,
         )
-    return not is_full(free) and not any(wrong.values())
+    return not is_full(free) and not unheard and not any(wrong.values())
