@@ -328,3 +328,10 @@ def test_the_machines_time_zone_is_the_default(monkeypatch: pytest.MonkeyPatch) 
     for told, zone in (("America/New_York", "America/New_York"), (":Europe/Paris", "Europe/Paris"), ("Etc/UTC", "UTC")):
         monkeypatch.setenv("TZ", told)
         assert init.machine_timezone() == zone
+
+
+@pytest.mark.parametrize(("zone", "told"), [("UTC", True), ("Europe/Berlin", False)])
+def test_the_time_zone_is_told_and_utc_is_not_taken_silently(run: Callable[..., Result], zone: str, told: bool) -> None:
+    output = run(*GIVEN[:-1], zone, "--yes").output
+    assert f"time zone {zone}: " in output
+    assert ("If yours is another" in output) == told

@@ -28,6 +28,7 @@ from deployments.command.new_environment import (
     rendered,
     write_environment,
     write_secret_file,
+    zone_sentence,
 )
 from deployments.command.probes import SERVER_CHECK
 from deployments.command.terminal import EXIT_NOT_WELL, console
@@ -286,6 +287,7 @@ def _write(answers: Answers, file: Path, *, new_key: bool) -> None:
             console.print(f"signing with {key_file}, which was there", soft_wrap=True)
     write_environment(file, rendered(answers))
     console.print(f"wrote {file}", soft_wrap=True)
+    console.print(zone_sentence(answers.timezone), soft_wrap=True)
 
 
 def _deploy(answers: Answers) -> bool:

@@ -94,6 +94,12 @@ def rendered(answers: Answers) -> str:
     return "\n".join(lines) + "\n"
 
 
+def zone_sentence(zone: str) -> str:
+    """Given the time zone that the environment has got, return what is said of it: UTC is most often not chosen, but what a server is set to."""
+    sentence = f"time zone {zone}: days, weeks and the nightly schedules are reckoned in it"
+    return f"{sentence}. If yours is another, change it in that file and in prefect.yaml" if zone == "UTC" else sentence
+
+
 def write_environment(file: Path, text: str) -> None:
     """Put the file there in one step, readable by all (it holds no secret). Raise PermanentError when the folder cannot be written."""
     try:
