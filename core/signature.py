@@ -31,6 +31,8 @@ class SigningKey:
         self._public: Ed25519PublicKey | None = None
         self._shared = secret.strip().encode()
         if algorithm == "hmac-sha256":
+            if "PUBLIC KEY" in secret:
+                raise ValueError("a public key is no secret for hmac-sha256: whoever can read it could sign")
             if len(self._shared) < SHORTEST_HMAC_KEY:
                 raise ValueError(
                     f"an hmac-sha256 key needs at least {SHORTEST_HMAC_KEY} characters, this one has {len(self._shared)}"

@@ -151,7 +151,7 @@ the role lacks `secretsmanager:GetSecretValue` |
 belongs somewhere outside of the bucket and of the worker. To change it, put the old one into `previous_keys`: the first key signs, all are accepted when reading.
 
     openssl rand -hex 32                     # hmac-sha256: one shared key
-    openssl genpkey -algorithm ed25519       # ed25519: a PEM private key; its public half is enough in previous_keys
+    openssl genpkey -algorithm ed25519       # algorithm = "ed25519", for all keys of an environment: a PEM private key; in previous_keys its public half is enough
 
 ## Overriding a key
 

@@ -166,6 +166,8 @@ def test_a_signing_key_that_does_not_do_is_named_and_not_told(monkeypatch: pytes
             environment_with_keys("hmac-sha256", "env:NS_TEST_GOOD", "env:NS_TEST_SHORT"),
             r"signing\.previous_keys\[0\] = env:NS_TEST_SHORT",
         ),
+        # Of a change from ed25519 back: whoever knows the public half could sign.
+        (environment_with_keys("hmac-sha256", "env:NS_TEST_GOOD", "env:NS_TEST_PUBLIC"), "no secret"),
         (environment_with_keys("ed25519", "env:NS_TEST_GOOD"), "not a PEM Ed25519 key"),
         (environment_with_keys("ed25519", "env:NS_TEST_PUBLIC"), "cannot sign"),
     ):
