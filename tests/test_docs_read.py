@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,6 +13,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from tests.docs_pages import lines_of
 from tests.fix_machine import webhook_settings
 from tests.fix_postgres import free_port
+from tests.fix_reader import Reader
 from tests.fix_reader_home import Home, image
 from tests.leave_out import leave_out
 
@@ -160,7 +163,7 @@ def test_kubernetes_and_ecs_on_the_server(home: Home) -> None:
         reader.types(page, f"prefect variable set nightshift_pool _{pool}", code=0 if pool == "kubernetes" else 1)
     reader.types(page, "prefect --no-prompt deploy --all", seconds=580)
     reader.types(page, "nightshift automations")
-    with reader.goes_on(page, "prefect worker start --pool nightshift_ecs --type ecs") as worker:
+    with amazon(reader), reader.goes_on(page, "prefect worker start --pool nightshift_ecs --type ecs") as worker:
         worker.until("Worker 'ECSWorker")
     reader.types(page, "cd deployments/compose")
     reader.types(page, "cp example.env .env")
@@ -172,18 +175,31 @@ def test_github_actions(home: Home) -> None:
     reader, page = home.reader, "github-actions.md"
     if shutil.which("aws") is None:
         leave_out("no aws; test_docs_commands holds the same commands to AWS' own description of them")
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
+    with amazon(reader) as endpoint:
         # Debian's knows no variable for it.
-        moto = f"aws --endpoint-url http://{host}:{port}"
-        keys = "AWS_ACCESS_KEY_ID=testing AWS_SECRET_ACCESS_KEY=testing AWS_DEFAULT_REGION=eu-central-1"
-        made = reader.shell(f"export {keys}; {moto} ecr create-repository --repository-name api")
+        moto = f"aws --endpoint-url {endpoint}"
+        made = reader.shell(f"{moto} ecr create-repository --repository-name api")
         assert made.returncode == 0, made.stderr
         for line in lines_of(page):
             if line.startswith("aws "):
                 reader.types(page, line, stands_for={"aws iam": f"{moto} iam", "aws ecr": f"{moto} ecr"})
+
+
+@contextmanager
+def amazon(reader: Reader) -> Iterator[str]:
+    """A stand-in for AWS, whose account the reader's terminal has; its address."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    account = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+    }
+    try:
+        reader.shell("export " + " ".join(f"{name}={value}" for name, value in account.items()))
+        yield account["AWS_ENDPOINT_URL"]
     finally:
-        reader.shell("unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION")
+        reader.shell("unset " + " ".join(account))
         server.stop()
