@@ -15,6 +15,9 @@ NO_COMMANDS = {
     "[": "a table of an environment's file",
     "NIGHTSHIFT_": "variables that override a key; they are set below",
 }
+# How a command begins that stands in a sentence.
+_PROGRAMS = ("apt-get", "bash", "docker", "gh", "git", "kubectl", "make", "nightshift", "npm", "prefect", "python", "sqlite3", "sudo", "velero", "vercel")  # fmt: skip
+TYPED = (".venv/bin/", *(f"{program} " for program in _PROGRAMS))
 SQL = ("CREATE", "GRANT", "ALTER", "REVOKE", "SELECT", "DROP")
 
 
@@ -58,7 +61,7 @@ def commands_of(page: Path) -> Iterator[Command]:
             for words in split_line(line):
                 yield Command(page.name, tuple(words))
     for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
-        if code.startswith(("nightshift ", "make ", "prefect ", ".venv/bin/")):
+        if code.startswith(TYPED):
             yield from (Command(page.name, tuple(words), mentioned=True) for words in split_line(code))
 
 

@@ -44,10 +44,13 @@ def form_of(command: Command) -> str:
     return " ".join(form)
 
 
-# tests/test_docs_read.py: typed at bash, in the pages' order.
+# tests/test_docs_read*.py: typed at bash, in a fresh checkout.
 READ = frozenset({
     ". .nightshift/server/client.env",
     ". .venv/bin/activate",
+    "apt-get install make git python3.11-venv",
+    "apt-get install make python3.11-venv",
+    "apt-get install postgresql-client-N",
     "aws ecr put-image-tag-mutability --repository-name api --image-tag-mutability IMMUTABLE",
     "aws iam create-open-id-connect-provider --url https://token.actions.githubusercontent.com --client-id-list sts.amazonaws.com",
     "aws iam create-role --role-name github-push-api --assume-role-policy-document file://deployments/github/ecr-trust-policy.json",
@@ -58,13 +61,22 @@ READ = frozenset({
     "cp example.env .env",
     "export PREFECT_API_URL=http://127.0.0.1:4200/api PREFECT_API_AUTH_STRING=user:password",
     "export PREFECT_API_URL=https://prefect.example.com/api PREFECT_API_AUTH_STRING=user:password",
+    "make down",
     "make install",
+    "make lint",
+    "make test",
+    "make test-cluster",
+    "make test-platform",
+    "make test-services",
     "make up",
+    "nightshift --help",
     "nightshift automations",
+    "nightshift automations --notify BLOCK",
     "nightshift backup ENV",
     "nightshift backup ENV --database app",
     "nightshift catalog ENV",
     "nightshift check ENV",
+    "nightshift down --wait 3600",
     "nightshift drill ENV",
     "nightshift drill ENV --backup before:2026-03-01T00:00:00Z",
     "nightshift drill ENV --read-from-copy",
@@ -85,11 +97,16 @@ READ = frozenset({
     "nightshift restore ENV app --dry-run --backup newest-decoded",
     "nightshift status",
     "nightshift undo-swap ENV ID",
+    "nightshift up --port 4300 --listen 127.0.0.1:8090 --proxy 10.0.0.7",
     "nightshift webhook --listen 127.0.0.1:8088",
+    "openssl genpkey -algorithm ed25519",
     "openssl rand -hex 32",
     "pg_restore --dbname=NEW --no-owner",
     "prefect --no-prompt deploy --all",
     "prefect --no-prompt deploy --name */mine",
+    "prefect server database upgrade -y",
+    "prefect server services start",
+    "prefect server start --no-services",
     "prefect variable set nightshift_pool _ecs",
     "prefect variable set nightshift_pool _kubernetes",
     "prefect work-pool create nightshift --type process",
@@ -100,23 +117,26 @@ READ = frozenset({
     "promtool check rules deployments/observability/nightshift-rules.yml",
     "promtool test rules deployments/observability/nightshift-rules.test.yml",
     "promtool test rules deployments/observability/rules.test.yml",
+    "python -m benchmarks.backup --mib 1024 --pairs 5",
+    "python -m benchmarks.fleet",
+    "python -m benchmarks.judgement --days 4000",
+    "python -m benchmarks.restore --mib 1024 --pairs 5",
+    "python -m benchmarks.retention --backups 100000",
+    "python -m benchmarks.watch --ticks 7",
+    "python -m benchmarks.webhook --seconds 30",
+    "python -m deployments.environment_reference",
+    "sqlite3 prefect.db VACUUM",
+    "sudo -u nightshift NIGHTSHIFT_DATA=/var/lib/nightshift /opt/nightshift/.venv/bin/nightshift status",
     "systemctl enable --now nightshift",
     "useradd --system --home-dir /var/lib/nightshift nightshift",
     "zstd -d",
 })  # fmt: skip
 
-_INSTALLED = "cluster/test_docs_on_a_cluster, and cluster/test_kubernetes_installation with all that is shipped"
-# Run where the first word says.
+# Run where the first word says; by test_docs_on_a_cluster and test_demo_release typed in the same way.
 RUN_ELSEWHERE = {
-    "make down": "test_machine: `nightshift down`, which it is",
     "make try": "test_platform: the platform that it starts",
-    "nightshift --help": "test_command: lists every command",
-    "nightshift automations --notify BLOCK": "test_automations",
-    "nightshift up --port 4300 --listen 127.0.0.1:8090 --proxy 10.0.0.7": "test_machine: with other ports",
-    "nightshift down --wait 3600": "test_machine: with --wait 0",
     "python -m deployments.local.prefect_database": "test_machine: beside the running server",
     "prefect flow-run delete 0d5e6a5e-3c5c-4a55-9d5f-0f6d2f0e7f11": "test_machine: a run of its own",
-    "prefect server database upgrade -y": "fix_distributed: before the servers start",
     "export PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED=events,flow_runs": "test_docs_commands: Prefect knows the setting; nothing is pruned by it",
     "export PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD=7776000": "test_docs_commands: as the line before",
     "nightshift judge COUNTS.csv --path": "test_judge_command: in the test's process",
@@ -134,20 +154,29 @@ RUN_ELSEWHERE = {
     "nightshift releases ENV": "test_release_commands: in the test's process",
     "nightshift app-state-backup ENV": "test_app_state_platform: through server and worker",
     "nightshift app-state-backup ENV --drill": "test_app_state_platform: through server and worker",
-    "openssl genpkey -algorithm ed25519": "test_docs_commands: makes a key",
-    "prefect server start --no-services": "test_high_availability: two of them, behind a balancer",
-    "prefect server services start": "test_high_availability: two of them",
-    "kubectl --namespace nightshift create configmap nightshift-environments --from-file=deployments/environments": _INSTALLED,
+    "kubectl --namespace nightshift create configmap nightshift-environments --from-file=deployments/environments": "cluster/test_docs_on_a_cluster",
     "kubectl -n production get pods": "cluster/test_docs_on_a_cluster",
-    "kubectl --namespace nightshift rollout status deployment/nightshift-server": _INSTALLED,
-    "kubectl --namespace nightshift port-forward service/nightshift-server 4200": _INSTALLED,
-    "kubectl apply -k deployments/kubernetes": "cluster/test_kubernetes_installation: as `kubectl kustomize`, whose objects the test makes in a namespace of its own",
+    "kubectl --namespace nightshift rollout status deployment/nightshift-server": "cluster/test_docs_on_a_cluster",
+    "kubectl --namespace nightshift port-forward service/nightshift-server 4200": "cluster/test_docs_on_a_cluster",
+    "kubectl apply -k deployments/kubernetes": "cluster/test_docs_on_a_cluster",
+    "kubectl apply -f namespace.yaml -f network-policies.yaml …": "cluster/test_docs_on_a_cluster",
+    "kubectl apply -f deployments/kubernetes/drill-pods.yaml": "cluster/test_docs_on_a_cluster",
+    "kubectl create namespace nightshift": "cluster/test_docs_on_a_cluster",
+    "kubectl -n production get deployments": "cluster/test_docs_on_a_cluster",
+    "kubectl -n production rollout undo deployment/hello-green": "cluster/test_docs_on_a_cluster",
+    "kubectl -n production rollout undo deployment/api-server": "cluster/test_docs_on_a_cluster",
+    "kubectl -n nightshift delete configmap nightshift-r-…": "cluster/test_docs_on_a_cluster",
+    'kubectl -n nightshift patch lease nightshift-production --type merge --patch {"spec":{"holderIdentity":""}}': "cluster/test_docs_on_a_cluster",
+    "kubectl -n velero get backupstoragelocations": "cluster/test_docs_on_a_cluster",
+    "kubectl -n velero get pods": "cluster/test_docs_on_a_cluster",
+    "make demo-release": "cluster/test_demo_release",
+    "python -m benchmarks.release --pairs 5": "cluster/test_docs_on_a_cluster: --pairs 1",
 }
 
 _DOCKER = "no docker where the tests run: test_image_files holds its files to their schema and to hadolint"
-_ITSELF = "the tests, run by a test of theirs, would not end; `make -n` says what it would do"
-_BENCHMARK = "minutes on a quiet machine; its options are looked up"
 _VELERO = "another project's program, which Debian lacks, on a cluster with a real Velero and its bucket"
+_GITHUB = "GitHub's program, and a repository there"
+_VERCEL = "Vercel's program, and an account there"
 # Not run by any test, and why.
 NOT_RUN = {
     "make demo": "a minute of two cores; its parts are tested one by one, and `make -n` says what it would do",
@@ -155,30 +184,36 @@ NOT_RUN = {
     "prefect --no-prompt deploy --name */production": "the same with */mine is typed by test_docs_read",
     "cp .nightshift/server/backups/prefect-3.8.8-2026-11-27T02-00-00-000000Z.db .nightshift/server/prefect/prefect.db": "test_machine opens the copy",
     "rm -f .nightshift/server/prefect/prefect.db-wal .nightshift/server/prefect/prefect.db-shm": "as the line before",
-    "apt-get install make git python3.11-venv": "changes the machine that the tests run on; tests/services/install.sh calls apt-get the same way",
-    "make demo-release": "takes a cluster for minutes: cluster/test_demo_release runs `nightshift demo-release`",
-    "make lint": _ITSELF,
-    "make test": _ITSELF,
-    "make test-services": _ITSELF,
-    "make test-cluster": _ITSELF,
-    "make test-platform": _ITSELF,
     "docker build -t nightshift:0.1.0 .": _DOCKER,
     "docker compose up --detach --wait": _DOCKER,
     "docker compose exec worker prefect --no-prompt deploy --prefect-file /opt/nightshift/prefect.yaml --name */production": _DOCKER,
     "docker compose exec worker nightshift automations": _DOCKER,
+    "docker compose --profile webhook up --detach": _DOCKER,
+    "docker compose -f compose.yaml -f compose.development.yaml up --detach --wait": _DOCKER,
+    "bash .ci/run": "it is what runs the tests",
+    "gh api repos/acme/api --jq .id": _GITHUB,
+    "gh api repos/acme/api/actions/oidc/customization/sub": _GITHUB,
+    "npm install --save-dev vercel": _VERCEL,
+    "vercel deploy --prebuilt --prod --skip-domain": _VERCEL,
+    "vercel rollback DEPLOYMENT": _VERCEL,
+    "kubectl -n velero get datauploads,podvolumebackups": "kinds that a real Velero brings",
+    "velero restore logs NAME-NAMESPACE-1": _VELERO,
     "velero backup describe NAME --details -n velero": _VELERO,
     "velero backup logs NAME -n velero": _VELERO,
     "velero backup get -n velero": _VELERO,
     "velero restore create --from-backup NAME --include-namespaces production -n velero --wait": _VELERO,
-    "python -m benchmarks.backup --mib 1024 --pairs 5": _BENCHMARK,
-    "python -m benchmarks.retention --backups 100000": _BENCHMARK,
-    "python -m benchmarks.restore --mib 1024 --pairs 5": _BENCHMARK,
-    "python -m benchmarks.release --pairs 5": _BENCHMARK,
-    "python -m benchmarks.judgement --days 4000": _BENCHMARK,
-    "python -m benchmarks.watch --ticks 7": _BENCHMARK,
-    "python -m benchmarks.webhook --seconds 30": _BENCHMARK,
-    "python -m benchmarks.fleet": _BENCHMARK,
 }
+
+# What sentences only speak of, and tell nobody to type.
+NAMES = frozenset({
+    "git checkout --merge",
+    "kubectl exec",
+    "kubectl expose",
+    "kubectl patch",
+    "kubectl port-forward",
+    "kubectl rollout status",
+    "kubectl set image",
+})  # fmt: skip
 
 
 def tell(ran: Iterable[tuple[str, str, str]], file: Path = TOLD) -> None:

@@ -66,12 +66,18 @@ class Reader:
     variables: dict[str, str]
     # Every line that ran, as its page has it, and as it was typed.
     ran: list[tuple[str, str, str]] = field(default_factory=list)
+    terminal: str = "first"
     _ports: tuple[int, ...] | None = None
 
     @property
     def checkout(self) -> Path:
         """Where the reader begins."""
         return self.root / "nightshift"
+
+    def opens(self, terminal: str, **variables: str) -> Reader:
+        """The same person at another terminal, in the checkout again, with its programs; nothing is exported there but these variables."""
+        path = f"{self.checkout / '.venv/bin'}:{self.variables['PATH']}"
+        return Reader(self.root, {**self.variables, "PATH": path, **variables}, self.ran, terminal)
 
     def types(
         self,
@@ -84,17 +90,31 @@ class Reader:
         seconds: float = 400,
     ) -> str:
         """Type a line of a page, with what stands for its examples, and return all that it said. Fail unless the page has it, and it ends with this code."""
+        ended = self.ends(page, line, code=code, answers=answers, stands_for=stands_for, seconds=seconds)
+        return ended.stdout + ended.stderr
+
+    def ends(
+        self,
+        page: str,
+        line: str,
+        *,
+        code: int = 0,
+        answers: str = "",
+        stands_for: Mapping[str, str] | None = None,
+        seconds: float = 400,
+    ) -> subprocess.CompletedProcess[str]:
+        """The same, with what it said in its two parts."""
         typed = self._put(page, line, stands_for)
         ended = self.shell(typed, answers=answers, seconds=seconds)
-        said = ended.stdout + ended.stderr
-        assert ended.returncode == code, f"{page}: {typed}\nended with {ended.returncode}, not {code}:\n{said}"
-        return said
+        told = f"{page}: {typed}\nended with {ended.returncode}, not {code}:\n{ended.stdout}{ended.stderr}"
+        assert ended.returncode == code, told
+        return ended
 
     @contextmanager
     def goes_on(self, page: str, line: str, *, stands_for: Mapping[str, str] | None = None) -> Iterator[GoesOn]:
         """Type a line whose program goes on until Ctrl-C, which is typed when the block ends; it must end well then."""
         typed = self._put(page, line, stands_for)
-        log = self.root / "goes-on.log"
+        log = self.root / f"{self.terminal}.log"
         with (
             log.open("w") as out,
             subprocess.Popen(
@@ -116,12 +136,17 @@ class Reader:
         return typed
 
     def _before(self) -> str:
-        state, folder = self.root / "state", self.root / "folder"
+        state, folder = self._left_off
         return f'. {state}; cd "$(cat {folder})"' if state.exists() else f"cd {self.checkout}"
+
+    @property
+    def _left_off(self) -> tuple[Path, Path]:
+        """The files of what is exported, and of the folder."""
+        return self.root / f"{self.terminal}.state", self.root / f"{self.terminal}.folder"
 
     def shell(self, script: str, *, answers: str = "", seconds: float = 400) -> subprocess.CompletedProcess[str]:
         """Run a line of bash where the one before left off."""
-        state, folder = self.root / "state", self.root / "folder"
+        state, folder = self._left_off
         text = f"{self._before()}\n{script}\ncode=$?; export -p >{state}; pwd >{folder}; exit $code\n"
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             # To files: what is left running in the background holds them open, and nobody waits for it.
@@ -165,7 +190,8 @@ def put(line: str, stands_for: Mapping[str, str]) -> str:
 
 def this_shell() -> dict[str, str]:
     """The variables of the shell that the tests run in, without what is of a platform, a server or an account."""
-    own = {n: value for n, value in os.environ.items() if not n.startswith(("PREFECT_", "NIGHTSHIFT_", "AWS_"))}
+    others = ("PREFECT_", "NIGHTSHIFT_", "AWS_", "PYTEST_")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     own.pop("VIRTUAL_ENV", None)
     return {**own, "COLUMNS": "200", "DO_NOT_TRACK": "1"}
 

@@ -17,6 +17,7 @@ command -v prometheus-pushgateway >/dev/null 2>&1 || packages="$packages prometh
 if [ "${1:-}" = commands ]; then
     command -v aws >/dev/null 2>&1 || packages="$packages awscli"
     command -v openssl >/dev/null 2>&1 || packages="$packages openssl"
+    command -v sqlite3 >/dev/null 2>&1 || packages="$packages sqlite3"
     command -v systemctl >/dev/null 2>&1 || packages="$packages systemd"
     command -v zstd >/dev/null 2>&1 || packages="$packages zstd"
 fi
