@@ -54,7 +54,7 @@ test-cluster: .venv/installed  ## tests against a disposable Kubernetes cluster 
 	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "cluster and not platform" --ignore=tests/cluster/test_velero.py tests/cluster
 	@$(BIN)/python -m pytest -q -m "cluster and not platform" tests/cluster/test_velero.py
 
-# Whole platforms, from their start to their end, and what a person does with them: half an hour in all.
+# Whole platforms, from their start to their end, and what a person does with them: an hour in all.
 test-platform: .venv/installed  ## this machine's server over an upgrade, the UI in a browser; releases through server and worker on a cluster (KUBECONFIG)
 	@sh tests/services/install.sh commands
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "services and platform" tests
