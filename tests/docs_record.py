@@ -173,7 +173,8 @@ RUN_ELSEWHERE = {
     "python -m benchmarks.release --pairs 5": "cluster/test_docs_on_a_cluster: --pairs 1",
 }
 
-_DOCKER = "wants images of Docker Hub, and compose 2.24, which Debian lacks: test_image_files holds its files to their schema and to hadolint; docs/kubernetes.md tells what was tried by hand"
+# docs/kubernetes.md tells what was tried by hand.
+_DOCKER = "wants images of Docker Hub, and compose 2.24, which Debian lacks: test_image_files holds its files to their schema and to hadolint"
 _VELERO = "another project's program, which Debian lacks, on a cluster with a real Velero and its bucket"
 _GITHUB = "GitHub's program, and a repository there"
 _VERCEL = "Vercel's program, and an account there"
