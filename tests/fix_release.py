@@ -60,8 +60,10 @@ class Stage:
         return self.image(image).rpartition("@")[2]
 
     def write(self) -> None:
-        """Write the environment's file."""
-        (self.folder / "stage.toml").write_text(tomli_w.dumps(self.settings))
+        """Write the environment's file, at once: a run in another process may be reading it."""
+        made = self.folder / "stage.toml.new"
+        made.write_text(tomli_w.dumps(self.settings))
+        made.replace(self.folder / "stage.toml")
 
     def release(self, image: str, commit: str = NEXT_COMMIT, **parameters: Any) -> State[Any]:
         """Run the flow in this process and return its final state."""
