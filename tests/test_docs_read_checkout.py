@@ -62,12 +62,10 @@ def test_lint(home: Home) -> None:
     home.reader.opens("lint").types("README.md", "make lint", seconds=580)
 
 
-# A few of them in place of all, or which there would be. Not in the tests' own names: `-k` would find those.
+# Few of them in place of all, or only their names. Not in the tests' own names: `-k` would find those.
 TESTS = {
     "make test": "-k test_docs_links",
-    "make test-services": "-k test_odd_names",
     "make test-cluster": "--collect-only",
-    "make test-platform": "--collect-only",
 }
 
 
