@@ -9,6 +9,7 @@ import gzip
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -221,6 +222,13 @@ def location(name: str = "default", namespace: str = "velero") -> Document:
 @pytest.fixture
 def velero(kubernetes: KubernetesApi) -> Iterator[Velero]:
     """Velero on the API of the test, with an Available location `default`."""
+    with playing_velero(kubernetes) as found:
+        yield found
+
+
+@contextmanager
+def playing_velero(kubernetes: KubernetesApi) -> Iterator[Velero]:
+    """Velero on an API, the one that KUBECONFIG leads to."""
     kubernetes.put(location())
     kubernetes.set_status(API_VERSION, "backupstoragelocations", "velero", "default", phase="Available")
     bucket = Bucket()
