@@ -1,9 +1,12 @@
-"""docs/operating.md, *Change keys*, and docs/app-state.md, as a reader types them: what was signed, backed up or is open before is good afterwards."""
+"""docs/operating.md, *Change keys* and *Prune runs*, and docs/app-state.md, as a reader types them: what was signed, backed up or is open before is good afterwards."""
 
 from __future__ import annotations
 
 import json
+import sqlite3
 import tomllib
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import psycopg
@@ -11,6 +14,7 @@ import pytest
 
 from tests.fix_reader_home import Home
 from tests.fix_velero import playing_velero
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.platform, pytest.mark.timeout(1500), pytest.mark.xdist_group("reader")]
 PAGE = "operating.md"
@@ -118,6 +122,57 @@ def test_the_keys_of_bucket_and_database(home: Home) -> None:
     reader.shell("export READERS_KEY_ID=a-second-pair READERS_KEY=a-second-secret")
     up(home)
     after_any_of_them(home)
+
+
+def test_pruning_runs(home: Home) -> None:
+    reader = home.reader
+    newest, deleted, old, *_ = home.runs("nightly-backup")
+    line = "prefect flow-run delete 0d5e6a5e-3c5c-4a55-9d5f-0f6d2f0e7f11"
+    reader.types(PAGE, line, stands_for={"0d5e6a5e-3c5c-4a55-9d5f-0f6d2f0e7f11": deleted})
+    assert home.runs("nightly-backup")[:2] == [newest, old]
+    waiting = open_swap(home)
+    reader.types(PAGE, "make down")
+    # Ninety-one days later.
+    moved = (datetime.now(UTC) - timedelta(days=91)).strftime("%Y-%m-%d %H:%M:%S.%f")
+    with closing(sqlite3.connect(home.server.database)) as database, database:
+        ids = [(moved, one.replace("-", "")) for one in (old, waiting)]
+        for column in ("end_time", "start_time", "expected_start_time", "created", "updated"):
+            where = "" if column != "end_time" else " AND end_time IS NOT NULL"
+            database.executemany(f"UPDATE flow_run SET {column} = ? WHERE replace(id, '-', '') = ?{where}", ids)  # noqa: S608 - ours
+    assert left_of(home, old) > {"flow_run"}
+    reader.types(PAGE, "export PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED=events,flow_runs")
+    reader.types(PAGE, "export PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD=7776000")
+    up(home)
+    wait_until(lambda: not left_of(home, old), "the old run is gone, with all that was its", seconds=180)
+    assert home.runs("nightly-backup")[0] == newest
+    assert home.ask("GET", f"/flow_runs/{waiting}")["state_type"] == "PAUSED"
+    home.ask("POST", f"/flow_runs/{waiting}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+    # And the file's room.
+    reader.types(PAGE, "make down")
+    before = home.server.database.stat().st_size
+    assert reader.shell(f"cd {home.server.prefect_home} && sqlite3 prefect.db VACUUM; cd -").returncode == 0
+    assert home.server.database.stat().st_size <= before
+    reader.shell("unset PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD")
+    up(home)
+    assert home.runs("nightly-backup")[0] == newest
+
+
+def open_swap(home: Home) -> str:
+    """A run that waits for a person."""
+    line = "nightshift restore production app --backup newest-decoded --swap"
+    home.reader.types("restore.md", line, code=3)
+    return home.runs("restore")[0]
+
+
+def left_of(home: Home, run: str) -> set[str]:
+    """The tables of the server's database that have anything of a run."""
+    with closing(sqlite3.connect(home.server.database)) as database:
+        names = {"flow_run": "id", "task_run": "flow_run_id", "log": "flow_run_id", "artifact": "flow_run_id"}
+        query = "SELECT count(*) FROM {} WHERE replace({}, '-', '') = ?"
+        own = run.replace("-", "")
+        return {
+            table for table, key in names.items() if database.execute(query.format(table, key), (own,)).fetchone()[0]
+        }
 
 
 def test_application_state(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
