@@ -23,6 +23,8 @@ __all__ = [
     "read_manifest",
     "read_owner",
     "read_state",
+    "require_own_folder",
+    "require_owner",
     "write_decoded",
 ]
 
@@ -82,6 +84,17 @@ def require_owner(owner: Owner, store: ObjectStore, environment: Environment, da
         )
 
 
+def require_own_folder(store: ObjectStore, environment: Environment, database: str, keys: Sequence[SigningKey]) -> bool:
+    """Return whether this environment and database own the folder, False when nobody claimed it.
+
+    Raise PermanentError, naming the owner, when another environment owns it; IntegrityError when its owner object is forged or damaged.
+    """
+    owner = read_owner(store, environment, database, keys)
+    if owner is not None:
+        require_owner(owner, store, environment, database)
+    return owner is not None
+
+
 def commit_manifest(store: ObjectStore, environment: Environment, manifest: Manifest, key: SigningKey) -> None:
     """Write a backup's signed manifest, which makes it one. The last write of a backup; it never replaces another manifest.
 
@@ -112,11 +125,15 @@ def read_manifest(
     place = (environment.name, database, backup_id)
     said = (manifest.environment, manifest.database, manifest.backup_id)
     if said != place:
+        # Where the folder is another environment's, this is its healthy backup: nobody may be told to remove it.
+        owned = require_own_folder(store, environment, database, keys)
+        copied = "Somebody copied it there; remove that folder by hand once you know why"
+        unknown = "Find out whose backups these are, and remove none"
         raise IntegrityError(
             "verify the manifest",
             on,
             f"it is the manifest of {'/'.join(said)}, and lies in the folder of {'/'.join(place)}",
-            "Somebody copied it there; remove that folder by hand once you know why",
+            copied if owned and manifest.environment == environment.name else unknown,
         )
     return manifest, sha256_hex(stored)
 

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import tomli_w
 import typer
 from typer.testing import CliRunner, Result
 
+from core.keys import owner_key
 from core.signature import SigningKey
 from deployments.command.check import check_command
 from tests.fix_keeping import id_of, keeping_at
@@ -276,3 +278,28 @@ def test_backups_with_gaps_or_that_another_key_signed_are_told_and_do_not_count(
     assert "! app: recovery point  no backup is decoded yet" in result.output
     assert "! app: proof  no backup is proven yet" in result.output
     assert "mine is not ready: 3 failed" in result.output
+
+
+def test_a_folder_that_the_next_backup_would_refuse_fails_the_check(
+    *,
+    run: Callable[..., Result],
+    write: Callable[..., None],
+    no_prefect_server: None,
+    s3_server: S3Server,
+    bucket: str,
+    postgres_16: PostgresServer,
+) -> None:
+    key = SigningKey("hmac-sha256", KEY)
+    other = replace(keeping_at(bucket, s3_server, name="theirs", prefix="mine"), keys=(key,))
+    other.claim()
+    other.add(id_of(0.5), "proven", key=key)
+    write(store_of(s3_server, bucket), database_of(postgres_16, "postgres"))
+    result = run()
+    assert result.exit_code == 1
+    found = "it belongs to database 'app' of environment 'theirs' since"
+    assert f"✘ app: folder  s3://{bucket}/mine/app/: {found}" in result.output
+    assert "→ Give environment 'mine' another store.prefix or store.bucket" in result.output
+    assert "remove that folder" not in result.output
+    owner = owner_key("mine", "app")
+    other.store.put(owner, other.store.get(owner).replace(b'"theirs"', b'"mine"'))
+    assert f"✘ app: folder  s3://{bucket}/{owner}: " in run().output

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from core.backup_id import is_backup_id
 from core.errors import TemporaryError
-from core.keys import MANIFEST, evidence_key
+from core.keys import MANIFEST, evidence_key, owner_key
 from core.signature import SigningKey
 from deployments.command import main
 from deployments.command.catalog import catalog_command
@@ -244,6 +244,30 @@ def test_a_manifest_that_somebody_removed_is_not_taken_for_an_unfinished_backup(
     result = run("catalog", "local")
     assert result.exit_code == 1
     assert f"{robbed} was decoded once and has no manifest any more" in " ".join(result.stdout.split())
+
+
+def test_another_environments_healthy_backup_is_named_as_its_own_and_nobody_is_told_to_remove_it(
+    local: Keeping, tmp_path: Path
+):
+    local.add(id_of(0.5), "proven")
+    text = (tmp_path / "local.toml").read_text()
+    (tmp_path / "same.toml").write_text(text.replace("[store]", '[store]\nprefix = "local"'))
+    result = run("catalog", "same", "--json")
+    assert result.exit_code == 1
+    [database] = document(result)["databases"]
+    [problem] = database["problems"]
+    assert "belongs to database 'app' of environment 'local'" in problem
+    assert problem.endswith("Give environment 'same' another store.prefix or store.bucket")
+
+
+def test_an_owner_of_whom_a_byte_was_changed_is_told_before_the_next_backup_is_refused(local: Keeping):
+    local.add(id_of(0.5), "proven")
+    assert run("catalog", "local").exit_code == 0
+    owner = owner_key("local", "app")
+    local.store.put(owner, local.store.get(owner).replace(b'"local"', b'"locaL"'))
+    result = run("catalog", "local", "--json")
+    assert result.exit_code == 1
+    assert "could not verify the owner of the folder" in document(result)["databases"][0]["problems"][0]
 
 
 def test_a_disk_that_cannot_be_written_ends_in_a_sentence(

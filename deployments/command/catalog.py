@@ -12,12 +12,12 @@ from rich.text import Text
 from core.catalogue import Catalogue, CatalogueEntry
 from core.checks import Check
 from core.environment import Environment
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, PermanentError
 from core.keys import database_folder
 from core.objectives import check_objectives
 from core.units import counted, human_age, human_bytes, ratio_text
 from deployments.command.terminal import EXIT_NOT_WELL, console, print_json
-from tasks.catalogue import read_catalogue
+from tasks.catalogue import read_catalogue, require_own_folder
 from tasks.environments import load_environment
 from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
@@ -38,16 +38,20 @@ class DatabaseView:
     catalogue: Catalogue
     examined: dict[str, Examined]
     objectives: tuple[Check, Check]
+    folder_problem: str = ""
 
     @property
     def problems(self) -> list[str]:
-        """What is forged or damaged, a sentence each."""
+        """What is forged or damaged or another environment's, a sentence each."""
         removed = [
             f"{entry.backup_id} was decoded once and has no manifest any more: somebody removed it"
             for entry in self.catalogue.incomplete
             if entry.manifest_removed
         ]
-        return [*removed, *(examined.problem for examined in self.examined.values() if examined.problem)]
+        bad = (examined.problem for examined in self.examined.values() if examined.problem)
+        # Of a folder that is not ours the same is found at each backup: once is enough.
+        told = [self.folder_problem] if self.folder_problem else []
+        return [*told, *removed, *(problem for problem in bad if problem not in told)]
 
     @property
     def gaps(self) -> list[str]:
@@ -90,8 +94,14 @@ def catalog_command(
 def view_database(environment: Environment, database: str, now: datetime, limit: int) -> DatabaseView:
     """Given an environment, a database's key, the time (aware) and how many backups to examine, return its view. Raise NightshiftError."""
     store = ObjectStore.open(environment)
+    keys = signing_keys(environment)
     catalogue = read_catalogue(store, environment, database)
-    examiner = Examiner(store, environment, database, signing_keys(environment))
+    folder_problem = ""
+    try:
+        require_own_folder(store, environment, database, keys)
+    except PermanentError as error:
+        folder_problem = str(error)
+    examiner = Examiner(store, environment, database, keys)
     for entry in _newest(catalogue, limit):
         examiner.examine(entry)
     # The two ages are told of backups whose signatures were seen, wherever in the catalogue those are.
@@ -104,6 +114,7 @@ def view_database(environment: Environment, database: str, now: datetime, limit:
         objectives=check_objectives(
             environment.name, database, known, environment.objectives, now, reservations=examiner.reservations
         ),
+        folder_problem=folder_problem,
     )
 
 

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextvars import copy_context
-from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
@@ -22,23 +21,21 @@ from core.environment import Environment
 from core.environment_database import Database
 from core.environment_keys import dotted, place_at
 from core.errors import ConfigurationError, NightshiftError, PermanentError
-from core.objectives import check_objectives
 from core.redaction import SHORTEST, redact
 from core.secret_reference import shown_reference
+from deployments.command.backup_probes import backup_probes
 from deployments.command.disk_probes import disk_probes
 from deployments.command.prefect_api import find_server
-from deployments.command.probe import LONG_SECONDS, SHORT_SECONDS, Probe
+from deployments.command.probe import LONG_SECONDS, Probe
 from deployments.command.release_probes import release_probes
 from deployments.command.watch_probes import watch_probes
 from deployments.command.webhook_probes import webhook_probes
-from tasks.catalogue import read_catalogue
 from tasks.clients import installed_clients
 from tasks.object_store import ObjectStore
 from tasks.preflight_postgres import check_postgres
 from tasks.preflight_spool import check_spool
 from tasks.preflight_store import check_store
 from tasks.secrets import resolve, signing_keys
-from tasks.trust import Examiner, gap_sentence
 
 # A dead host is told from a slow one before anything heavier begins.
 REACH_SECONDS = 5.0
@@ -58,7 +55,7 @@ def probes_of(environment: Environment) -> list[Probe]:
     probes += disk_probes(environment)
     probes += [*release_probes(environment), *watch_probes(environment), *webhook_probes(environment)]
     probes.append(Probe(SERVER_CHECK, lambda: _look_at_server(environment.name)))
-    return probes + [_objectives_probe(environment, key, bucket) for key in environment.databases]
+    return probes + backup_probes(environment, bucket)
 
 
 def run_probes(probes: list[Probe]) -> Iterator[list[Check]]:
@@ -207,38 +204,6 @@ def _look_at_server(environment: str) -> Iterator[Check]:
         yield Check(name=SERVER_CHECK, state=state, found=found, next_step=error.next_step)
     else:
         yield Check(name=SERVER_CHECK, state="passed", found=f"{server.api_url}, {version}")
-
-
-def _objectives_probe(environment: Environment, key: str, bucket: "Future[bool]") -> Probe:
-    name = f"{key}: objectives"
-
-    def look() -> Iterable[Check]:
-        try:
-            known = bucket.result(timeout=SHORT_SECONDS)
-        except TimeoutError:
-            known = False
-        if not known:
-            # The bucket's own line says what is wrong with it.
-            return [Check(name=name, state="warning", found="not known while the bucket cannot be read")]
-        store = ObjectStore.open(environment)
-        # As the catalogue does: an age is told only of a backup whose signatures and data were looked at.
-        examiner = Examiner(store, environment, key, signing_keys(environment))
-        verified = examiner.verified(read_catalogue(store, environment, key), without_gaps=True)
-        bad = [examined.problem for examined in examiner.examined.values() if examined.problem]
-        gaps = [gap_sentence(backup_id, one.gaps) for backup_id, one in examiner.examined.items() if one.gaps]
-        return [
-            *(Check(name=f"{key}: backups", state="failed", found=problem) for problem in (*bad[:3], *gaps[:3])),
-            *check_objectives(
-                environment.name,
-                key,
-                verified,
-                environment.objectives,
-                datetime.now(UTC),
-                reservations=examiner.reservations,
-            ),
-        ]
-
-    return Probe(name, look, LONG_SECONDS)
 
 
 def _reach(host: str, port: int, keys: str) -> None:

@@ -1,0 +1,59 @@
+"""What `nightshift check` looks at of the backups that are there: whose the folders are, whether what lies in them counts, and how old it is."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from functools import partial
+
+from core.checks import Check
+from core.environment import Environment
+from core.errors import PermanentError
+from core.objectives import check_objectives
+from deployments.command.probe import LONG_SECONDS, SHORT_SECONDS, Probe
+from tasks.catalogue import read_catalogue, require_own_folder
+from tasks.object_store import ObjectStore
+from tasks.secrets import signing_keys
+from tasks.trust import Examiner, gap_sentence
+
+
+def backup_probes(environment: Environment, bucket: "Future[bool]") -> list[Probe]:
+    """Given an environment, and the future that says whether its bucket is worth reading, return what is tried of its databases' backups."""
+    return [
+        Probe(f"{key}: objectives", partial(_look_once_reached, environment, key, bucket), LONG_SECONDS)
+        for key in environment.databases
+    ]
+
+
+def _look_once_reached(environment: Environment, key: str, bucket: "Future[bool]") -> Iterable[Check]:
+    try:
+        known = bucket.result(timeout=SHORT_SECONDS)
+    except TimeoutError:
+        known = False
+    if known:
+        return _look_at_backups(environment, key)
+    # The bucket's own line says what is wrong with it.
+    return [Check(name=f"{key}: objectives", state="warning", found="not known while the bucket cannot be read")]
+
+
+def _look_at_backups(environment: Environment, key: str) -> Iterator[Check]:
+    store, keys = ObjectStore.open(environment), signing_keys(environment)
+    try:
+        require_own_folder(store, environment, key, keys)
+    except PermanentError as error:
+        # The next backup would refuse to write there.
+        found = f"{error.on}: {error.found}"
+        yield Check(name=f"{key}: folder", state="failed", found=found, next_step=error.next_step)
+    # As the catalogue does: an age is told only of a backup whose signatures and data were looked at.
+    examiner = Examiner(store, environment, key, keys)
+    verified = examiner.verified(read_catalogue(store, environment, key), without_gaps=True)
+    bad = [examined.problem for examined in examiner.examined.values() if examined.problem]
+    gaps = [gap_sentence(backup_id, one.gaps) for backup_id, one in examiner.examined.items() if one.gaps]
+    yield from (Check(name=f"{key}: backups", state="failed", found=problem) for problem in (*bad[:3], *gaps[:3]))
+    yield from check_objectives(
+        environment.name,
+        key,
+        verified,
+        environment.objectives,
+        datetime.now(UTC),
+        reservations=examiner.reservations,
+    )
