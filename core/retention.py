@@ -76,6 +76,11 @@ class RetentionOutcome:
     foreign_objects: int = 0
     findings: tuple[Finding, ...] = ()
 
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """The folders that are no longer there because of this; none after a dry run."""
+        return () if self.dry_run else (*self.deleted, *self.orphans)
+
     def facts(self) -> dict[str, Any]:
         """The figures of a report's step."""
         return {

@@ -15,6 +15,7 @@ from pydantic import Field
 from core import run_names
 from core.backup_facts import backup_facts, backup_findings, decoded_facts
 from core.section import NAME_PATTERN
+from core.stock import STEP
 from core.units import human_bytes
 from flows.run_names import named
 from tasks.backup_steps import (
@@ -24,6 +25,7 @@ from tasks.backup_steps import (
     commit,
     dump_and_digest,
     read_back_and_decode,
+    take_stock_of,
 )
 from tasks.children import children_of_this_run
 from tasks.recording import Record
@@ -82,10 +84,16 @@ def back_up_database(environment: str, record: Record, retention: RetentionMode)
         decoded = read_back_and_decode(environment, database, manifest.backup_id)
         notes.add(facts=decoded_facts(decoded))
 
+    gone: tuple[str, ...] = ()
     # Only a run in which all went well may delete: a backup with gaps never replaces an older one.
     if retention != "skip" and not record.failed_so_far:
         with record.step("retention") as notes:
             outcome = apply_the_retention(environment, database, manifest.backup_id, dry_run=retention == "dry-run")
             notes.add(facts=outcome.facts(), findings=outcome.findings)
+        gone = outcome.gone
+
+    with record.step(STEP) as notes:
+        facts, missed = take_stock_of(environment, database, gone)
+        notes.add(facts=facts, findings=missed)
 
     record.finish(f"{manifest.backup_id}, {human_bytes(manifest.stored_bytes)} stored, decoded")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from prefect import get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -10,7 +11,8 @@ from core.backup_facts import retention_rows
 from core.checks import Check, failed_checks
 from core.environment import Environment
 from core.errors import ConfigurationError, PermanentError
-from core.keys import MANIFEST, backup_folder
+from core.evidence import Finding
+from core.keys import MANIFEST, backup_folder, owner_key
 from core.manifest import Decoded, Manifest
 from core.retention import RetentionOutcome
 from tasks.catalogue import claim_folder, commit_manifest, read_manifest, write_decoded
@@ -26,6 +28,7 @@ from tasks.prune import apply_retention
 from tasks.recording import utc_now
 from tasks.retrying import step
 from tasks.secrets import signing_keys
+from tasks.stock import count_backups, first_though_there_were_others
 from tasks.take_backup import take_backup
 
 _LOG_LEVELS = {"passed": logging.INFO, "warning": logging.WARNING, "failed": logging.ERROR}
@@ -59,6 +62,11 @@ def check_before(environment_name: str, database: str) -> tuple[Check, ...]:
             "begin the backup", f"{environment_name}/{database}", found, " ".join(check.next_step for check in failed)
         )
     keys = signing_keys(environment)
+    if store.head(owner_key(environment.prefix, database)) is None and (
+        found := first_though_there_were_others(store, environment, database, keys)
+    ):
+        mend = "Look at store.bucket and store.prefix, and who removed what was there"
+        checks = (*checks, Check(name="earlier backups", state="warning", found=found, next_step=mend))
     claim_folder(store, environment, database, keys[0], keys)
     return checks
 
@@ -115,3 +123,15 @@ def apply_the_retention(environment_name: str, database: str, backup_id: str, *,
         description=f"Retention of {environment_name}/{database}: {len(outcome.deleted)} {verb}, {sum(1 for _ in outcome.plan.kept)} kept",
     )
     return outcome
+
+
+@step("take stock of {database}")
+def take_stock_of(
+    environment_name: str, database: str, deleted: Sequence[str]
+) -> tuple[dict[str, Any], tuple[Finding, ...]]:
+    """Return which backups are there now, for the report, and a warning when some are gone that no run deleted. `deleted`: what this run did."""
+    environment = load_environment(environment_name)
+    store, keys = ObjectStore.open(environment), signing_keys(environment)
+    stock, missed = count_backups(store, environment, database, keys, deleted=deleted, now=utc_now())
+    findings = (Finding(severity="warning", text=missed),) if missed else ()
+    return stock.facts() if stock else {}, findings

@@ -1,7 +1,7 @@
 """The evidence of an environment in its bucket: appending a report to the chain, and verifying the chain from end to end."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
@@ -96,6 +96,25 @@ def newest_about(
         if is_about(report, flow, subjects):
             return report
     return None
+
+
+def newest_reports(
+    store: ObjectStore, environment: Environment, keys: Sequence[SigningKey], most: int
+) -> Iterator[Report]:
+    """Yield the environment's newest reports, newest first, one request each as they are consumed; those that are forged or missing are passed over.
+
+    Raise IntegrityError when the head is forged or changed.
+    """
+    end = _find_end(store, environment, _read_head(store, environment, keys)).sequence
+    for sequence in range(end, max(0, end - most), -1):
+        key = evidence_key(environment.prefix, sequence)
+        try:
+            report = _parse_report(store.get(key), keys, _address(store, key))
+        except PermanentError:
+            # `nightshift evidence verify` names it.
+            continue
+        if report.environment == environment.name and report.sequence == sequence:
+            yield report
 
 
 def _append_once(

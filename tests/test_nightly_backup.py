@@ -3,15 +3,16 @@
 import json
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-from core.keys import MANIFEST
+from core.keys import MANIFEST, backup_folder, database_folder
 from core.manifest import Coverage
+from deployments.command.catalog import view_database
 from tasks.catalogue import commit_manifest, read_catalogue
 from tasks.evidence import verify_chain
 from tasks.object_store import ObjectStore
@@ -267,3 +268,25 @@ def test_a_dump_that_lacks_an_object_is_kept_but_the_run_is_failed_and_nothing_i
     assert "view public.lost" in str(state.message)
     assert states_of(night, "first") == ["decoded"]
     assert not any(step.name == "retention" for step in night.report.steps)
+
+
+@pytest.mark.services
+def test_backups_removed_with_their_folders_are_missed_by_the_next_runs_and_the_catalogue(night: Night) -> None:
+    assert night.run(databases=["first"]).is_completed()
+    assert night.report.verdict == "passed"
+    store, environment = ObjectStore.open(night.environment), night.environment
+    [entry] = read_catalogue(store, environment, "first").entries
+    store.remove_folder(backup_folder(environment.prefix, "first", entry.backup_id))
+    missed = f"a backup that was there is gone, and no report says that nightshift deleted it: {entry.backup_id}"
+    assert [one.split(".")[0] for one in view_database(environment, "first", datetime.now(UTC), 5).problems] == [missed]
+    assert night.run(databases=["first"], retention="skip").is_completed()
+    assert night.report.verdict == "passed with warnings"
+    assert [finding.text.split(".")[0] for step in night.report.steps for finding in step.findings] == [missed]
+    store.remove_folder(database_folder(environment.prefix, "first"))
+    assert night.run(databases=["first"]).is_completed()
+    first, both = [finding.text for step in night.report.steps for finding in step.findings]
+    earlier = "earlier backups: first backup here, though the evidence has earlier ones (the newest: report 2"
+    assert first.startswith(earlier)
+    # What was missed before is told again.
+    assert both.startswith("2 backups that were there are gone")
+    assert entry.backup_id in both

@@ -13,6 +13,7 @@ from deployments.command.probe import LONG_SECONDS, SHORT_SECONDS, Probe
 from tasks.catalogue import read_catalogue, require_own_folder
 from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
+from tasks.stock import missed_backups
 from tasks.trust import Examiner, gap_sentence
 
 
@@ -45,7 +46,10 @@ def _look_at_backups(environment: Environment, key: str) -> Iterator[Check]:
         yield Check(name=f"{key}: folder", state="failed", found=found, next_step=error.next_step)
     # As the catalogue does: an age is told only of a backup whose signatures and data were looked at.
     examiner = Examiner(store, environment, key, keys)
-    verified = examiner.verified(read_catalogue(store, environment, key), without_gaps=True)
+    catalogue, now = read_catalogue(store, environment, key), datetime.now(UTC)
+    if missed := missed_backups(store, environment, key, keys, catalogue=catalogue, now=now):
+        yield Check(name=f"{key}: missed backups", state="warning", found=missed)
+    verified = examiner.verified(catalogue, without_gaps=True)
     bad = [examined.problem for examined in examiner.examined.values() if examined.problem]
     gaps = [gap_sentence(backup_id, one.gaps) for backup_id, one in examiner.examined.items() if one.gaps]
     yield from (Check(name=f"{key}: backups", state="failed", found=problem) for problem in (*bad[:3], *gaps[:3]))
@@ -54,6 +58,6 @@ def _look_at_backups(environment: Environment, key: str) -> Iterator[Check]:
         key,
         verified,
         environment.objectives,
-        datetime.now(UTC),
+        now,
         reservations=examiner.reservations,
     )

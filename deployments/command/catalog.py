@@ -21,6 +21,7 @@ from tasks.catalogue import read_catalogue, require_own_folder
 from tasks.environments import load_environment
 from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
+from tasks.stock import missed_backups
 from tasks.trust import Examined, Examiner, gap_sentence
 
 # Beside a state in the table; what it stands for is told below, since the table has no room for it in 80 columns.
@@ -39,10 +40,11 @@ class DatabaseView:
     examined: dict[str, Examined]
     objectives: tuple[Check, Check]
     folder_problem: str = ""
+    missed: str = ""
 
     @property
     def problems(self) -> list[str]:
-        """What is forged or damaged or another environment's, a sentence each."""
+        """What is forged, damaged, gone or another environment's, a sentence each."""
         removed = [
             f"{entry.backup_id} was decoded once and has no manifest any more: somebody removed it"
             for entry in self.catalogue.incomplete
@@ -50,7 +52,7 @@ class DatabaseView:
         ]
         bad = (examined.problem for examined in self.examined.values() if examined.problem)
         # Of a folder that is not ours the same is found at each backup: once is enough.
-        told = [self.folder_problem] if self.folder_problem else []
+        told = [problem for problem in (self.folder_problem, self.missed) if problem]
         return [*told, *removed, *(problem for problem in bad if problem not in told)]
 
     @property
@@ -115,6 +117,7 @@ def view_database(environment: Environment, database: str, now: datetime, limit:
             environment.name, database, known, environment.objectives, now, reservations=examiner.reservations
         ),
         folder_problem=folder_problem,
+        missed=missed_backups(store, environment, database, keys, catalogue=catalogue, now=now),
     )
 
 
