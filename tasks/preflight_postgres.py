@@ -74,6 +74,11 @@ def _checks(
     yield _schemas(key, where, database, connection)
     exclude = read_excluded_schemas(connection, database)
     tables = [relation.oid for relation in read_relations(connection, exclude)]
+    if not tables:
+        found = f"there is no table to back up in database {database.name}"
+        yield _warning(
+            key, "tables", found, f"Is it the right one? See name, include_schemas, exclude_schemas in {where}."
+        )
     yield _readable(key, database, connection, tables, exclude)
     yield _row_security(key, database, connection, tables)
     yield _large_objects(key, database, connection)

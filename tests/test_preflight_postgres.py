@@ -138,3 +138,12 @@ def test_a_lock_table_that_is_too_small_is_found_before_the_backup() -> None:
         assert "Set max_locks_per_transaction = " in check.next_step
     finally:
         end_server(server)
+
+
+def test_a_backup_of_no_table_is_a_warning(postgres_16: PostgresServer, fresh_database: Callable[..., str]) -> None:
+    name = fresh_database(postgres_16, "CREATE TABLE t (a int)")
+    database = postgres_16.database(name)
+    assert "tables" not in checks_of(database)
+    tables = checks_of(database.model_copy(update={"exclude_schemas": ("public",)}))["tables"]
+    assert (tables.state, tables.found) == ("warning", f"there is no table to back up in database {name}")
+    assert "exclude_schemas in [databases.app] in the environment staging" in tables.next_step
