@@ -1,7 +1,8 @@
 """What lies in a database's folder of the bucket, told from a listing alone: which backups, in which state, how large, and what is not ours.
 
 State, by which objects exist: `incomplete` (no manifest: no backup), `uploaded` (manifest), `decoded` (read back from S3 and decoded to its end),
-`proven` (a drill restored it and everything matched). A state that something leans on is verified by its signature elsewhere (tasks.catalogue).
+`proven` (a drill restored it and everything matched). `damaged` no listing tells: its
+mark is read (tasks.trust). A state that something leans on is verified by its signature elsewhere (tasks.catalogue).
 
 Kept small on purpose, about 200 bytes a backup: the names of a backup's objects are the same ones night after night, so they are held once.
 """
@@ -18,7 +19,7 @@ from core.backup_id import is_backup_id, snapshot_time_of
 from core.keys import DECODED, MANIFEST, PROVEN
 from core.manifest import Manifest, Record
 
-State = Literal["incomplete", "uploaded", "decoded", "proven"]
+State = Literal["incomplete", "uploaded", "decoded", "proven", "damaged"]
 USABLE: frozenset[State] = frozenset({"decoded", "proven"})
 
 # Segments as core.segments names them, of a stream (`dump/00000.zst`) or of each file of the directory format (`dump/4242.dat/00000.zst`).

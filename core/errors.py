@@ -5,6 +5,7 @@
     ├── PermanentError     it will not, until somebody changes something: Prefect does not retry
     │   ├── ConfigurationError   the environment file, a secret reference or a parameter is wrong; nothing was touched
     │   └── IntegrityError       data is not what was recorded: a checksum, a signature, a count, a digest
+    │       └── DamageError      and it is a backup's own data: the backup is not to be relied on
     └── (nothing else)
 
 Foreign exceptions (psycopg, botocore, OSError) are wrapped where they occur, in `tasks/`, with `raise … from error`. A message is one line and says
@@ -49,3 +50,7 @@ class ConfigurationError(PermanentError):
 
 class IntegrityError(PermanentError):
     """Data is not what was recorded: a checksum, a signature, a row count or a digest differs."""
+
+
+class DamageError(IntegrityError):
+    """A backup's own data is not what was recorded: nothing of the server, the network or a role's rights explains it. The backup is marked (core.damage)."""

@@ -6,6 +6,7 @@
     PREFIX/DATABASE/BACKUP_ID/manifest.json        written last, If-None-Match: *
     PREFIX/DATABASE/BACKUP_ID/state/decoded.json   read back and decoded
     PREFIX/DATABASE/BACKUP_ID/state/proven.json    restored by a drill, and everything matched
+    PREFIX/DATABASE/BACKUP_ID/state/damaged.json   a drill or a restore found its data damaged (core.damage)
     PREFIX/evidence/00000042.json                  reports, numbered and chained
     PREFIX/evidence-head.json                      how far the chain went
     PREFIX/restores/1f2e3d4c.json                  a restored copy that waits for its swap, or was swapped
@@ -20,6 +21,7 @@ One LIST of PREFIX/DATABASE/ tells every backup's id and state. A database canno
 MANIFEST = "manifest.json"
 DECODED = "state/decoded.json"
 PROVEN = "state/proven.json"
+DAMAGED = "state/damaged.json"
 RESERVED_DATABASE_NAMES = frozenset({"evidence", "restores", "releases", "watches"})
 
 

@@ -138,7 +138,7 @@ def _of_database(one: DatabaseFacts, objectives: Objectives) -> Iterator[Sample]
         yield "nightshift_recovery_point_timestamp_seconds", labels, one.recovery_point.timestamp()
     if one.proof is not None:
         yield "nightshift_proof_timestamp_seconds", labels, one.proof.timestamp()
-    for state in ("uploaded", "decoded", "proven"):
+    for state in ("uploaded", "decoded", "proven", "damaged"):
         yield "nightshift_backups", (one.database, state), one.backups.get(state, 0)
     if one.newest is not None:
         yield "nightshift_backup_stored_bytes", labels, one.newest.stored_bytes
@@ -199,7 +199,7 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "nightshift_read_timestamp_seconds": ("When the bucket was read (Unix time).", ()),
     "nightshift_read_duration_seconds": ("How long reading it took.", ()),
     "nightshift_distrusted_objects": (
-        "Objects of this kind that are forged, damaged or missing, among those looked at.",
+        "Objects of this kind that are forged, damaged or missing, among those looked at: of backups the newest and those marked as damaged.",
         ("kind",),
     ),
     "nightshift_recovery_point_timestamp_seconds": (

@@ -66,6 +66,7 @@ def choose(catalogue: Catalogue, wanted: str, now: datetime) -> CatalogueEntry:
         found = {
             "uploaded": "it was never decoded: nobody has read it back to its end",
             "incomplete": "it has no valid manifest or lacks data: it is no backup",
+            "damaged": "a drill or a restore found it damaged",
         }[entry.state]
         raise ConfigurationError("restore a backup", entry.backup_id, found, _others(catalogue, now))
     return entry

@@ -24,6 +24,7 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 _NEWEST_PROVEN = "newest proven"
 
 _DISTRUST: Mapping[State, str] = {
+    "damaged": "a drill or a restore found it damaged: not counted, and left for you to look at",
     "incomplete": "its manifest or its data is forged or damaged: not counted, and left for you to look at",
     "uploaded": "its state object is forged or damaged: not counted, and left for you to look at",
     "decoded": "its proof is forged or damaged: counted as decoded, and left for you to look at",
@@ -111,7 +112,7 @@ def protect(
     """Given backups, policy and time zone, return which of them are protected and why.
 
     `worth` tells what a backup was found to be worth when it was looked at, by id: it counts as that state instead of the one the listing tells.
-    `uploaded` there means a forged or damaged state object, `incomplete` a forged or damaged manifest.
+    `uploaded` there means a forged or damaged state object, `incomplete` a forged or damaged manifest, `damaged` that a drill or a restore found its data so.
     """
     worth = worth or {}
     newest_first = sorted((e for e in entries if e.state != "incomplete"), key=lambda e: e.backup_id, reverse=True)

@@ -3,7 +3,7 @@
 Everything that is made for it is removed at its end, whatever happened; what a killed drill left, the next one sweeps.
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, task
@@ -23,6 +23,7 @@ from core.units import human_bytes, human_duration
 from flows.run_names import named
 from tasks.backup_steps import choose_databases
 from tasks.children import children_of_this_run
+from tasks.damage import damage_marked, mark_taken_away, tell_damage
 from tasks.drill_steps import (
     Drill,
     ask_invariants,
@@ -89,8 +90,7 @@ def drill_one(
     """Choose, restore, compare, damage, judge. What was entered is left with the stack."""
     with record.step("choose the backup") as notes:
         chosen, manifest = choose_backup_to_drill(run.environment.name, record.name, wanted, from_copy=from_copy)
-        passed_over = [Finding(severity="warning", text=f"passed over: {one}") for one in chosen.passed_over]
-        notes.add(facts={"backup_id": chosen.backup_id, "state": chosen.shown_state}, findings=passed_over)
+        notes.add(facts={"backup_id": chosen.backup_id, "state": chosen.shown_state}, findings=chosen.findings)
     drill = Drill(run.environment.name, record.name, manifest, chosen.manifest_sha256, run.run_id, from_copy)
 
     with record.step("start the scratch server") as notes:
@@ -98,7 +98,9 @@ def drill_one(
         notes.add(
             facts=scratch_facts(scratch), findings=[Finding(severity="note", text=text) for text in scratch.notes]
         )
-    with record.step("restore"):
+    # What is read from the copy says nothing of the bucket, for the worse or the better.
+    marking = nullcontext() if from_copy else damage_marked(record, run.environment.name, record.name, chosen.backup_id, flow="dr-drill", run_id=run.run_id)  # fmt: skip
+    with marking, record.step("restore"):
         copy = restore_into(stack, drill, scratch)
     with record.step("compare"):
         restored, verification = compare(drill, copy)
@@ -131,13 +133,21 @@ def drill_one(
             facts={**restored_facts(restored, manifest, verification), FACTS: point_facts(point)},
             findings=verdict.findings,
         )
+    if verification.mismatches and not from_copy:
+        found = "; ".join(verification.mismatches)
+        tell_damage(
+            record, run.environment.name, record.name, chosen.backup_id, found, flow="dr-drill", run_id=run.run_id
+        )
     if not verdict.proven:
         return
     # What was read from the copy proves the copy: the environment's own bucket may be damaged all the same.
     if not from_copy:
-        with record.step("mark proven"):
+        with record.step("mark proven") as notes:
             mark_proven(
                 run.environment.name, record.name, proven_record(drill, scratch, restored, verification, controls)
+            )
+            notes.add(
+                facts={}, findings=mark_taken_away(run.environment.name, record.name, chosen.backup_id, run.run_id)
             )
     took = human_duration(restored.ms)
     state = "whole in the copy of the bucket (which does not prove the bucket itself)" if from_copy else "proven"

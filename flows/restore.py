@@ -26,6 +26,7 @@ from flows.approval import ATTEMPTS, ask, ask_for_approval, remember
 from flows.run_names import named
 from flows.unfinished_swap import open_what_was_left
 from tasks.children import children_of_this_run
+from tasks.damage import damage_marked, mark_taken_away, wholly_good
 from tasks.recording import Record, RunRecord, outcome_sentence, utc_now
 from tasks.report_steps import begin_run, end_run, write_report
 from tasks.restore_plan import require_possible, show_plan
@@ -184,7 +185,7 @@ def restore_beside(
         facts = {"backup_id": chosen.backup_id, "state": chosen.shown_state, "asked_for": wanted}
         notes.add(
             facts=facts,
-            findings=[Finding(severity="warning", text=f"passed over: {one}") for one in chosen.passed_over],
+            findings=chosen.findings,
         )
     with record.step("plan") as notes:
         plan = show_plan(request, chosen, live=live, dry_run=dry_run)
@@ -195,9 +196,15 @@ def restore_beside(
             f"dry run: {chosen.backup_id} would become {request.target} on {request.server}; nothing was changed"
         )
         return None
-    with record.step("restore and verify") as notes:
+    marking = damage_marked(
+        record, request.environment, request.database, chosen.backup_id, flow="restore", run_id=request.flow_run_id
+    )
+    with marking, record.step("restore and verify") as notes:
         copy = restore_and_verify(request, chosen.backup_id)
         notes.add(facts=copy.facts, findings=copy.findings)
+        if wholly_good(copy.restored, copy.verification):
+            gone = mark_taken_away(request.environment, request.database, chosen.backup_id, request.flow_run_id)
+            notes.add(facts={}, findings=gone)
     with record.step("keep the record"):
         keep_record(request, copy.restored)
     took = human_duration(copy.restored.ms)

@@ -43,7 +43,7 @@ def _ages(preflight: Preflight) -> list[tuple[Check, Check]]:
             preflight.clock(),
             reservations=examiner.reservations,
         )
-        bad = [one.problem for one in examiner.examined.values() if one.problem]
+        bad = [one.told for one in examiner.examined.values() if one.told]
         bad += [gap_sentence(backup_id, one.gaps) for backup_id, one in examiner.examined.items() if one.gaps]
         # What was passed over is told: a forged newest backup is found out here, too.
         told = f" (passed over: {'; '.join(bad[:3])})" if bad else ""

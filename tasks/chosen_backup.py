@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from core.catalogue import Catalogue, CatalogueEntry
 from core.environment import Environment
 from core.errors import ConfigurationError, PermanentError
+from core.evidence import Finding
 from core.manifest import Manifest, Record
 from core.restore_choice import Option, choose, choose_for_drill, options
 from core.signature import SigningKey
@@ -19,7 +21,7 @@ from tasks.trust import Examiner
 
 class ChosenBackup(Record):
     """A verified backup: its id and state, when its snapshot was taken, and what the choice was between. `reservation`: what its proof leaves out. `passed_over`: what
-    is wrong with newer ones."""
+    is wrong with others that were looked at. `own`: what is to be known of this one."""
 
     backup_id: str
     state: str
@@ -27,12 +29,20 @@ class ChosenBackup(Record):
     manifest_sha256: str
     choices: tuple[Option, ...]
     passed_over: tuple[str, ...] = ()
+    own: str = ""
     reservation: str = ""
 
     @property
     def shown_state(self) -> str:
         """The state as it is to be shown: a proof with its reservation."""
         return f"{self.state}, {self.reservation}" if self.reservation else self.state
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """For the report: what is to be known of this backup, and of those that were passed over."""
+        told = [self.own] if self.own else []
+        told += [f"passed over: {one}" for one in self.passed_over]
+        return tuple(Finding(severity="warning", text=text) for text in told)
 
 
 class _Chooser:
@@ -69,13 +79,19 @@ class _Chooser:
             manifest_sha256=sha256,
             choices=self.options(now),
             reservation=self.examiner.reservations.get(entry.backup_id, "") if entry.state == "proven" else "",
-            passed_over=self.problems,
+            passed_over=tuple(text for name, text in self.told_of.items() if name != entry.backup_id),
+            own=self.told_of.get(entry.backup_id, ""),
         )
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong with backups that claim more than they are worth, as far as they were examined."""
-        return tuple(one.problem for one in self.examiner.examined.values() if one.problem)
+        return tuple(self.told_of.values())
+
+    @property
+    def told_of(self) -> dict[str, str]:
+        """The same, by id."""
+        return {name: one.told for name, one in self.examiner.examined.items() if one.told}
 
 
 def restore_options(
@@ -90,12 +106,17 @@ def find_backup(
 ) -> tuple[ChosenBackup, Manifest]:
     """Given what was asked for (core.restore_choice), return that backup and its manifest.
 
-    Raise ConfigurationError when there is none such, PermanentError when the one that was named by its id is forged, damaged, or lacks data.
+    Raise ConfigurationError when there is none such, PermanentError when the one that was named by its id is forged or lacks data. One
+    that is marked as damaged is taken when it is named by its id, and that is told.
     """
     chooser, now = _Chooser(store, environment, database, keys), utc_now()
     for entry in chooser.listed.entries:
-        if entry.backup_id == wanted.strip() and (problem := chooser.examiner.examine(entry).problem):
-            raise PermanentError("restore a backup", f"{environment.name}/{database}/{entry.backup_id}", problem)
+        if entry.backup_id == wanted.strip() and (examined := chooser.examiner.examine(entry)).problem:
+            if examined.worth == "damaged" and examined.manifest is not None:
+                # Who names it may have put it back; whether it is whole now, only restoring it tells.
+                return chooser.told(replace(entry, state="damaged"), now), examined.manifest
+            on = f"{environment.name}/{database}/{entry.backup_id}"
+            raise PermanentError("restore a backup", on, examined.problem)
     while True:
         try:
             entry = choose(chooser.catalogue, wanted, now)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import IntegrityError, PermanentError, TemporaryError
+from core.errors import DamageError, IntegrityError, PermanentError, TemporaryError
 from core.manifest import Archive, StoredPart
 from core.restore_listing import Choice, Listed
 from core.units import human_bytes
@@ -131,7 +131,7 @@ def _directory_contents(  # noqa: PLR0917 - fetch_archive's own
     needed = {f"{number}.dat" for number in choice.data}
     if missing := sorted(needed - {part.name for part in others}):
         found = f"{missing[0]} is in the table of contents and not in the manifest"
-        raise IntegrityError("fetch the dump", source.where, found, "Do not rely on it")
+        raise DamageError("fetch the dump", source.where, found, "Do not rely on it")
     wanted = tuple(part for part in others if part.name in needed) if only_chosen else others
     _require_room(path.parent, wanted, room())
     return choice, wanted, len(others) - len(wanted)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from core.errors import IntegrityError, PermanentError, TemporaryError
+from core.errors import DamageError, IntegrityError, PermanentError, TemporaryError
 from tasks.s3_client import ATTEMPTS, error_code, s3_error
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class ObjectReader:
         self._etag, self._size = answer["ETag"], answer["ContentLength"]
         if self._expected is not None and self._size != self._expected:
             self.close()
-            raise IntegrityError("read", self._on, f"it has {self._size} bytes, {self._expected} were recorded")
+            raise DamageError("read", self._on, f"it has {self._size} bytes, {self._expected} were recorded")
 
     def _refuse_whole_object(self, answer: Any) -> None:
         if self._position and answer["ResponseMetadata"]["HTTPStatusCode"] != 206:

@@ -1,7 +1,8 @@
 """What an environment's bucket says of it, read for the metrics: the truth is there, not in the memory of a process that may have been away.
 
 Requests, when nothing was read before: for each database one LIST per 1,000 objects and two to four GETs (manifest and state of the newest decoded and the newest
-proven backup); one GET and one LIST of the evidence, and a GET for each of the last 100 reports; one LIST of the releases per 1,000 objects, a GET for each that
+proven backup, and three for each that is marked as damaged);
+one GET and one LIST of the evidence, and a GET for each of the last 100 reports; one LIST of the releases per 1,000 objects, a GET for each that
 ended in the last 30 days, and one for its watch; one LIST of the watches per 1,000 objects, and a GET for each record of one that goes on: its beginning, its last
 look, and what was told. A process that stays keeps what it verified (tasks.kept_reads): then it is four requests, three to five a database, and two for each watch
 that goes on.
@@ -94,9 +95,10 @@ class _Look:
         """A database's backups."""
         catalogue = read_catalogue(self.store, self.environment, database)
         examiner = Examiner(self.store, self.environment, database, self.keys)
+        examiner.examine_marked(catalogue)
         known = examiner.verified(catalogue, without_gaps=True)
         removed = sum(1 for entry in catalogue.incomplete if entry.manifest_removed)
-        self._distrust("backup", removed + sum(1 for one in examiner.examined.values() if one.problem))
+        self._distrust("backup", removed + sum(1 for one in examiner.examined.values() if one.told))
         backups: dict[State, int] = {}
         for entry in known.backups:
             backups[entry.state] = backups.get(entry.state, 0) + 1

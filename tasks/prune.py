@@ -214,6 +214,8 @@ def _findings(
         yield Finding(severity="error", text=f"nothing was deleted: {plan.refusal}")
     for problem in trust.problems.values():
         yield Finding(severity="error", text=f"a backup does not count: {problem}")
+    for told in trust.marks.values():
+        yield Finding(severity="warning", text=told)
     if outcome.failed:
         yield Finding(severity="error", text=_told("could not be deleted", "could not be deleted", outcome.failed))
     if outcome.locked:

@@ -11,7 +11,7 @@ from prefect import get_run_logger
 
 from core.digest_sql import quoted
 from core.environment import Environment
-from core.errors import IntegrityError, PermanentError
+from core.errors import DamageError, PermanentError
 from core.evidence import Finding
 from core.manifest import Manifest, Record
 from core.restore_choice import Option
@@ -78,7 +78,7 @@ def choose_backup(environment_name: str, database: str, wanted: str) -> ChosenBa
 def restore_and_verify(request: RestoreRequest, backup_id: str) -> VerifiedCopy:
     """Restore a backup side by side, compare it with its manifest, mask it when asked, and only then give it its name.
 
-    Raise IntegrityError when it is not what was backed up; then, and whenever something else fails, the copy is dropped and nothing else was touched.
+    Raise DamageError when it is not what was backed up; then, and whenever something else fails, the copy is dropped and nothing else was touched.
 
     Its record is in the bucket before it has its name: an earlier attempt that was killed after that is recognised by it, and its copy is compared once more and kept.
     """
@@ -172,11 +172,11 @@ def with_phase(restored: Restored, name: Any, started: float) -> Restored:
 
 
 def require_match(verification: Verification, on: str) -> None:
-    """Raise IntegrityError naming what differs, when something does; PermanentError naming what could not be looked at, when that is all that is wrong."""
+    """Raise DamageError naming what differs, when something does; PermanentError naming what could not be looked at, when that is all that is wrong."""
     attempted = "compare the copy with its manifest"
     if verification.mismatches:
         found = _first(verification.mismatches)
-        raise IntegrityError(attempted, on, found, "The copy was dropped; do not rely on this backup")
+        raise DamageError(attempted, on, found, "The copy was dropped; do not rely on this backup")
     if verification.unseen:
         found = f"nothing was found wrong, but not looked at: {_first(verification.unseen)}"
         next_step = "The copy was dropped, since nobody knows whether it is whole; this says nothing against the backup. Grant what is missing, and restore again"

@@ -9,7 +9,7 @@ from typing import IO, cast
 
 import zstandard
 
-from core.errors import IntegrityError
+from core.errors import DamageError
 from core.manifest import Segment, StoredPart
 from core.zstd_frame import FrameWalker
 from tasks.compressed_stream import Meter
@@ -48,7 +48,7 @@ class StoredStream:
         self._frame_error: ValueError | None = None
 
     def read(self, size: int = BLOCK_BYTES) -> bytes:
-        """Return at most `size` bytes, none at the end. Raise IntegrityError naming the segment that is missing or differs, or the part."""
+        """Return at most `size` bytes, none at the end. Raise DamageError naming the segment that is missing or differs, or the part."""
         if self._given == self._part.stored_bytes:
             return b""
         block = self._next_block(size)
@@ -68,7 +68,7 @@ class StoredStream:
             pass
 
     def require_one_frame(self) -> None:
-        """Given that all has been read, raise IntegrityError when it is not exactly one zstd frame with a content checksum."""
+        """Given that all has been read, raise DamageError when it is not exactly one zstd frame with a content checksum."""
         if self._frame_error is not None:
             raise self._differs(self._part.name, str(self._frame_error)) from self._frame_error
         if not self._frame.ended:
@@ -126,15 +126,15 @@ class StoredStream:
         if (more := next(self._waiting, None)) is not None:
             raise self._differs(more.key, f"it lies past the {self._part.stored_bytes} bytes of {self._part.name}")
 
-    def _differs(self, what: str, found: str) -> IntegrityError:
-        return IntegrityError("read the backup back", f"{self._source.where}{what}", found, "Do not rely on it")
+    def _differs(self, what: str, found: str) -> DamageError:
+        return DamageError("read the backup back", f"{self._source.where}{what}", found, "Do not rely on it")
 
 
 def read_part(source: Source, part: StoredPart, sink: Sink, still_wanted: Callable[[], bool] = lambda: True) -> None:
     """Read a part back, give its plain bytes to `sink` in blocks, and compare everything that its record says.
 
     When `still_wanted` says no (whoever takes the plain bytes has given up), the rest is read for its checksums alone.
-    Raise IntegrityError naming what differs: a segment's presence, size or SHA-256, the whole's, zstd's frame or checksum, the plain size or SHA-256.
+    Raise DamageError naming what differs: a segment's presence, size or SHA-256, the whole's, zstd's frame or checksum, the plain size or SHA-256.
     """
     stored = StoredStream(source, part)
     plain_hash, plain_bytes = hashlib.sha256(), 0
@@ -157,14 +157,14 @@ def read_part(source: Source, part: StoredPart, sink: Sink, still_wanted: Callab
         # A checksum names the segment, which zstd cannot; and its words on what follows a frame are none.
         stored.drain()
         stored.require_one_frame()
-        raise IntegrityError("decode the backup", where, f"zstd: {error}") from error
+        raise DamageError("decode the backup", where, f"zstd: {error}") from error
     finally:
         stored.close()
     if plain_bytes != part.plain_bytes:
-        raise IntegrityError(
+        raise DamageError(
             "decode the backup", where, f"it has {plain_bytes} plain bytes, {part.plain_bytes} were recorded"
         )
     if (found := plain_hash.hexdigest()) != part.plain_sha256:
-        raise IntegrityError(
+        raise DamageError(
             "decode the backup", where, f"the plain bytes' SHA-256 is {found}, {part.plain_sha256} was recorded"
         )

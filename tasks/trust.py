@@ -6,13 +6,15 @@ from zoneinfo import ZoneInfo
 
 from core.catalogue import USABLE, Catalogue, CatalogueEntry, State, data_problem
 from core.compared_tables import ComparedTables, compared_tables
+from core.damage import damage_sentence, worth_with_mark
 from core.environment import Environment, Retention
 from core.errors import PermanentError
-from core.keys import DECODED, PROVEN
+from core.keys import DAMAGED, DECODED, PROVEN
 from core.manifest import Manifest
 from core.retention import protect
 from core.signature import SigningKey
 from tasks.catalogue import read_manifest, read_state
+from tasks.damage_mark import mark_address, read_mark
 from tasks.object_store import ObjectStore
 
 # More forged or damaged ones than this is not for a program to sort out; it also bounds the requests.
@@ -22,15 +24,22 @@ _GAPS_NAMED = 5
 
 @dataclass
 class Trust:
-    """What was found: `worth` by id of each backup that was looked at, and a sentence for each that is worth less than it claims."""
+    """What was found: `worth` by id of each backup that was looked at, and a sentence for each that is worth less than it claims. `marks`: sentences on marks of
+    damage, those that cannot be trusted among them; they are known from elsewhere, and fail no run."""
 
     worth: dict[str, State] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def bad(self) -> int:
+        """How many are worth less than they claim."""
+        return len(self.problems) + sum(1 for worth in self.worth.values() if worth == "damaged")
 
     @property
     def exhausted(self) -> bool:
         """Whether too many were forged or damaged to go on."""
-        return len(self.problems) > MOST_DISTRUSTED
+        return self.bad > MOST_DISTRUSTED
 
 
 def verify_protection(
@@ -69,20 +78,27 @@ def _look_until_bad(
     entries: Iterable[CatalogueEntry], trust: Trust, look: Callable[[CatalogueEntry, Trust], None]
 ) -> None:
     """Look at one after the other until one is bad: then another takes its place, and the choice is made anew."""
-    bad = len(trust.problems)
+    bad = trust.bad
     for entry in entries:
         look(entry, trust)
-        if len(trust.problems) > bad:
+        if trust.bad > bad:
             return
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A backup as its signed objects tell: what it is worth, its manifest (None: forged or damaged), and what is wrong ("": nothing)."""
+    """A backup as its signed objects tell: what it is worth, its manifest (None: forged or damaged), and what is wrong ("": nothing). `doubt`: what is wrong with a
+    mark of damage that cannot be trusted, which leaves the backup what it is: who writes junk there can hide nothing."""
 
     worth: State
     manifest: Manifest | None
     problem: str = ""
+    doubt: str = ""
+
+    @property
+    def told(self) -> str:
+        """All that is to be told of it; "" when nothing is wrong."""
+        return "; ".join(filter(None, (self.problem, self.doubt)))
 
     @property
     def compared(self) -> ComparedTables:
@@ -96,7 +112,8 @@ class Examined:
 
 
 class Examiner:
-    """Reads the signed objects of a database's backups, each backup once: its manifest and its state, two requests, three when its proof is bad.
+    """Reads the signed objects of a database's backups, each backup once: its manifest and its state, two requests, three when its proof is bad,
+    one more when a mark of damage lies there.
 
     Every method raises TemporaryError when S3 does not answer: then nothing is known, and nothing may be deleted.
     """
@@ -115,8 +132,16 @@ class Examiner:
         """Note in the trust what a backup is worth (see verify_protection)."""
         examined = self.examine(entry)
         trust.worth[entry.backup_id] = examined.worth
-        if examined.problem:
+        if examined.problem and examined.worth != "damaged":
             trust.problems[entry.backup_id] = examined.problem
+        elif examined.told:
+            trust.marks[entry.backup_id] = examined.told
+
+    def examine_marked(self, catalogue: Catalogue) -> None:
+        """Examine the backups that have a mark of damage, whatever their age; the newest 20 of them."""
+        marked = [entry for entry in reversed(catalogue.backups) if DAMAGED in entry.suffixes]
+        for entry in marked[:MOST_DISTRUSTED]:
+            self.examine(entry)
 
     @property
     def reservations(self) -> dict[str, str]:
@@ -169,9 +194,30 @@ class Examiner:
             if key in entry.suffixes:
                 found = self._state_problem(key, entry.backup_id, sha256)
                 if not found:
-                    return Examined(state, manifest, problem)
+                    return self._with_mark(entry, Examined(state, manifest, problem), sha256)
                 problem = problem or found
-        return Examined("uploaded", manifest, problem)
+        return self._with_mark(entry, Examined("uploaded", manifest, problem), sha256)
+
+    def _with_mark(self, entry: CatalogueEntry, examined: Examined, manifest_sha256: str) -> Examined:
+        """What was examined, with the mark of damage that lies beside it, if one does."""
+        if DAMAGED not in entry.suffixes:
+            return examined
+        found, mark = "", None
+        try:
+            mark = read_mark(self._store, self._environment, self._database, entry.backup_id, self._keys)
+        except PermanentError as forged:
+            found = str(forged).rstrip(".")
+        if mark is not None and mark.manifest_sha256 != manifest_sha256:
+            where = mark_address(self._store, self._environment, self._database, entry.backup_id)
+            found = f"could not verify the mark ({where}): it was made of another manifest than the one beside it"
+        if found:
+            doubt = f"{found}. That {entry.backup_id} is damaged is not known by it: drill that backup, and find out who wrote it"
+            return replace(examined, doubt=doubt)
+        worth = worth_with_mark(examined.worth, mark, manifest_sha256)
+        if mark is None or worth != "damaged":
+            return examined
+        told = damage_sentence(mark, self._environment.name, self._database)
+        return replace(examined, worth=worth, problem="; ".join(filter(None, (told, examined.problem))))
 
     def _state_problem(self, key: str, backup_id: str, manifest_sha256: str) -> str:
         try:

@@ -168,3 +168,31 @@ def test_an_older_backup_is_taken_when_the_newest_is_damaged_and_that_is_said(
     told = [finding.text for step in night.report.steps for finding in step.findings]
     assert any(text.startswith("passed over: ") and "data objects are missing" in text for text in told)
     assert night.report.verdict == "passed with warnings"
+
+
+@pytest.mark.platform
+def test_what_a_drill_or_a_restore_found_damaged_does_not_count_until_it_is_found_whole(
+    night: Night, damaged: Bucket, postgres_18: PostgresServer
+) -> None:
+    assert night.run(databases=["first"]).is_completed()
+    first, newest = sorted({key.rpartition("/")[0] for key in night.backup_keys if key.endswith("manifest.json")})
+    older = Bucket(night)
+    key = max((key for key in night.backup_keys if key.startswith(newest) and ".dat" in key), key=len)
+    good = older.read(key)
+    for run in (
+        lambda: night.drill(databases=["first"]),
+        lambda: night.restore(backup=newest.rpartition("/")[2], target="copy_of_first"),
+    ):
+        damaged.write(key, bytes([*good[:-1], good[-1] ^ 1]))
+        assert run().is_failed()
+        assert [step.state for step in night.report.steps if step.name == "mark damaged"] == ["passed"]
+        state = night.restore(backup="newest-decoded", target="copy_of_first", dry_run=True)
+        assert state.is_completed(), state.message
+        assert first.rpartition("/")[2] in str(state.message)
+        # It is put back; who found it whole says so.
+        damaged.write(key, good)
+        assert night.drill(databases=["first"], backup=newest.rpartition("/")[2]).is_completed()
+        state = night.restore(backup="newest-decoded", target="copy_of_first", dry_run=True)
+        assert newest.rpartition("/")[2] in str(state.message)
+        told = [finding.text for step in night.report.steps for finding in step.findings]
+        assert any("the mark was taken away" in text for text in told)

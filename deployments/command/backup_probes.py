@@ -50,7 +50,7 @@ def _look_at_backups(environment: Environment, key: str) -> Iterator[Check]:
     if missed := missed_backups(store, environment, key, keys, catalogue=catalogue, now=now):
         yield Check(name=f"{key}: missed backups", state="warning", found=missed)
     verified = examiner.verified(catalogue, without_gaps=True)
-    bad = [examined.problem for examined in examiner.examined.values() if examined.problem]
+    bad = [examined.told for examined in examiner.examined.values() if examined.told]
     gaps = [gap_sentence(backup_id, one.gaps) for backup_id, one in examiner.examined.items() if one.gaps]
     yield from (Check(name=f"{key}: backups", state="failed", found=problem) for problem in (*bad[:3], *gaps[:3]))
     yield from check_objectives(

@@ -50,7 +50,7 @@ class DatabaseView:
             for entry in self.catalogue.incomplete
             if entry.manifest_removed
         ]
-        bad = (examined.problem for examined in self.examined.values() if examined.problem)
+        bad = (examined.told for examined in self.examined.values() if examined.told)
         # Of a folder that is not ours the same is found at each backup: once is enough.
         told = [problem for problem in (self.folder_problem, self.missed) if problem]
         return [*told, *removed, *(problem for problem in bad if problem not in told)]
@@ -106,6 +106,7 @@ def view_database(environment: Environment, database: str, now: datetime, limit:
     examiner = Examiner(store, environment, database, keys)
     for entry in _newest(catalogue, limit):
         examiner.examine(entry)
+    examiner.examine_marked(catalogue)
     # The two ages are told of backups whose signatures were seen, wherever in the catalogue those are.
     known = examiner.verified(catalogue, without_gaps=True)
     return DatabaseView(
@@ -213,7 +214,7 @@ def _row(entry: CatalogueEntry, examined: Examined | None, now: datetime) -> dic
         "age_hours": round((now - entry.snapshot_time).total_seconds() / 3600, 2),
         "state": entry.state,
         "verified_state": examined.worth if examined and manifest else None,
-        "trusted": None if examined is None else not examined.problem,
+        "trusted": None if examined is None else not examined.told,
         "missing_objects": len(examined.gaps) if examined else None,
         "size_bytes": entry.size_bytes,
         "plain_bytes": manifest.plain_bytes if manifest else None,
@@ -233,8 +234,9 @@ def _tables(examined: Examined | None) -> dict[str, int] | None:
 def _cells(entry: CatalogueEntry, examined: Examined | None, zone: ZoneInfo, now: datetime) -> tuple[str | Text, ...]:
     manifest = examined.manifest if examined else None
     trusted = examined is None or not examined.problem
+    word = "DAMAGED" if examined is not None and examined.worth == "damaged" else "NOT TRUSTED"
     mark = PROVEN_BUT if _reservation(entry, examined) else ""
-    state = Text(f"{entry.state}{mark}", _STATES[entry.state]) if trusted else Text("NOT TRUSTED", "red")
+    state = Text(f"{entry.state}{mark}", _STATES[entry.state]) if trusted else Text(word, "red")
     if trusted and examined and examined.gaps:
         state = Text(f"{entry.state}, gaps", "red")
     return (
