@@ -8,6 +8,11 @@ from core.checks import Check
 from core.environment import Objectives
 from core.units import human_age
 
+_CLOCKS = (
+    "One clock is or was wrong: this machine's (compare `date -u`, and set it), or that of the machine that took the backup. "
+    "Then make a new backup, and pin or remove that one by hand"
+)
+
 
 def check_objectives(
     environment: str,
@@ -65,5 +70,5 @@ def _compare(
     if age > objective:
         return Check(name=name, state="warning", found=found, next_step=next_step)
     if age < timedelta(0):
-        return Check(name=name, state="warning", found=f"{found}: a time to come", next_step="Set this machine's clock")
+        return Check(name=name, state="warning", found=f"{found}: a time to come", next_step=_CLOCKS)
     return Check(name=name, state="passed", found=found)

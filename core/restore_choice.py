@@ -1,12 +1,14 @@
 """Which backup a restore or a drill takes. There is no silent default: a restore says what it wants, in one of four ways, and is told what that loses."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from core.backup_id import is_backup_id
 from core.catalogue import USABLE, Catalogue, CatalogueEntry
 from core.errors import ConfigurationError
 from core.manifest import Record
+from core.retention import CLOCK_TOLERANCE
 from core.units import human_age
 
 NEWEST_PROVEN, NEWEST_DECODED, BEFORE = "newest-proven", "newest-decoded", "before:"
@@ -70,6 +72,21 @@ def choose(catalogue: Catalogue, wanted: str, now: datetime) -> CatalogueEntry:
         }[entry.state]
         raise ConfigurationError("restore a backup", entry.backup_id, found, _others(catalogue, now))
     return entry
+
+
+def without_future(catalogue: Catalogue, now: datetime) -> tuple[Catalogue, tuple[CatalogueEntry, ...]]:
+    """Given a catalogue and the time (aware), return it without backups whose snapshot lies in the future by more than clocks may differ, and those."""
+    future = tuple(entry for entry in catalogue.entries if entry.snapshot_time > now + CLOCK_TOLERANCE)
+    there = tuple(entry for entry in catalogue.entries if entry.snapshot_time <= now + CLOCK_TOLERANCE)
+    return replace(catalogue, entries=there), future
+
+
+def future_sentence(entry: CatalogueEntry, now: datetime) -> str:
+    """Given a backup whose snapshot lies in the future, return the sentence that tells it."""
+    return (
+        f"the snapshot of {entry.backup_id} lies in the future of {now:%Y-%m-%d %H:%M:%S} UTC: this machine's clock is wrong, or that of the machine that took it was; "
+        "it can be asked for by its id"
+    )
 
 
 def choose_for_drill(catalogue: Catalogue) -> CatalogueEntry | None:

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from core.catalogue import Catalogue, CatalogueEntry
+from core.backup_id import is_backup_id
+from core.catalogue import USABLE, Catalogue, CatalogueEntry
 from core.environment import Environment
 from core.errors import ConfigurationError, PermanentError
 from core.evidence import Finding
 from core.manifest import Manifest, Record
-from core.restore_choice import Option, choose, choose_for_drill, options
+from core.restore_choice import Option, choose, choose_for_drill, future_sentence, options, without_future
 from core.signature import SigningKey
 from tasks.catalogue import read_catalogue, read_manifest
 from tasks.object_store import ObjectStore
 from tasks.recording import utc_now
 from tasks.trust import Examiner
+
+_FUTURE_TOLD = 3
 
 
 class ChosenBackup(Record):
@@ -48,10 +51,26 @@ class ChosenBackup(Record):
 class _Chooser:
     """Reads a catalogue and examines what is about to be chosen, until the choice is one that was examined."""
 
-    def __init__(self, store: ObjectStore, environment: Environment, database: str, keys: Sequence[SigningKey]) -> None:
+    def __init__(  # noqa: PLR0917 - what it reads, and at what time
+        self,
+        store: ObjectStore,
+        environment: Environment,
+        database: str,
+        keys: Sequence[SigningKey],
+        now: datetime,
+        wanted: str = "",
+    ) -> None:
         self.store, self.environment, self.database, self.keys = store, environment, database, keys
         self.examiner = Examiner(store, environment, database, keys)
-        self.listed = read_catalogue(store, environment, database)
+        listed = read_catalogue(store, environment, database)
+        kept, future = without_future(listed, now)
+        # Who names a backup by its id means that one, whatever a clock says.
+        named = is_backup_id(wanted.strip())
+        self.listed = listed if named else kept
+        self.future = (
+            () if named else tuple(entry for entry in reversed(future) if entry.state in USABLE)[:_FUTURE_TOLD]
+        )
+        self.now = now
 
     @property
     def catalogue(self) -> Catalogue:
@@ -91,14 +110,16 @@ class _Chooser:
     @property
     def told_of(self) -> dict[str, str]:
         """The same, by id."""
-        return {name: one.told for name, one in self.examiner.examined.items() if one.told}
+        told = {name: one.told for name, one in self.examiner.examined.items() if one.told}
+        return {**{entry.backup_id: future_sentence(entry, self.now) for entry in self.future}, **told}
 
 
 def restore_options(
     store: ObjectStore, environment: Environment, database: str, keys: Sequence[SigningKey]
 ) -> tuple[Option, ...]:
     """Return what a person chooses between: the newest proven and the newest decoded backup, both verified, with what each would lose."""
-    return _Chooser(store, environment, database, keys).options(utc_now())
+    now = utc_now()
+    return _Chooser(store, environment, database, keys, now).options(now)
 
 
 def find_backup(
@@ -109,7 +130,8 @@ def find_backup(
     Raise ConfigurationError when there is none such, PermanentError when the one that was named by its id is forged or lacks data. One
     that is marked as damaged is taken when it is named by its id, and that is told.
     """
-    chooser, now = _Chooser(store, environment, database, keys), utc_now()
+    now = utc_now()
+    chooser = _Chooser(store, environment, database, keys, now, wanted)
     for entry in chooser.listed.entries:
         if entry.backup_id == wanted.strip() and (examined := chooser.examiner.examine(entry)).problem:
             if examined.worth == "damaged" and examined.manifest is not None:
@@ -137,7 +159,8 @@ def find_backup_to_drill(
 
     `from_copy`: the store is the bucket's copy, which another backup would not fill.
     """
-    chooser, now = _Chooser(store, environment, database, keys), utc_now()
+    now = utc_now()
+    chooser = _Chooser(store, environment, database, keys, now)
     while (entry := choose_for_drill(chooser.catalogue)) is not None:
         if (found := chooser.examined(entry)) is not None:
             return chooser.told(found[0], now), found[1]

@@ -111,6 +111,23 @@ def test_a_mark_that_was_taken_away_is_none(keeping: Keeping) -> None:
     assert (found.backup_id, found.findings) == (name, ())
 
 
+def test_a_snapshot_in_the_future_is_passed_over_with_a_note_and_had_by_its_id(keeping: Keeping) -> None:
+    real, future = keeping.add(id_of(1)), keeping.add(id_of(-365, 1), "proven")
+    for found in (
+        chosen(keeping, "newest-decoded"),
+        find_backup_to_drill(keeping.store, keeping.environment, "app", keeping.keys)[0],
+    ):
+        assert found.backup_id == real
+        assert f"the snapshot of {future} lies in the future" in found.findings[0].text
+        assert [one.backup_id for one in found.choices] == [real]
+    assert chosen(keeping, future).backup_id == future
+    with pytest.raises(PermanentError, match=r"no backup is proven yet; the snapshot of .* lies in the future"):
+        chosen(keeping, "newest-proven")
+    known = read_catalogue(keeping.store, keeping.environment, "app")
+    checks = check_objectives("local", "app", known, keeping.environment.objectives, datetime.now(UTC))
+    assert "that of the machine that took the backup" in checks[0].next_step
+
+
 @pytest.mark.parametrize("how", ["junk", "forged", "another manifest's", "another state", "another backup's"])
 def test_a_mark_that_cannot_be_trusted_hides_nothing_and_is_told(keeping: Keeping, how: str) -> None:
     older, name = keeping.add(id_of(2)), keeping.add(id_of(1, 1), "proven")

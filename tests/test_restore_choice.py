@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from core.backup_id import make_backup_id
 from core.catalogue import Catalogue, CatalogueEntry, State
 from core.errors import ConfigurationError
-from core.restore_choice import choose, choose_for_drill, options, options_text, parse_time
+from core.restore_choice import choose, choose_for_drill, options, options_text, parse_time, without_future
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 STATES: tuple[State, ...] = ("incomplete", "uploaded", "decoded", "proven")
@@ -62,6 +62,16 @@ def test_a_backup_that_nobody_read_back_is_refused_by_its_id_too(state: State, s
     there = catalogue("decoded", state)
     with pytest.raises(ConfigurationError, match=said):
         choose(there, there.entries[-1].backup_id, NOW)
+
+
+@given(st.lists(st.integers(-86_400, 86_400), max_size=8, unique=True))
+def test_what_lies_in_the_future_by_more_than_clocks_may_differ_is_no_choice(offsets: list[int]) -> None:
+    moments = sorted(NOW + timedelta(seconds=offset) for offset in offsets)
+    entries = tuple(CatalogueEntry(make_backup_id(moment, b"abcd"), "decoded", 1, 0, ()) for moment in moments)
+    there, future = without_future(Catalogue(entries), NOW)
+    assert (*there.entries, *future) == entries
+    assert all(entry.snapshot_time <= NOW + timedelta(minutes=5) for entry in there.entries)
+    assert all(entry.snapshot_time > NOW + timedelta(minutes=5) for entry in future)
 
 
 def test_a_person_sees_both_ages_and_what_each_would_lose() -> None:
