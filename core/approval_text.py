@@ -43,6 +43,11 @@ def swap_text(plan: SwapPlan, backup_id: str, server: str, choices: Sequence[Opt
         f"Let a restored copy take the place of the live database **{live}** on the server {escape_markdown(server)}?",
         "",
         f"- The copy **{copied}** is the backup {backup_id}, taken {_moment(snapshot, now)}; restored and compared.",
+        *(
+            [f"- That backup is of: {escape_markdown(plan.source)}, snapshot {snapshot:%Y-%m-%d %H:%M:%S} UTC."]
+            if plan.source
+            else []
+        ),
         f"- Everything written to **{live}** since then is not in the copy. It stays in the old database, which is kept as **{old}**.",
         f"- {_ages(choices, now)}",
         *_what_happens(plan),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from core.backup_source import source_text
 from core.compared_tables import compared_tables
 from core.evidence import Finding
 from core.manifest import Decoded, Manifest
@@ -16,6 +17,7 @@ def backup_facts(manifest: Manifest) -> dict[str, Any]:
     return {
         "backup_id": manifest.backup_id,
         "snapshot_time": manifest.snapshot_time.isoformat(),
+        "of": source_text(manifest.server),
         "server": f"PostgreSQL {manifest.server.version}, system {manifest.server.system_identifier}",
         "write_ahead_log": f"timeline {manifest.server.timeline}, {manifest.server.lsn}",
         "pg_dump": manifest.tools.pg_dump,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from core.backup_source import source_text
 from core.manifest import Manifest, Record
 from core.restore_record import Control, Restored, Skipped
 from core.restored_comparison import Verification
@@ -71,6 +72,7 @@ def plan_rows(
     """
     rows = [
         ("backup", manifest.backup_id),
+        ("of", f"{source_text(manifest.server)}, PostgreSQL {manifest.server.version}"),
         ("state", state),
         ("snapshot", f"{manifest.snapshot_time:%Y-%m-%d %H:%M:%S %Z}"),
         ("would be lost", f"everything written since: in the last {human_age(now - manifest.snapshot_time)}"),

@@ -15,6 +15,8 @@ from core.property_differences import PropertyDifference
 
 # NAMEDATALEN - 1, in bytes of the name as the server stores it (UTF-8).
 NAME_BYTES = 63
+# The environment's file may be edited while a run waits: the live database's name is part of what was asked.
+LIVE_NAME = "the live database's name"
 _TEMPLATES = frozenset({"template0", "template1"})
 # Databases that a managed platform's own services live in.
 _PLATFORM = {
@@ -94,7 +96,7 @@ class Marker(Record):
 class SwapPlan(Record):
     """What a swap would do. `live` becomes `old_name` and `copy_name` becomes `live`. Refusals forbid it; of the differences, those that stop it must be accepted by
     topic; sessions are those that would be drained now; notes are for the approver. `recorded` is what the backup says, for looking again before the swap;
-    `sealed`: the copy was compared and is closed since.
+    `sealed`: the copy was compared and is closed since. `source`: of what database the backup is, where the incoming one was made of one.
     """
 
     live: str
@@ -110,13 +112,15 @@ class SwapPlan(Record):
     notes: tuple[str, ...] = ()
     recorded: DatabaseProperties | None = None
     sealed: SealedCopy | None = None
+    source: str = ""
 
     @property
     def identities(self) -> dict[str, str]:
-        """Which databases it is about, whatever they are called: what an approval holds for."""
+        """Which databases it is about, whatever they are called, and what the live one is called: what an approval holds for."""
         return {
             "the live database": f"{self.system_identifier}/{self.live_oid}",
             "the one that takes its place": f"{self.system_identifier}/{self.copy_oid}",
+            LIVE_NAME: self.live,
         }
 
     def unaccepted(self, accepted: Collection[str] = ()) -> tuple[PropertyDifference, ...]:

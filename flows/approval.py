@@ -14,6 +14,7 @@ from pydantic import Field
 
 from core.errors import ConfigurationError
 from core.report_text import escape_markdown
+from core.swap_plan import LIVE_NAME
 
 ATTEMPTS = 3
 _BLANK = r"\S"
@@ -104,7 +105,10 @@ def what_is_wrong(answer: Approval, live: str) -> str:
 
 def what_is_other(shown: Mapping[str, str], about: Mapping[str, str]) -> str:
     """Given which databases a form was about, and which they are now, say why its answer holds no more; "" when it does."""
-    others = [what for what, identity in about.items() if shown.get(what) != identity]
+    # What was asked by an older nightshift did not keep the name.
+    if (before := shown.get(LIVE_NAME, about.get(LIVE_NAME))) != (name := about.get(LIVE_NAME)):
+        return f"since you were asked, {LIVE_NAME} in the environment's file became “{name}”; it was “{before}”"
+    others = [what for what, identity in about.items() if what != LIVE_NAME and shown.get(what) != identity]
     return f"since you were asked, {' and '.join(others)} became another one, which has the same name" if others else ""
 
 

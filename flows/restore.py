@@ -70,6 +70,7 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
     allow_missing_extensions: bool = False,
     masking: str = "",
     swap_live: bool = False,
+    backup_of: str = "",
     dry_run: bool = False,
 ) -> State[None]:
     """Restore a backup into a new database beside the live one, and compare it with what was backed up.
@@ -85,6 +86,7 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
         allow_missing_extensions: Leave out extensions that the server does not have, and say so, instead of failing.
         masking: An SQL file on the worker that changes the copy after it was verified, in one transaction. A masked copy is never swapped in.
         swap_live: After the verified restore the run waits for an approval; then the copy takes the live database's name. The old one is kept under another name.
+        backup_of: For a swap when the live database was renamed since the backup: its name in the backup. Without it such a swap is refused.
         dry_run: Only show what would be done, how long it should take, and what would refuse it. Nothing is changed, and no report is written.
     """
     run = begin_run(environment, flow="restore", run_id=str(flow_run.id), run_name=str(flow_run.name))
@@ -95,6 +97,7 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
         "target": target,
         "tables": tables,
         "swap_live": swap_live,
+        "backup_of": backup_of,
         "dry_run": dry_run,
     }
     request = complete_request(
@@ -107,6 +110,7 @@ def restore(  # noqa: PLR0917 - a form has as many fields as it has
         tables=tuple(tables),
         masking=masking,
         allow_missing_extensions=allow_missing_extensions,
+        backup_of=backup_of.strip(),
     )
     source, copied = run.environment.databases[database], run.environment.servers[request.server]
     live = source.name
@@ -190,7 +194,7 @@ def restore_beside(
     with record.step("plan") as notes:
         plan = show_plan(request, chosen, live=live, dry_run=dry_run)
         notes.add(facts={"plan": plan.rows})
-        require_possible(request, plan, chosen.backup_id)
+        require_possible(request, plan, chosen.backup_id, dry_run=dry_run)
     if dry_run:
         record.finish(
             f"dry run: {chosen.backup_id} would become {request.target} on {request.server}; nothing was changed"
@@ -222,7 +226,7 @@ def swap_when_approved(
     try:
         with asked.step("approve") as notes:
             open_what_was_left(run, waiting, live, inputs)
-            plan = check_swap(waiting, live)
+            plan = check_swap(waiting, live, request.accepted)
             if is_swapped(plan, waiting):
                 return tell_of_the_swap(run, request, waiting, plan.live, inputs)
             choices = offered_backups(request.environment, request.database)
@@ -239,7 +243,7 @@ def swap_when_approved(
             with record.step("verify again"):
                 compared = verify_again(waiting, live)
             with record.step("swap") as notes:
-                done = swap(waiting, live, compared)
+                done = swap(waiting, live, compared, request.accepted)
                 notes.add(facts=swap_facts(done))
         outcome = f"{live} is {waiting.restored.backup_id} now; outage {human_duration(done.outage_ms)}; before: {done.old_name}"
         made = f"THE SWAP WAS MADE, {outcome}; what failed came after it: "

@@ -15,6 +15,7 @@ from core.evidence import Finding
 from core.keys import MANIFEST, backup_folder, owner_key
 from core.manifest import Decoded, Manifest
 from core.retention import RetentionOutcome
+from tasks.backup_source import check_backup_source
 from tasks.catalogue import claim_folder, commit_manifest, read_manifest, write_decoded
 from tasks.clients import find_clients
 from tasks.decode import decode_backup
@@ -54,6 +55,9 @@ def check_before(environment_name: str, database: str) -> tuple[Check, ...]:
         *check_spool(database, environment.databases[database]),
         *check_store(environment, store),
     )
+    keys = signing_keys(environment)
+    if not failed_checks(checks):
+        checks += (check_backup_source(store, environment, database, keys),)
     for check in checks:
         get_run_logger().log(_LOG_LEVELS[check.state], "%s: %s %s", check.name, check.found, check.next_step)
     if failed := failed_checks(checks):
@@ -61,7 +65,6 @@ def check_before(environment_name: str, database: str) -> tuple[Check, ...]:
         raise PermanentError(
             "begin the backup", f"{environment_name}/{database}", found, " ".join(check.next_step for check in failed)
         )
-    keys = signing_keys(environment)
     if store.head(owner_key(environment.prefix, database)) is None and (
         found := first_though_there_were_others(store, environment, database, keys)
     ):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prefect.artifacts import create_table_artifact
 
+from core.backup_source import swap_refusals
 from core.database_statements import temporary_name
 from core.drill_trend import expected_ms
 from core.environment import Environment
@@ -52,7 +53,7 @@ class Plan(Record):
 def show_plan(request: RestoreRequest, chosen: ChosenBackup, *, live: str | None = None, dry_run: bool = False) -> Plan:
     """Show what the restore would do as a table, and return it; a dry run's also says what it would meet. Nothing is changed.
 
-    `live`: the database that the copy is to replace, for a dry run. Raise TemporaryError when the bucket or a server does not answer.
+    `live`: the database that the copy is to replace. Raise TemporaryError when the bucket or a server does not answer.
     """
     environment = load_environment(request.environment)
     store, keys = ObjectStore.open(environment), signing_keys(environment)
@@ -73,15 +74,18 @@ def show_plan(request: RestoreRequest, chosen: ChosenBackup, *, live: str | None
     create_table_artifact(
         rows, key=f"restore-plan-{request.environment}-{request.database}", description="What this restore does"
     )
-    return Plan(rows=rows, reasons=outlook.reasons if outlook else ())
+    if outlook:
+        return Plan(rows=rows, reasons=outlook.reasons)
+    # Before hours of restoring: what the copy could not be swapped for in the end.
+    return Plan(rows=rows, reasons=swap_refusals(manifest.server, live, request.accepted) if live else ())
 
 
-def require_possible(request: RestoreRequest, plan: Plan, backup_id: str) -> None:
-    """Raise PermanentError with all that a dry run found in a restore's way."""
+def require_possible(request: RestoreRequest, plan: Plan, backup_id: str, *, dry_run: bool) -> None:
+    """Raise PermanentError with all that was found in a restore's way."""
     if plan.reasons:
         raise PermanentError(
             "restore",
-            f"dry run of {backup_id} as {request.target} on {request.server}",
+            f"{'dry run of ' if dry_run else ''}{backup_id} as {request.target} on {request.server}",
             f"it would be refused: {'; '.join(reason.rstrip('.;') for reason in plan.reasons)}",
             "Nothing was changed",
         )
@@ -102,6 +106,7 @@ def look_ahead(
     if live is not None:
         refused: list[str] = []
         with _noted(refused):
+            refused += swap_refusals(manifest.server, live, request.accepted)
             refused += early_refusals(environment, request, live)
         swap = tuple(refused)
     return outlook.model_copy(update={"refusals": tuple(reasons), "swap": swap})

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from core.backup_source import source_topic
 from core.environment import Environment
 from core.errors import ConfigurationError
 from core.manifest import Record
@@ -26,6 +27,12 @@ class RestoreRequest(Record):
     tables: tuple[str, ...] = ()
     masking: str = ""
     allow_missing_extensions: bool = False
+    backup_of: str = ""
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The topics of differences that a swap may have: that the backup is of the database of this other name."""
+        return (source_topic(self.backup_of),) if self.backup_of else ()
 
 
 def complete_request(

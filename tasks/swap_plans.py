@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+from core.backup_source import name_difference, source_text
 from core.copy_seal import SealedCopy
 from core.environment_database import Database
 from core.manifest import Manifest
@@ -57,7 +58,14 @@ def plan_swap(
     if restored.backup_id != manifest.backup_id:
         more.append(f"the copy was made of the backup {restored.backup_id}, not of {manifest.backup_id}")
     skipped = [f"not in the copy: {entry.entry} ({entry.why})" for entry in restored.skipped]
-    return plan.model_copy(update={"refusals": (*plan.refusals, *more), "notes": (*plan.notes, *skipped)})
+    return plan.model_copy(
+        update={
+            "refusals": (*plan.refusals, *more),
+            "differences": (*name_difference(manifest.server, live), *plan.differences),
+            "notes": (*plan.notes, *skipped),
+            "source": source_text(manifest.server),
+        }
+    )
 
 
 def plan_undo(login: Database, live: str, old: str, restore_id: str) -> SwapPlan:

@@ -113,8 +113,9 @@ def open_left(record: WaitingCopy, live: str) -> str:
 
 
 @step("look whether {record.restored.name} can take the place of {live}")
-def check_swap(record: WaitingCopy, live: str) -> SwapPlan:
-    """Return what the swap would do. Raise PermanentError with the reasons when it must not be done; the plan of a swap that was made already is returned."""
+def check_swap(record: WaitingCopy, live: str, accepted: tuple[str, ...] = ()) -> SwapPlan:
+    """Return what the swap would do; `accepted`: topics of differences. Raise PermanentError with the reasons when it must not be done; the plan of a swap that was made
+    already is returned."""
     environment = load_environment(record.environment)
     login = maintenance_login(environment, record)
     if unseal_left(login, live, record.restored, record.restore_id):
@@ -125,7 +126,7 @@ def check_swap(record: WaitingCopy, live: str) -> SwapPlan:
     # Nobody is asked to approve what would be refused a moment later.
     reasons = [
         *plan.refusals,
-        *map(str, plan.unaccepted()),
+        *map(str, plan.unaccepted(accepted)),
         *_another_server(environment, record.database, record.restored.server),
     ]
     if reasons and not is_swapped(plan, record):
@@ -158,7 +159,7 @@ def is_swapped(plan: SwapPlan, record: WaitingCopy) -> bool:
 
 
 @step("swap {record.restored.name} for {live}")
-def swap(record: WaitingCopy, live: str, copy: SealedCopy) -> SwapOutcome:
+def swap(record: WaitingCopy, live: str, copy: SealedCopy, accepted: tuple[str, ...] = ()) -> SwapOutcome:
     """Let the copy, which was compared and is closed since, take the live database's name. Raise PermanentError when it must not or could not be done: the live one
     then serves as before."""
     environment = load_environment(record.environment)
@@ -169,6 +170,7 @@ def swap(record: WaitingCopy, live: str, copy: SealedCopy) -> SwapOutcome:
                 login,
                 _plan(environment, record, live, manifest, copy),
                 drain_seconds=environment.restore.drain_seconds,
+                accepted=accepted,
                 on_wait=tell_who_is_there(),
             )
     except TemporaryError as error:

@@ -46,6 +46,7 @@ def _why_not_back(record: WaitingCopy, live: str) -> tuple[str, str]:
         row = session.execute(
             "SELECT datname FROM pg_catalog.pg_database WHERE oid = %s", (record.restored.oid,)
         ).fetchone()
+        names = {str(one) for (one,) in session.execute("SELECT datname FROM pg_catalog.pg_database").fetchall()}
     name = None if row is None else str(row[0])
     if name == undone_name(live, record.restore_id):
         return f"it was undone already: the copy that this restore made is called {name}", "Nothing is left to do"
@@ -56,6 +57,13 @@ def _why_not_back(record: WaitingCopy, live: str) -> tuple[str, str]:
         )
     if name == record.restored.name:
         return f"it was not swapped in: the copy that this restore made is still called {name}", "Nothing is left to do"
+    # Where the file named another database at the swap, the copy has that one's name, and beside it stands the one that served there.
+    if (before := before_name(name, record.restore_id)) in names:
+        found = f"{live} is not the copy that this restore made, which took the place of {name}: that one is kept as {before}"
+        return (
+            found,
+            f"To undo that swap set name = {name} in [databases.{record.database}], and afterwards correct it again",
+        )
     found = f"{live} is not the copy that this restore made, which is called {name}: another swap came after it"
     return found, "Undo the newest swap first; its report tells its id"
 

@@ -102,7 +102,9 @@ class Pair:
     def manifest(self) -> Manifest:
         with self.server.connect(self.live) as connection:
             properties = read_properties(connection)
-        return sample_manifest(id_of(1)).model_copy(update={"properties": properties})
+        sample = sample_manifest(id_of(1))
+        server = sample.server.model_copy(update={"database_name": self.live})
+        return sample.model_copy(update={"properties": properties, "server": server})
 
     def restored(self, manifest: Manifest, **changes: Any) -> Restored:
         with self.server.connect() as connection:

@@ -10,7 +10,8 @@ from flows import approval
 
 pytestmark = pytest.mark.xdist_group("prefect")
 
-SHOWN = {"the live database": "7/16392", "the one that takes its place": "7/20214"}
+NAME = "the live database's name"
+SHOWN = {"the live database": "7/16392", "the one that takes its place": "7/20214", NAME: "app"}
 
 
 class SuspendedError(Exception):
@@ -43,7 +44,7 @@ def test_an_answer_holds_when_both_databases_are_those_that_the_form_was_about(
     assert asked_twice(monkeypatch, dict(SHOWN)) == ("answer 2", ["the question", "the question"])
 
 
-@pytest.mark.parametrize("what", list(SHOWN))
+@pytest.mark.parametrize("what", [what for what in SHOWN if what != NAME])
 def test_an_answer_approves_nothing_when_another_database_has_the_name_by_then_and_is_asked_for_again(
     prefect_server: str, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -51,3 +52,15 @@ def test_an_answer_approves_nothing_when_another_database_has_the_name_by_then_a
     # The second text belongs to the answer to the first form; what it says was seen by nobody yet.
     assert approver == "answer 3"
     assert f"Nothing was done: since you were asked, {what} became another one, which has the same name" in texts[2]
+
+
+def test_an_answer_approves_nothing_when_the_file_names_another_live_database_by_then_and_that_is_said() -> None:
+    now = {**SHOWN, "the live database": "7/24158", NAME: "big"}
+    told = approval.what_is_other(SHOWN, now)
+    assert told == f"since you were asked, {NAME} in the environment's file became “big”; it was “app”"
+
+
+def test_what_was_asked_before_names_were_kept_is_compared_as_it_was_then() -> None:
+    older = {what: identity for what, identity in SHOWN.items() if what != NAME}
+    assert approval.what_is_other(older, SHOWN) == ""
+    assert "which has the same name" in approval.what_is_other(older, {**SHOWN, "the live database": "7/1"})

@@ -53,6 +53,7 @@ def plan(*applications: str, live: str = "app", notes: tuple[str, ...] = ()) -> 
         refusals=(),
         sessions=sessions,
         notes=notes,
+        source="database app on db-1:5432",
     )
 
 
@@ -75,6 +76,7 @@ def test_the_approval_says_what_is_replaced_by_what_of_which_age_and_what_become
     for said in (
         "the live database **app** on the server primary",
         f"**app_restored_0123abcd** is the backup {backup_of(27)}, taken 2026-03-09 09:00:00 UTC (27 h ago)",
+        "That backup is of: database app on db-1:5432, snapshot 2026-03-09 09:00:00 UTC.",
         "kept as **app_before_0123abcd**",
         f"recovery point (newest decoded backup): 3 h, {backup_of(3)}",
         f"proof age (newest proven backup): 27 h, {backup_of(27)}",

@@ -261,6 +261,11 @@ def test_backups_with_gaps_or_that_another_key_signed_are_told_and_do_not_count(
     well = run()
     assert well.exit_code == 0, well.output
     assert f"✔ app: proof  the newest proven backup, {newest}, is 12 h old" in well.output
+    # These are of the database `app`, and the file names another.
+    assert (
+        "! app: source  the backups of app so far are of the database app on 127.0.0.1:5432; app now is the database postgres on "
+        in well.output
+    )
     gapped = keeping.add(id_of(0.4), "decoded", key=key, lacks=("table public.lost",))
     gaps = run()
     assert gaps.exit_code == 1

@@ -290,3 +290,22 @@ def test_backups_removed_with_their_folders_are_missed_by_the_next_runs_and_the_
     # What was missed before is told again.
     assert both.startswith("2 backups that were there are gone")
     assert entry.backup_id in both
+
+
+@pytest.mark.services
+def test_a_file_that_names_another_database_than_the_backups_are_of_is_a_warning_of_the_night_and_of_the_one_after(
+    night: Night,
+) -> None:
+    assert night.run(databases=["first"], retention="skip").is_completed()
+    assert night.report.verdict == "passed"
+    night.settings["databases"]["first"]["name"] = night.names["second"]
+    state = night.run(databases=["first"], retention="skip")
+    assert state.is_completed(), state.message
+    assert night.report.verdict == "passed with warnings"
+    (warning,) = (one.text for step in night.report.steps for one in step.findings if one.severity == "warning")
+    assert f"first: source: the backups of first so far are of the database {night.names['first']} on " in warning
+    assert f"first now is the database {night.names['second']} on " in warning
+    assert "correct name in [databases.first]" in warning
+    night.settings["databases"]["first"]["name"] = night.names["first"]
+    assert night.run(databases=["first"], retention="skip").is_completed()
+    assert "would bring back the other database" in str(night.report.steps[0].findings)

@@ -82,10 +82,11 @@ def test_it_tells_what_would_be_done_and_changes_nothing(night: Night, untouched
     assert state.is_completed(), state.message
     assert "nothing was changed" in str(state.message)
     assert list(plan) == [
-        "backup", "state", "snapshot", "would be lost", "becomes", "to fetch", "to restore", "spool", "expected time", "overwritten", "server",
+        "backup", "of", "state", "snapshot", "would be lost", "becomes", "to fetch", "to restore", "spool", "expected time", "overwritten", "server",
     ]  # fmt: skip
     assert plan["backup"] in str(state.message)
     assert plan["state"] == "proven"
+    assert plan["of"].startswith(f"database {night.names['first']} on 127.0.0.1:")
     assert plan["snapshot"].endswith(" UTC")
     assert plan["would be lost"].startswith("everything written since: in the last ")
     assert plan["becomes"] == "new database copy_of_first on primary"
@@ -241,6 +242,25 @@ def test_with_a_swap_it_tells_what_forbids_that_and_does_not_open_what_a_killed_
     message = refused(night, swap_live=True)
     assert "the swap would be refused: a swap of" in message
     assert "Retry of the run that was killed, a restore with the swap, or undo-swap opens it" in message
+
+
+@pytest.mark.services
+def test_a_swap_for_a_database_that_the_backup_is_not_of_is_refused_unless_that_ones_name_is_said(night: Night) -> None:
+    night.run(databases=["first"])
+    was, now = night.names["first"], night.names["second"]
+    night.settings["databases"]["first"]["name"] = now
+    before = look(night.server)[0]
+    message = refused(night, swap_live=True, backup_of="another")
+    assert f"backup of the database {was}: the name {now} in the live database" in message
+    assert f"--backup-of {was}" in message
+    # Not only a dry run says so before anything is made.
+    state = night.restore(backup="newest-decoded", swap_live=True)
+    assert state.is_failed()
+    assert f"backup of the database {was}" in str(state.message)
+    assert look(night.server)[0] == before
+    state, plan = dry_run(night, swap_live=True, backup_of=was)
+    assert state.is_completed(), state.message
+    assert (plan["of"].split(" on ")[0], plan["swap"].split(" now")[0]) == (f"database {was}", "nothing forbids it")
 
 
 def test_the_command_prints_the_plan_and_has_it_in_its_json() -> None:

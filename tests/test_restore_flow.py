@@ -270,6 +270,54 @@ def retry_of(order: RestoreRequest) -> Any:
 
 
 @pytest.mark.services
+def test_a_name_that_was_edited_while_the_run_waited_replaces_nothing_unless_it_was_accepted_and_asked_for(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.run(databases=["first"])
+    was, now, keep, orders = night.names["first"], night.names["second"], restore_flow.keep_record, []
+
+    def kept(request: RestoreRequest, *arguments: Any, **more: Any) -> None:
+        orders.append(request)
+        keep(request, *arguments, **more)
+
+    def suspended(**_form: Any) -> Any:
+        raise RuntimeError("the process ends here")
+
+    monkeypatch.setattr(restore_flow, "keep_record", kept)
+    monkeypatch.setattr(approval, "suspend_flow_run", suspended)
+    assert night.restore(backup="newest-decoded", target="copy_of_first", swap_live=True).is_failed()
+    night.settings["databases"]["first"]["name"] = now
+    night.write()
+    change(night, now, "DELETE FROM account WHERE id > 10")
+    shown = approve(monkeypatch, database_name=now, approver="on call", reason="rows were deleted")
+    try:
+        ended = retry_of(orders[-1])
+        assert ended.is_failed()
+        assert f"backup of the database {was}: the name {now} in the live database, the name {was} in the copy" in str(
+            ended.message
+        )
+        assert "Nothing was swapped" in str(ended.message)
+        assert (shown, rows(night, now)[0]) == ([], 10)
+        assert retry_of(orders[-1].model_copy(update={"backup_of": was})).is_completed()
+        assert f"That backup is of: database {was} on " in shown[0].replace("\\", "")
+        assert f"the name {now} in the live database" in shown[0].replace("\\", "")
+        assert rows(night, now)[0] == 500
+        # With the right name again, the way back says where that swap stands, and with that name it is gone.
+        night.settings["databases"]["first"]["name"] = was
+        night.write()
+        stands = undo_swap("night", orders[-1].restore_id, return_state=True)
+        assert stands.is_failed()
+        assert f"which took the place of {now}: that one is kept as {now}_before_" in str(stands.message)
+        assert f"set name = {now} in [databases.first]" in str(stands.message)
+        night.settings["databases"]["first"]["name"] = now
+        night.write()
+        assert undo_swap("night", orders[-1].restore_id, return_state=True).is_completed()
+        assert rows(night, now)[0] == 10
+    finally:
+        drop(night, "copy_of_first", *(name for name in databases(night) if "_before_" in name or "_undone_" in name))
+
+
+@pytest.mark.services
 def test_another_name_typed_three_times_approves_nothing(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     night.run(databases=["first"])
     live = night.names["first"]

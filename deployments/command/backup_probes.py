@@ -10,6 +10,7 @@ from core.environment import Environment
 from core.errors import PermanentError
 from core.objectives import check_objectives
 from deployments.command.probe import LONG_SECONDS, SHORT_SECONDS, Probe
+from tasks.backup_source import check_backup_source
 from tasks.catalogue import read_catalogue, require_own_folder
 from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
@@ -20,20 +21,33 @@ from tasks.trust import Examiner, gap_sentence
 def backup_probes(environment: Environment, bucket: "Future[bool]") -> list[Probe]:
     """Given an environment, and the future that says whether its bucket is worth reading, return what is tried of its databases' backups."""
     return [
-        Probe(f"{key}: objectives", partial(_look_once_reached, environment, key, bucket), LONG_SECONDS)
+        probe
         for key in environment.databases
+        for probe in (
+            Probe(f"{key}: source", partial(_look_at_source, environment, key, bucket), LONG_SECONDS),
+            Probe(f"{key}: objectives", partial(_look_once_reached, environment, key, bucket), LONG_SECONDS),
+        )
     ]
 
 
-def _look_once_reached(environment: Environment, key: str, bucket: "Future[bool]") -> Iterable[Check]:
-    try:
-        known = bucket.result(timeout=SHORT_SECONDS)
-    except TimeoutError:
-        known = False
-    if known:
-        return _look_at_backups(environment, key)
+def _look_at_source(environment: Environment, key: str, bucket: "Future[bool]") -> Iterable[Check]:
     # The bucket's own line says what is wrong with it.
+    if not _is_known(bucket):
+        return []
+    return [check_backup_source(ObjectStore.open(environment), environment, key, signing_keys(environment))]
+
+
+def _look_once_reached(environment: Environment, key: str, bucket: "Future[bool]") -> Iterable[Check]:
+    if _is_known(bucket):
+        return _look_at_backups(environment, key)
     return [Check(name=f"{key}: objectives", state="warning", found="not known while the bucket cannot be read")]
+
+
+def _is_known(bucket: "Future[bool]") -> bool:
+    try:
+        return bucket.result(timeout=SHORT_SECONDS)
+    except TimeoutError:
+        return False
 
 
 def _look_at_backups(environment: Environment, key: str) -> Iterator[Check]:

@@ -52,6 +52,12 @@ def restore_command(  # noqa: PLR0917 - a command has as many options as it has
     swap: Annotated[
         bool, typer.Option("--swap", help="Then ask for approval, and let the copy take the live database's name.")
     ] = False,
+    backup_of: Annotated[
+        str,
+        typer.Option(
+            "--backup-of", help="With --swap, of a database that was renamed since the backup: its name in the backup."
+        ),
+    ] = "",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only show what would be done and what would refuse it; nothing is changed."),
@@ -76,6 +82,7 @@ def restore_command(  # noqa: PLR0917 - a command has as many options as it has
         "allow_missing_extensions": allow_missing_extensions,
         "masking": masking,
         "swap_live": swap,
+        "backup_of": backup_of,
         "dry_run": dry_run,
     }
     view = run_flow(prefect, "restore", environment, parameters, quiet=as_json)
