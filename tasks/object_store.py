@@ -137,6 +137,14 @@ class ObjectStore:
                 for item in page.get("Contents", ()):
                     yield StoredObject(item["Key"], item["Size"], item["LastModified"].astimezone(UTC))
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders right under a prefix that ends with a slash, ascending; what lies in them is not listed."""
+        where: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix, "Delimiter": "/"}
+        with s3_errors("list", self._url(prefix)):
+            for page in self.client.get_paginator("list_objects_v2").paginate(**where):
+                for item in page.get("CommonPrefixes", ()):
+                    yield item["Prefix"].removeprefix(prefix).rstrip("/")
+
     def delete(self, keys: Iterable[str]) -> Deletion:
         """Delete objects, 1,000 a request, and say what became of each. A key that does not exist counts as deleted.
 

@@ -285,6 +285,7 @@ def test_backups_with_gaps_or_that_another_key_signed_are_told_and_do_not_count(
     assert "mine is not ready: 3 failed" in result.output
 
 
+@pytest.mark.services
 def test_a_folder_that_the_next_backup_would_refuse_fails_the_check(
     *,
     run: Callable[..., Result],
@@ -308,3 +309,27 @@ def test_a_folder_that_the_next_backup_would_refuse_fails_the_check(
     owner = owner_key("mine", "app")
     other.store.put(owner, other.store.get(owner).replace(b'"theirs"', b'"mine"'))
     assert f"✘ app: folder  s3://{bucket}/{owner}: " in run().output
+
+
+@pytest.mark.services
+def test_what_no_database_of_the_file_tells_of_is_a_warning(
+    *,
+    run: Callable[..., Result],
+    write: Callable[..., None],
+    no_prefect_server: None,
+    s3_server: S3Server,
+    bucket: str,
+    postgres_16: PostgresServer,
+) -> None:
+    key = SigningKey("hmac-sha256", KEY)
+    keeping = replace(keeping_at(bucket, s3_server, name="mine"), keys=(key,))
+    pinned, wrong = keeping.add(id_of(0.5), "proven", key=key), id_of(3)
+    big = replace(keeping, database="big")
+    big.claim()
+    big.put_data(id_of(9))
+    write(store_of(s3_server, bucket), database_of(postgres_16, "postgres"), retention={"pins": [pinned, wrong]})
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert f"! left databases  backups of big are there (s3://{bucket}/mine/big/)" in result.output
+    assert f"! pins  retention.pins: {wrong} is no backup of any database" in result.output
+    assert f"pins: {pinned}" not in result.output

@@ -16,6 +16,7 @@ from core.signature import SigningKey
 from deployments.command import main
 from deployments.command.catalog import catalog_command
 from deployments.command.evidence import evidence_app
+from tasks.catalogue import claim_folder
 from tests.fix_keeping import DATA, PROVEN, STRANGE_KEY, Keeping, id_of
 from tests.fix_object_store import S3Server
 from tests.test_evidence import append
@@ -268,6 +269,23 @@ def test_an_owner_of_whom_a_byte_was_changed_is_told_before_the_next_backup_is_r
     result = run("catalog", "local", "--json")
     assert result.exit_code == 1
     assert "could not verify the owner of the folder" in document(result)["databases"][0]["problems"][0]
+
+
+def test_a_database_that_left_the_file_is_told_while_its_backups_are_there(local: Keeping):
+    local.add(id_of(0.5), "proven")
+    claim_folder(local.store, local.environment, "big", local.keys[0])
+    prefixed = local.environment.store.model_copy(update={"prefix": "local"})
+    other = local.environment.model_copy(update={"name": "other", "store": prefixed})
+    claim_folder(local.store, other, "theirs", local.keys[0])
+    assert document(run("catalog", "local", "--json"))["left_databases"] == []
+    for name in ("big", "theirs"):
+        local.store.put(f"local/{name}/{id_of(9)}/{MANIFEST}", b"{}")
+    result = run("catalog", "local", "--json")
+    assert result.exit_code == 0
+    [sentence] = document(result)["left_databases"]
+    folder = f"s3://{local.store.bucket}/local/big/"
+    assert sentence.startswith(f"backups of big are there ({folder}), and the file has no databases.big")
+    assert "! backups of big are there" in run("catalog", "local").stdout
 
 
 def test_a_disk_that_cannot_be_written_ends_in_a_sentence(

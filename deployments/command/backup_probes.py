@@ -12,6 +12,7 @@ from core.objectives import check_objectives
 from deployments.command.probe import LONG_SECONDS, SHORT_SECONDS, Probe
 from tasks.backup_source import check_backup_source
 from tasks.catalogue import read_catalogue, require_own_folder
+from tasks.left_databases import left_databases
 from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
 from tasks.stock import missed_backups
@@ -21,17 +22,27 @@ from tasks.trust import Examiner, gap_sentence
 def backup_probes(environment: Environment, bucket: "Future[bool]") -> list[Probe]:
     """Given an environment, and the future that says whether its bucket is worth reading, return what is tried of its databases' backups."""
     return [
-        probe
-        for key in environment.databases
-        for probe in (
-            Probe(f"{key}: source", partial(_look_at_source, environment, key, bucket), LONG_SECONDS),
-            Probe(f"{key}: objectives", partial(_look_once_reached, environment, key, bucket), LONG_SECONDS),
-        )
+        Probe("left databases", partial(_look_at_the_rest, environment, bucket), LONG_SECONDS),
+        *(
+            probe
+            for key in environment.databases
+            for probe in (
+                Probe(f"{key}: source", partial(_look_at_source, environment, key, bucket), LONG_SECONDS),
+                Probe(f"{key}: objectives", partial(_look_once_reached, environment, key, bucket), LONG_SECONDS),
+            )
+        ),
     ]
 
 
+def _is_known(bucket: "Future[bool]") -> bool:
+    """Whether the bucket can be read. Where it cannot, its own line says what is wrong with it."""
+    try:
+        return bucket.result(timeout=SHORT_SECONDS)
+    except TimeoutError:
+        return False
+
+
 def _look_at_source(environment: Environment, key: str, bucket: "Future[bool]") -> Iterable[Check]:
-    # The bucket's own line says what is wrong with it.
     if not _is_known(bucket):
         return []
     return [check_backup_source(ObjectStore.open(environment), environment, key, signing_keys(environment))]
@@ -43,11 +54,20 @@ def _look_once_reached(environment: Environment, key: str, bucket: "Future[bool]
     return [Check(name=f"{key}: objectives", state="warning", found="not known while the bucket cannot be read")]
 
 
-def _is_known(bucket: "Future[bool]") -> bool:
-    try:
-        return bucket.result(timeout=SHORT_SECONDS)
-    except TimeoutError:
-        return False
+def _look_at_the_rest(environment: Environment, bucket: "Future[bool]") -> Iterator[Check]:
+    """What no database of the file tells of: backups of one that left it, and pins that name no backup."""
+    if not _is_known(bucket):
+        return
+    store = ObjectStore.open(environment)
+    for sentence in left_databases(store, environment, signing_keys(environment)):
+        mend = "Put it back into the file; if it was retired, see docs/backup.md"
+        yield Check(name="left databases", state="warning", found=sentence, next_step=mend)
+    pins = set(environment.retention.pins)
+    for key in environment.databases if pins else ():
+        pins -= {entry.backup_id for entry in read_catalogue(store, environment, key).backups}
+    for pin in sorted(pins):
+        found = f"retention.pins: {pin} is no backup of any database of this environment"
+        yield Check(name="pins", state="warning", found=found, next_step="Correct or remove it; it protects nothing")
 
 
 def _look_at_backups(environment: Environment, key: str) -> Iterator[Check]:

@@ -19,6 +19,7 @@ from core.units import counted, human_age, human_bytes, ratio_text
 from deployments.command.terminal import EXIT_NOT_WELL, console, print_json
 from tasks.catalogue import read_catalogue, require_own_folder
 from tasks.environments import load_environment
+from tasks.left_databases import left_databases
 from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
 from tasks.stock import missed_backups
@@ -84,12 +85,15 @@ def catalog_command(
     now = datetime.now(UTC)
     views = [view_database(loaded, name, now, limit) for name in _chosen(loaded, database or ())]
     well = all(view.well for view in views)
+    left = list(left_databases(ObjectStore.open(loaded), loaded, signing_keys(loaded)))
     if as_json:
         databases = [as_document(view, now, limit) for view in views]
-        print_json({"environment": loaded.name, "well": well, "databases": databases})
+        print_json({"environment": loaded.name, "well": well, "databases": databases, "left_databases": left})
     else:
         for view in views:
             show(view, loaded.zone, now, limit)
+        for sentence in left:
+            console.print(Text.assemble(("!", "yellow"), f" {sentence}"))
     raise typer.Exit(0 if well else EXIT_NOT_WELL)
 
 
