@@ -80,6 +80,7 @@ READ = frozenset({
     "nightshift check ENV",
     "nightshift down --wait 3600",
     "nightshift drill ENV",
+    "nightshift drill ENV --backup ID",
     "nightshift drill ENV --backup before:2026-03-01T00:00:00Z",
     "nightshift drill ENV --read-from-copy",
     "nightshift evidence verify",

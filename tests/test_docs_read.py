@@ -58,6 +58,8 @@ def test_drill(home: Home) -> None:
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     line = "nightshift drill production --backup before:2026-03-01T00:00:00Z"
     reader.types("drill.md", line, stands_for={"2026-03-01T00:00:00Z": tomorrow})
+    newest = max(key.partition("/dump/")[0] for key in home.objects() if "/dump/" in key).rpartition("/")[2]
+    reader.types("drill.md", "nightshift drill production --backup ID", stands_for={"ID": newest})
     home.copy_bucket()
     reader.types("drill.md", "nightshift drill production --read-from-copy")
     reader.types(
