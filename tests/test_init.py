@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from core.checks import Check
 from core.errors import ConfigurationError, NightshiftError
 from core.signature import SigningKey
-from deployments.command import init
+from deployments.command import init, init_questions
 from deployments.command.new_environment import (
     MOST_LINES,
     Answers,
@@ -151,6 +151,8 @@ def test_an_existing_file_is_replaced_only_by_force(run: Callable[..., Result], 
     assert file.read_text() == "# written by hand\n"
     assert run(*GIVEN, "--yes", "--force").exit_code == 0
     assert "db.example.com" in file.read_text()
+    # What stood there may be all that names its databases.
+    assert file.with_name(f"{file.name}.before").read_text() == "# written by hand\n"
 
 
 def test_a_name_that_is_a_path_is_refused(home: Path) -> None:
@@ -327,7 +329,7 @@ def run_with_checks(monkeypatch: pytest.MonkeyPatch, *checks: Check) -> Result:
 def test_the_machines_time_zone_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     for told, zone in (("America/New_York", "America/New_York"), (":Europe/Paris", "Europe/Paris"), ("Etc/UTC", "UTC")):
         monkeypatch.setenv("TZ", told)
-        assert init.machine_timezone() == zone
+        assert init_questions.machine_timezone() == zone
 
 
 @pytest.mark.parametrize(("zone", "told"), [("UTC", True), ("Europe/Berlin", False)])
