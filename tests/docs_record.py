@@ -149,9 +149,10 @@ READ = frozenset({
     "zstd -d",
 })  # fmt: skip
 
-# Run where the first word says; by test_docs_on_a_cluster and test_demo_release typed in the same way.
+# Run where the first word says; by test_docs_first_steps, test_docs_on_a_cluster and test_demo_release typed in the same way.
 RUN_ELSEWHERE = {
-    "make try": "test_platform: the platform that it starts",
+    "make demo": "test_docs_first_steps: in a checkout of its own",
+    "make try": "test_docs_first_steps: in a checkout of its own",
     "python -m deployments.local.prefect_database": "test_machine: beside the running server",
     "kubectl --namespace nightshift create configmap nightshift-environments --from-file=deployments/environments": "cluster/test_docs_on_a_cluster",
     "kubectl -n production get pods": "cluster/test_docs_on_a_cluster",
@@ -183,7 +184,6 @@ NOT_RUN = {
     "git checkout --merge main": "as the line before",
     "git add prefect.yaml": "after a conflict, of which git's end was seen by hand",
     "git stash drop": "as the line before",
-    "make demo": "a minute of two cores; its parts are tested one by one, and `make -n` says what it would do",
     "git pull --rebase --autostash": "the upgrade as a whole is test_machine's, without a new version to pull; tried by hand",
     "prefect --no-prompt deploy --name */production": "the same with */mine is typed by test_docs_read",
     "cp .nightshift/server/backups/prefect-3.8.8-2026-11-27T02-00-00-000000Z.db .nightshift/server/prefect/prefect.db": "test_machine opens the copy",

@@ -37,9 +37,9 @@ class GoesOn:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def until(self, text: str) -> None:
+    def until(self, text: str, *, seconds: float = 90) -> None:
         """Wait until it has said so."""
-        wait_until(lambda: text in self._said(), text, seconds=90)
+        wait_until(lambda: text in self._said(), text, seconds=seconds)
 
     def until_it_answers(self, address: str) -> None:
         """Wait until an address answers well."""
@@ -111,22 +111,40 @@ class Reader:
         return ended
 
     @contextmanager
-    def goes_on(self, page: str, line: str, *, stands_for: Mapping[str, str] | None = None) -> Iterator[GoesOn]:
-        """Type a line whose program goes on until Ctrl-C, which is typed when the block ends; it must end well then."""
+    def goes_on(
+        self, page: str, line: str, *, stands_for: Mapping[str, str] | None = None, group: bool = False
+    ) -> Iterator[GoesOn]:
+        """Type a line whose program goes on until Ctrl-C, which is typed when the block ends; it must end well then.
+
+        `group`: the program has others begin, which hear Ctrl-C too, as all do that a terminal's line has started (make).
+        """
         typed = self._put(page, line, stands_for)
         log = self.root / f"{self.terminal}.log"
         with (
             log.open("w") as out,
             subprocess.Popen(
-                ["bash", "-c", f"{self._before()}\nexec {typed}"], env=self.variables, stdout=out, stderr=out
+                ["bash", "-c", f"{self._before()}\nexec {typed}"],
+                env=self.variables,
+                stdout=out,
+                stderr=out,
+                start_new_session=group,
             ) as process,
         ):
+
+            def send(number: signal.Signals) -> None:
+                if group:
+                    os.killpg(process.pid, number)
+                else:
+                    process.send_signal(number)
+
             try:
                 yield GoesOn(process, log)
-                process.send_signal(signal.SIGINT)
-                assert process.wait(60) in (0, 130), log.read_text()
+                send(signal.SIGINT)
+                # make ends itself by the signal, once its program has ended.
+                assert process.wait(60) in ({0, 130, -signal.SIGINT} if group else {0, 130}), log.read_text()
             finally:
-                process.kill()
+                with suppress(ProcessLookupError):
+                    send(signal.SIGKILL)
 
     def _put(self, page: str, line: str, stands_for: Mapping[str, str] | None) -> str:
         found = [one for one in lines_of(page) if without_comment(one) == line]
