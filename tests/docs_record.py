@@ -182,6 +182,7 @@ _VERCEL = "Vercel's program, and an account there"
 NOT_RUN = {
     "git checkout --merge ORIG_HEAD": "tried by hand, after a `git pull --rebase --autostash`; needs a version before",
     "git checkout --merge main": "as the line before",
+    "git checkout --conflict=diff3 prefect.yaml": "as the line before",
     "git add prefect.yaml": "after a conflict, of which git's end was seen by hand",
     "git stash drop": "as the line before",
     "git pull --rebase --autostash": "the upgrade as a whole is test_machine's, without a new version to pull; tried by hand",
