@@ -191,6 +191,7 @@ _VERCEL = "Vercel's program, and an account there"
 NOT_RUN = {
     "docker build -t nightshift:0.1.0 .": _DOCKER,
     "docker compose up --detach --wait": _DOCKER,
+    "docker compose down": _DOCKER,
     "docker compose exec worker prefect --no-prompt deploy --prefect-file /opt/nightshift/prefect.yaml --name */production": _DOCKER,
     "docker compose exec worker nightshift automations": _DOCKER,
     "docker compose --profile webhook up --detach": _DOCKER,
