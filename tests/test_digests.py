@@ -34,15 +34,16 @@ def count(database: Database, *, stop: threading.Event | None = None) -> tuple[D
     """All digests of a database, and its tables' oids by name."""
     with hold_snapshot(database, backup_key="x") as held:
         result = compute_digests(database, held, stop=stop or threading.Event(), on_table=lambda _table: None)
-        return result, {table.name: table.oid for table in held.inventory.tables}
+    # A session that was closed is gone a moment later, and of two backups of a database at once the second is refused.
+    maintenance = database.model_copy(update={"name": "postgres"})
+    with connect(maintenance, application_name="test_digests") as looking:
+        ours = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+        wait_until(lambda: looking.execute(ours, [database.name]).fetchone() == (0,), f"nobody is in {database.name}")
+    return result, {table.name: table.oid for table in held.inventory.tables}
 
 
 def digest_of(server: PostgresServer, name: str, table: str = "t") -> tuple[int | None, str | None]:
     result, oids = count(server.database(name))
-    # A session that was closed is gone a moment later, and of two backups of a database at once the second is refused.
-    with server.connect() as looking:
-        ours = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
-        wait_until(lambda: looking.execute(ours, [name]).fetchone() == (0,), f"nobody is connected to {name}")
     counted = result.tables[oids[table]]
     return counted.rows, counted.digest
 

@@ -1,7 +1,6 @@
 """Room on this machine's disks: one rule for `nightshift check` and `nightshift status`, and both say the figure."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
@@ -17,6 +16,7 @@ from deployments.command import disk_probes, machine
 from deployments.command.probes import probes_of, run_probes
 from deployments.local.running import RunningPlatform
 from deployments.local.server_folder import ServerFolder
+from deployments.local.supervised import RECEIVER, Program
 from tests.fix_object_store import environment_for
 
 BYTES = st.integers(0, 2**50)
@@ -99,10 +99,11 @@ def test_status_ends_with_one_below_the_limit_and_says_the_figure(
         def __init__(self, _folder: ServerFolder) -> None:
             """All of it runs, as far as it is asked here."""
 
-        def programs(self) -> list[Any]:
-            return []
+        def programs(self) -> list[Program]:
+            return [Program(RECEIVER, "RUNNING", 0, tmp_path / "log")]
 
     monkeypatch.setattr(machine, "Supervised", Well)
+    monkeypatch.setattr(machine, "ailment", lambda _program, _folder: "")
     monkeypatch.setattr(machine, "answers_socket", lambda _socket: True)
     monkeypatch.setattr(machine, "free_bytes", lambda _folder: free)
     app = typer.Typer()

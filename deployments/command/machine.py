@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import psutil
@@ -188,10 +188,23 @@ def _listening() -> list[str]:
 
 
 def _unheard(supervised: Supervised) -> list[str]:
-    """The environments that listen to GitHub by now, of the folder that `up` was given, while no receiver was started for any."""
+    """The environments that listen to GitHub by now, while no receiver was started for any."""
+    if any(one.name == RECEIVER for one in supervised.programs()):
+        return []
+    with _its_environments(supervised):
+        return _listening()
+
+
+@contextmanager
+def _its_environments(supervised: Supervised) -> Iterator[None]:
+    """Within the block, the folder of environments is the one that `up` was given."""
+    before = os.environ.get(FOLDER_VARIABLE, "")
     with suppress(psutil.Error):
         os.environ[FOLDER_VARIABLE] = psutil.Process(supervised.pid).environ().get(FOLDER_VARIABLE, "")
-    return [] if any(one.name == RECEIVER for one in supervised.programs()) else _listening()
+    try:
+        yield
+    finally:
+        os.environ[FOLDER_VARIABLE] = before
 
 
 def _wait_until_ready(folder: ServerFolder) -> None:
