@@ -153,6 +153,7 @@ def test_a_command_that_is_not_right_is_found_out(line: str, alone: None) -> Non
     assert readers[words[0]](Command("no page", tuple(words))) != ""
 
 
+@pytest.mark.services
 @of_program("python")
 def test_a_module_has_the_options(command: Command) -> None:
     assert command.words[1] == "-m"
