@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from deployments.local.platform import Platform
 from tests.fix_refusals import require_refusals
@@ -16,12 +17,20 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("platform"), pytest.mark.timeout(300)]
 
 
+class Patient(httpx.HTTPTransport):
+    """Asks again while a server on SQLite has no time to write (503)."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        busy = retry_if_result(lambda answer: answer.status_code == httpx.codes.SERVICE_UNAVAILABLE)
+        return Retrying(retry=busy, stop=stop_after_delay(90), wait=wait_fixed(0.5))(super().handle_request, request)
+
+
 @pytest.fixture
 def rest(platform: Platform) -> Iterator[httpx.Client]:
     """Requests of somebody who has the auth string and nothing else."""
     prefect = platform.prefect
     login = (prefect.user, prefect.password)
-    with httpx.Client(base_url=prefect.api_url, auth=login, trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=prefect.api_url, auth=login, trust_env=False, timeout=60, transport=Patient()) as client:
         yield client
 
 
