@@ -127,6 +127,17 @@ def test_a_worker_is_well_once_this_very_process_has_told_the_server(tmp_path: P
             assert (not told(tmp_path, WORKER, port)) is well
 
 
+@pytest.mark.parametrize(
+    ("answer", "paused"),
+    [((200, {"is_paused": True}), True), ((200, {"is_paused": False}), False), ((503, {}), False), ((200, []), False)],
+)
+def test_a_pool_that_somebody_paused_is_told(tmp_path: Path, answer: tuple[int, Any], paused: bool) -> None:
+    with answering(lambda path: answer if path.endswith("/work_pools/nightshift") else (404, {})) as port:
+        told(tmp_path, SERVER, port)
+        assert wellbeing.is_paused(ServerFolder(tmp_path)) is paused
+    assert not wellbeing.is_paused(ServerFolder(tmp_path))
+
+
 def test_the_worker_is_killed_and_not_asked_to_end_which_would_kill_its_runs(tmp_path: Path) -> None:
     parser = configparser.RawConfigParser()
     parser.read_string(configuration(ServerFolder(tmp_path), 4200, ["--listen", "127.0.0.1:8088"]))

@@ -59,6 +59,16 @@ def _worker(program: Program, record: RunningPlatform) -> str:
     return "" if any(beat >= began for beat in beats) else "it has not told the server (yet) that it is there"
 
 
+def is_paused(folder: ServerFolder) -> bool:
+    """Whether somebody paused the work pool, so that nothing begins. A server that does not answer has a line of its own."""
+    record = RunningPlatform.model_validate_json(folder.record.read_bytes())
+    try:
+        answer = _ask(record, "GET", f"/work_pools/{WORK_POOL}")
+        return answer.is_success and answer.json()["is_paused"] is True
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _receiver(program: Program, folder: ServerFolder) -> str:
     named, _, port = receiver_address(folder).rpartition(":")
     if not _listens(program.pid, int(port)):
@@ -90,7 +100,7 @@ def _listens(pid: int, port: int | None) -> bool:
     return False
 
 
-def _ask(record: RunningPlatform, method: str, path: str, body: Any) -> httpx.Response:
+def _ask(record: RunningPlatform, method: str, path: str, body: Any = None) -> httpx.Response:
     user, _, password = record.auth_string.partition(":")
     address = f"{record.api_url}{path}"
     return httpx.request(method, address, json=body, auth=(user, password), timeout=_ANSWER_SECONDS, trust_env=False)
