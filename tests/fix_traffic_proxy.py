@@ -171,7 +171,7 @@ class Hammer:
     def _work(self) -> None:
         while not self._ended.is_set():
             asked = time.monotonic()
-            connection = http.client.HTTPConnection(self._address, timeout=2)
+            connection = http.client.HTTPConnection(self._address, timeout=20)
             try:
                 connection.request("GET", "/x")
                 self.answers.append((asked, str(json.loads(connection.getresponse().read())["version"])))
