@@ -38,12 +38,15 @@ def _look_at_rules(environment: Environment) -> Iterator[Check]:
             found=f"the Prefect server has no deployment {' and no '.join(lacking)}: what is delivered for it waits, and is given up after start_within_hours",
             next_step=f"Add it to prefect.yaml, then: {deploy_command(environment.name)}",
         )
+    elif lacking is None:
+        unknown = "whether the Prefect server has their deployments is not known: it was not reached"
+        yield Check(name=WEBHOOK, state="passed", found=f"{found}; {unknown}")
     else:
-        yield Check(name=WEBHOOK, state="passed", found=found)
+        yield Check(name=WEBHOOK, state="passed", found=f"{found}, and the Prefect server has its deployment")
 
 
-def _not_deployed(environment: str, flows: set[str]) -> list[str]:
-    """The deployments that rules start and the server lacks. A server that does not answer has a line of its own."""
+def _not_deployed(environment: str, flows: set[str]) -> list[str] | None:
+    """The deployments that rules start and the server lacks; None when it cannot be asked, of which a line of its own tells."""
     lacking = []
     try:
         with find_server(environment).client() as client:
@@ -53,5 +56,5 @@ def _not_deployed(environment: str, flows: set[str]) -> list[str]:
                 except ObjectNotFound:
                     lacking.append(f"{flow}/{environment}")
     except NightshiftError:
-        return []
+        return None
     return lacking
