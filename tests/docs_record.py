@@ -147,6 +147,7 @@ READ = frozenset({
     "python -m benchmarks.judgement --days 4000",
     "python -m benchmarks.restore --mib 1024 --pairs 5",
     "python -m benchmarks.retention --backups 100000",
+    "python -m benchmarks.server",
     "python -m benchmarks.watch --ticks 7",
     "python -m benchmarks.webhook --seconds 30",
     "python -m deployments.environment_reference",

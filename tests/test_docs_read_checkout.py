@@ -85,6 +85,10 @@ def test_the_tests(home: Home, line: str) -> None:
         (".venv/bin/python -m benchmarks.judgement --days 4000", {"4000": "100 --naive-days 20"}),
         (".venv/bin/python -m benchmarks.watch --ticks 7", {"7": "1"}),
         (".venv/bin/python -m benchmarks.webhook --seconds 30", {"30": "2"}),
+        (
+            ".venv/bin/python -m benchmarks.server",
+            {"benchmarks.server": "benchmarks.server --runs 3 --steps 2 --seconds 1"},
+        ),
         (".venv/bin/python -m benchmarks.fleet", {"benchmarks.fleet": "benchmarks.fleet --databases 2 --mib 1"}),
     ],
 )

@@ -24,7 +24,7 @@ from deployments.command.new_environment import (
     mistake_at,
     rendered,
 )
-from deployments.command.probes import SERVER_CHECK
+from deployments.command.server_probes import SERVER_CHECK
 from tasks.environments import load_environment
 from tasks.secrets import resolve
 

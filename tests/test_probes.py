@@ -14,7 +14,8 @@ from core.errors import ConfigurationError
 from core.objectives import check_objectives
 from core.redaction import register_secret
 from deployments.command.check import line_of
-from deployments.command.probes import Probe, _look_at_server, references_of, run_probes
+from deployments.command.probes import Probe, references_of, run_probes
+from deployments.command.server_probes import look_at_server
 from tasks.environments import load_environment
 from tests.fix_object_store import environment_for
 from tests.fix_raw_server import RawServer, http
@@ -114,6 +115,9 @@ def test_both_ages_are_held_against_their_own_objective(
     assert [check.state for check in checks] == [recovery_point, proof]
 
 
+MINE = environment_for("bucket-name", "http://127.0.0.1:1").model_copy(update={"name": "mine"})
+
+
 @pytest.mark.parametrize(
     ("answer", "state", "told", "next_step"),
     [
@@ -130,7 +134,7 @@ def test_a_prefect_server_that_refuses_us_is_no_mere_warning(
     password = "a-wrong-password-0123"
     settings = {PREFECT_API_URL: f"{raw_server.address}/api", PREFECT_API_AUTH_STRING: f"nightshift:{password}"}
     with temporary_settings(settings):
-        [[found]] = run_probes([Probe("server", lambda: _look_at_server("mine"), 20)])
+        [[found]] = run_probes([Probe("server", lambda: look_at_server(MINE), 20)])
     assert (found.name, found.state) == ("Prefect server", state), found
     assert found.found.startswith(f"{raw_server.address}/api: {told}")
     assert next_step in found.next_step
@@ -141,5 +145,5 @@ def test_a_prefect_server_that_is_not_there_or_not_named_is_a_warning(raw_server
     raw_server.close()
     for settings in ({PREFECT_API_URL: f"{raw_server.address}/api"}, {PREFECT_API_URL: None}):
         with temporary_settings(settings):
-            [[found]] = run_probes([Probe("server", lambda: _look_at_server("mine"), 20)])
+            [[found]] = run_probes([Probe("server", lambda: look_at_server(MINE), 20)])
         assert (found.state, bool(found.next_step)) == ("warning", True), found

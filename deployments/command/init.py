@@ -22,7 +22,7 @@ from deployments.command.new_environment import (
     write_environment,
     zone_sentence,
 )
-from deployments.command.probes import SERVER_CHECK
+from deployments.command.server_probes import SERVER_CHECK
 from deployments.command.terminal import EXIT_NOT_WELL, console
 from tasks.environments import environment_file, load_environment
 from tasks.log_redaction import install_log_redaction

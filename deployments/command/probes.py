@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextvars import copy_context
 from functools import partial
-from typing import Literal
 from urllib.parse import urlsplit
 
 from botocore.utils import get_environ_proxies
@@ -20,14 +19,14 @@ from core.checks import Check
 from core.environment import Environment
 from core.environment_database import Database
 from core.environment_keys import dotted, place_at
-from core.errors import ConfigurationError, NightshiftError, PermanentError
+from core.errors import ConfigurationError, NightshiftError
 from core.redaction import SHORTEST, redact
 from core.secret_reference import shown_reference
 from deployments.command.backup_probes import backup_probes
 from deployments.command.disk_probes import disk_probes
-from deployments.command.prefect_api import find_server
 from deployments.command.probe import LONG_SECONDS, Probe
 from deployments.command.release_probes import release_probes
+from deployments.command.server_probes import SERVER_CHECK, look_at_server
 from deployments.command.watch_probes import watch_probes
 from deployments.command.webhook_probes import webhook_probes
 from tasks.clients import installed_clients
@@ -39,7 +38,6 @@ from tasks.secrets import resolve, signing_keys
 
 # A dead host is told from a slow one before anything heavier begins.
 REACH_SECONDS = 5.0
-SERVER_CHECK = "Prefect server"
 
 
 def probes_of(environment: Environment) -> list[Probe]:
@@ -54,7 +52,7 @@ def probes_of(environment: Environment) -> list[Probe]:
         probes.append(Probe(f"{key}: spool", partial(check_spool, key, database)))
     probes += disk_probes(environment)
     probes += [*release_probes(environment), *watch_probes(environment), *webhook_probes(environment)]
-    probes.append(Probe(SERVER_CHECK, lambda: _look_at_server(environment.name)))
+    probes.append(Probe(SERVER_CHECK, lambda: look_at_server(environment)))
     return probes + backup_probes(environment, bucket)
 
 
@@ -186,24 +184,6 @@ def _database_probe(environment: Environment, key: str, database: Database) -> P
         return check_postgres(environment.name, key, database)
 
     return Probe(f"{key}: connection", look, LONG_SECONDS)
-
-
-def _look_at_server(environment: str) -> Iterator[Check]:
-    """None, or one that is away, is a warning: it may run elsewhere, or be started yet. One that refuses us is a failure: no run would begin."""
-    try:
-        server = find_server(environment)
-    except NightshiftError as error:
-        yield Check(name=SERVER_CHECK, state="warning", found=error.found, next_step=error.next_step)
-        return
-    try:
-        with server.client() as client:
-            version = client.api_version()
-    except NightshiftError as error:
-        found, refused = f"{server.api_url}: {error.found}", isinstance(error, PermanentError)
-        state: Literal["failed", "warning"] = "failed" if refused else "warning"
-        yield Check(name=SERVER_CHECK, state=state, found=found, next_step=error.next_step)
-    else:
-        yield Check(name=SERVER_CHECK, state="passed", found=f"{server.api_url}, {version}")
 
 
 def _reach(host: str, port: int, keys: str) -> None:
