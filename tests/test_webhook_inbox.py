@@ -55,8 +55,6 @@ def test_a_delivery_that_was_given_up_before_a_run_was_made_is_taken_in_again(tm
         for key in ("a", "made"):
             inbox.accept(start(key), None, 1.0).result()
         inbox.set_never_made("a", "no deployment")
-        # GitHub is not told of it yet.
-        assert inbox.accept(start(), None, 2.0).result() == "repeated"
         inbox.set_reported("a", "error")
         inbox.set_ended("a", "no deployment", 2.0)
         inbox.set_made("made", "run", 2.0)
@@ -66,6 +64,22 @@ def test_a_delivery_that_was_given_up_before_a_run_was_made_is_taken_in_again(tm
         assert inbox.accept(start(), None, 4.0).result() == "repeated"
         [waiting] = inbox.open("waiting")
         assert (waiting.received, waiting.note, waiting.reported) == (3.0, "", "")
+
+
+def test_what_was_given_up_is_taken_in_again_before_github_has_heard_of_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as inbox:
+        inbox.accept(start(), None, 1.0).result()
+        inbox.set_never_made("a", "no deployment")
+        assert inbox.accept(start(), None, 2.0).result() == "accepted"
+        # What becomes of telling that the one of before was given up says nothing of this one.
+        inbox.set_reported("a", "error", 1.0)
+        inbox.set_ended("a", "no deployment", 2.0, 1.0)
+        [waiting] = inbox.open("waiting")
+        assert (waiting.received, waiting.note, waiting.reported) == (2.0, "", "")
+        inbox.set_started("a", "run")
+        inbox.set_reported("a", "success", 2.0)
+        inbox.set_ended("a", "done", 3.0, 2.0)
+        assert inbox.open("started") == []
 
 
 def test_a_token_that_is_refused_leaves_no_delivery_and_one_that_is_used_is_kept_past_its_end(tmp_path: Path) -> None:

@@ -218,6 +218,21 @@ def test_what_the_server_does_not_start_is_told_and_holds_up_nothing(desk: Desk)
     assert (1, "error") in desk.told
 
 
+def test_what_was_given_up_is_started_when_it_comes_again_though_github_cannot_be_told_of_it(desk: Desk) -> None:
+    desk.runs.failing["k1"] = PermanentError("start release/staging", "server", "422", "Mend it")
+    desk.web.always({"message": "Resource not accessible"}, 403)
+    desk.accept(1)
+    desk.rounds()
+    assert desk.runs.made == []
+    del desk.runs.failing["k1"]
+    [given_up] = desk.inbox.open("started")
+    assert desk.inbox.accept(given_up.start, None, desk.now).result() == "accepted"
+    desk.rounds(5)
+    assert desk.runs.made == ["k1"]
+    [goes_on] = desk.inbox.open("started")
+    assert goes_on.run_id == "run-k1"
+
+
 @pytest.mark.parametrize("kind", [TemporaryError, ConfigurationError])
 def test_what_may_be_started_later_waits_and_only_so_long_as_it_may(desk: Desk, kind: type[NightshiftError]) -> None:
     desk.runs.failing = {f"k{number}": kind("reach", "server", "it is away") for number in (1, 2)}

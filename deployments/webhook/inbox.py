@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS tokens (jti TEXT PRIMARY KEY, expires REAL NOT NULL) 
 _TRY = (
     "INSERT INTO tokens VALUES ('a write that is tried', ?) ON CONFLICT (jti) DO UPDATE SET expires = excluded.expires"
 )
+# What is taken in anew has another time; None stands for any.
+_THAT_ONE = "key = ? AND received = coalesce(?, received)"
 _COLUMNS = "key, environment, flow, parameters, repository, deployment_id, received, state, run_id, note, reported"
 
 
@@ -127,13 +129,19 @@ class Inbox:
         """Keep why no run was made; GitHub is still to be told."""
         self._change("UPDATE deliveries SET state = 'started', note = ? WHERE key = ?", note, key)
 
-    def set_reported(self, key: str, state: str) -> None:
-        """Keep what GitHub was told last."""
-        self._change("UPDATE deliveries SET reported = ? WHERE key = ?", state, key)
+    def set_reported(self, key: str, state: str, received: float | None = None) -> None:
+        """Keep what GitHub was told last. `received`: of the delivery that was received then, not of one that was taken in anew since."""
+        self._change(f"UPDATE deliveries SET reported = ? WHERE {_THAT_ONE}", state, key, received)  # noqa: S608 - ours
 
-    def set_ended(self, key: str, note: str, now: float) -> None:
-        """Nothing is to be done about it any more."""
-        self._change("UPDATE deliveries SET state = 'ended', note = ?, ended = ? WHERE key = ?", note, now, key)
+    def set_ended(self, key: str, note: str, now: float, received: float | None = None) -> None:
+        """Nothing is to be done about it any more. `received`: as of set_reported."""
+        self._change(
+            f"UPDATE deliveries SET state = 'ended', note = ?, ended = ? WHERE {_THAT_ONE}",  # noqa: S608 - ours
+            note,
+            now,
+            key,
+            received,
+        )
 
     def forget(self, before: float, now: float) -> None:
         """Remove deliveries that ended before a moment, and ids of tokens that have expired (a day is left for clocks that were put back)."""
@@ -261,10 +269,11 @@ def _accept(connection: sqlite3.Connection, start: Start, token: Token | None, n
     )
     if made.rowcount:
         return "accepted"
-    # Given up before a run was made: who sends it again wants it still. Prefect makes one run of a key, should it have made one all the same.
+    # Given up before a run was made, whether GitHub has heard of it or not: who sends it again wants it still.
+    # Prefect makes one run of a key, should it have made one all the same.
     again = connection.execute(
         "UPDATE deliveries SET state = 'waiting', received = ?, note = '', reported = '', ended = NULL"
-        " WHERE key = ? AND state = 'ended' AND run_id IS NULL AND parameters = ?",
+        " WHERE key = ? AND state != 'waiting' AND run_id IS NULL AND parameters = ?",
         (now, start.key, parameters),
     )
     if again.rowcount:

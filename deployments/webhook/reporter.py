@@ -65,7 +65,9 @@ class Reporter:
             if told.kept != delivery.reported and not self._told(delivery, told):
                 continue
             if told.final and self._closed(delivery, told):
-                self._inbox.set_ended(delivery.start.key, delivery.note or told.description, self._clock())
+                self._inbox.set_ended(
+                    delivery.start.key, delivery.note or told.description, self._clock(), delivery.received
+                )
 
     def _looked_at(self, deliveries: Sequence[Delivery]) -> list[tuple[Delivery, Told]]:
         runs = [(one.run_id, bool(one.start.parameters.get("dry_run"))) for one in deliveries if one.run_id]
@@ -95,7 +97,7 @@ class Reporter:
             self._figures.reports.labels("sent").inc()
             self._audit.tell("reported", key=start.key, run_id=delivery.run_id, state=told.state)
         self._refused.pop(start.key, None)
-        self._inbox.set_reported(start.key, told.kept)
+        self._inbox.set_reported(start.key, told.kept, delivery.received)
         return True
 
     def _postponed(self, delivery: Delivery, error: NightshiftError) -> bool:
@@ -107,8 +109,8 @@ class Reporter:
         self._audit.tell("not reported", key=key, reason=str(error))
         if refusals >= MOST_REFUSALS:
             self._refused.pop(key, None)
-            self._inbox.set_reported(key, "not told")
-            self._inbox.set_ended(key, f"GitHub was not told: {error}", self._clock())
+            self._inbox.set_reported(key, "not told", delivery.received)
+            self._inbox.set_ended(key, f"GitHub was not told: {error}", self._clock(), delivery.received)
             return False
         self._refused[key] = (refusals, self._clock() + min(self._round_seconds * 2**refusals, LONGEST_PAUSE_SECONDS))
         return False
