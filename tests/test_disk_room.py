@@ -103,7 +103,7 @@ def test_status_ends_with_one_below_the_limit_and_says_the_figure(
             return [Program(RECEIVER, "RUNNING", 0, tmp_path / "log")]
 
     monkeypatch.setattr(machine, "Supervised", Well)
-    monkeypatch.setattr(machine, "is_paused", lambda _folder: False)
+    monkeypatch.setattr(machine, "paused", lambda _folder: "")
     monkeypatch.setattr(machine, "ailment", lambda _program, _folder: "")
     monkeypatch.setattr(machine, "answers_socket", lambda _socket: True)
     monkeypatch.setattr(machine, "free_bytes", lambda _folder: free)

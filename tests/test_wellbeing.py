@@ -131,11 +131,26 @@ def test_a_worker_is_well_once_this_very_process_has_told_the_server(tmp_path: P
     ("answer", "paused"),
     [((200, {"is_paused": True}), True), ((200, {"is_paused": False}), False), ((503, {}), False), ((200, []), False)],
 )
-def test_a_pool_that_somebody_paused_is_told(tmp_path: Path, answer: tuple[int, Any], paused: bool) -> None:
-    with answering(lambda path: answer if path.endswith("/work_pools/nightshift") else (404, {})) as port:
+@pytest.mark.parametrize(
+    ("path", "told_of", "command"),
+    [
+        ("/work_pools/nightshift", "the work pool nightshift is paused", "work-pool resume nightshift"),
+        (
+            "/work_pools/nightshift/queues/default",
+            "the work queue default of the pool nightshift is paused",
+            "work-queue resume default --pool nightshift",
+        ),
+    ],
+)
+def test_a_pool_or_its_queue_that_somebody_paused_is_told(  # noqa: PLR0917 - parameters
+    tmp_path: Path, path: str, told_of: str, command: str, answer: tuple[int, Any], paused: bool
+) -> None:
+    others = (200, {"is_paused": False})
+    with answering(lambda asked: answer if asked.endswith(path) else others) as port:
         told(tmp_path, SERVER, port)
-        assert wellbeing.is_paused(ServerFolder(tmp_path)) is paused
-    assert not wellbeing.is_paused(ServerFolder(tmp_path))
+        said = wellbeing.paused(ServerFolder(tmp_path))
+        assert said == (f"{told_of}: no run begins. prefect {command}" if paused else "")
+    assert not wellbeing.paused(ServerFolder(tmp_path))
 
 
 def test_the_worker_is_killed_and_not_asked_to_end_which_would_kill_its_runs(tmp_path: Path) -> None:

@@ -19,14 +19,14 @@ from deployments.command.terminal import console
 from deployments.local.data_folder import CHECKOUT, platform_folder
 from deployments.local.ports import HOST, answers
 from deployments.local.prefect_database import back_up, upgrade
-from deployments.local.prefect_server import PREFERRED_PORT, WORK_POOL, prefect_environment
+from deployments.local.prefect_server import PREFERRED_PORT, prefect_environment
 from deployments.local.prefect_template import use_template
 from deployments.local.running import SERVER as KIND
 from deployments.local.running import RunningPlatform, answers_socket
 from deployments.local.server_folder import ServerFolder
 from deployments.local.service import log_tail
 from deployments.local.supervised import MARK, RECEIVER, SERVER, WORKER, Supervised, configuration, marked
-from deployments.local.wellbeing import RUNNING, ailment, is_paused
+from deployments.local.wellbeing import RUNNING, ailment, paused
 from tasks.environments import FOLDER_VARIABLE, environment_names, load_environment
 from tasks.spool import free_bytes
 
@@ -286,10 +286,9 @@ def _show(folder: ServerFolder) -> bool:
             f"[webhook] is new in {', '.join(unheard)}, and no receiver runs: GitHub is not heard. make down, make up"
         )
         console.print(found, style="red", markup=False, soft_wrap=True)
-    paused = is_paused(folder)
-    if paused:
-        found = f"the work pool {WORK_POOL} is paused: no run begins. prefect work-pool resume {WORK_POOL}"
-        console.print(found, style="red", markup=False, soft_wrap=True)
+    held = paused(folder)
+    if held:
+        console.print(held, style="red", markup=False, soft_wrap=True)
     free = free_bytes(folder.path)
     if is_full(free):
         console.print(
@@ -297,4 +296,4 @@ def _show(folder: ServerFolder) -> bool:
             style="red",
             soft_wrap=True,
         )
-    return not is_full(free) and not unheard and not paused and not any(wrong.values())
+    return not is_full(free) and not unheard and not held and not any(wrong.values())

@@ -16,6 +16,8 @@ from deployments.local.supervised import RECEIVER, SERVER, WORKER, WORKER_NAME, 
 
 RUNNING = {"RUNNING", "STARTING"}
 _ANSWER_SECONDS = 5.0
+# Where prefect.yaml names none, Prefect puts a pool's runs into this one.
+_QUEUE = "default"
 _ANYWHERE = {"0.0.0.0": HOST, "::": "::1"}  # noqa: S104 - where it listens; we ask it on this machine
 
 
@@ -59,14 +61,25 @@ def _worker(program: Program, record: RunningPlatform) -> str:
     return "" if any(beat >= began for beat in beats) else "it has not told the server (yet) that it is there"
 
 
-def is_paused(folder: ServerFolder) -> bool:
-    """Whether somebody paused the work pool, so that nothing begins. A server that does not answer has a line of its own."""
+def paused(folder: ServerFolder) -> str:
+    """What somebody paused so that no run begins, the work pool or the queue in it that runs go to, with the command that ends it; "" when neither is.
+
+    A server that does not answer has a line of its own.
+    """
     record = RunningPlatform.model_validate_json(folder.record.read_bytes())
     try:
-        answer = _ask(record, "GET", f"/work_pools/{WORK_POOL}")
-        return answer.is_success and answer.json()["is_paused"] is True
+        if _is_paused(record, f"/work_pools/{WORK_POOL}"):
+            return f"the work pool {WORK_POOL} is paused: no run begins. prefect work-pool resume {WORK_POOL}"
+        if _is_paused(record, f"/work_pools/{WORK_POOL}/queues/{_QUEUE}"):
+            return f"the work queue {_QUEUE} of the pool {WORK_POOL} is paused: no run begins. prefect work-queue resume {_QUEUE} --pool {WORK_POOL}"
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return False
+        pass
+    return ""
+
+
+def _is_paused(record: RunningPlatform, path: str) -> bool:
+    answer = _ask(record, "GET", path)
+    return answer.is_success and answer.json()["is_paused"] is True
 
 
 def _receiver(program: Program, folder: ServerFolder) -> str:
