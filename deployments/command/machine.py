@@ -119,7 +119,11 @@ def down_command(
         _end_runs(folder, wait)
         supervised.stop(SERVER)
         supervised.shut_down()
-    elif not marked(folder):
+    elif marked(folder):
+        # A killed supervisor left them: in the same order. The server stays until the runs have told it how they ended.
+        _end([one for one in marked(folder, runs=False) if _takes_work(one)])
+        _end_runs(folder, wait)
+    else:
         console.print("nothing of it runs")
         return
     _end(marked(folder))
@@ -244,6 +248,13 @@ def _end_runs(folder: ServerFolder, seconds: int) -> None:
         console.print(f"waiting up to {seconds} s for the runs under way ({len(found)} processes)")
         psutil.wait_procs(found, seconds)
     _end(marked(folder, runs=True))
+
+
+def _takes_work(process: psutil.Process) -> bool:
+    """Whether it is the worker or the receiver, by its command line."""
+    with suppress(psutil.Error):
+        return not {"worker", "webhook"}.isdisjoint(process.cmdline())
+    return False
 
 
 def _end(processes: Sequence[psutil.Process]) -> None:

@@ -1,0 +1,65 @@
+"""`nightshift down` where the supervisor was killed: what it left is ended in the same order, and runs are waited for."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from deployments.command import machine
+from deployments.local.data_folder import platform_folder
+from deployments.local.running import SERVER as KIND
+from deployments.local.supervised import MARK, RUN
+from tests.waiting import wait_until
+
+Starting = Callable[..., psutil.Process]
+_FOREVER = "import time; time.sleep(300)"
+# Ends by itself, and says whether the server was there until then.
+_RUN = """
+import os, pathlib, sys, time
+time.sleep(1.5)
+server = pathlib.Path(f"/proc/{sys.argv[2]}/stat").read_text().rpartition(")")[2].split()[0]
+pathlib.Path(sys.argv[1]).write_text(server)
+"""
+
+
+@pytest.fixture
+def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Starting]:
+    """Start a program as `up` would have, without a supervisor."""
+    monkeypatch.setenv("NIGHTSHIFT_DATA", str(tmp_path))
+    marks = {MARK: str(platform_folder(KIND))}
+    with ExitStack() as stack:
+
+        def start(code: str, *words: str, run: bool = False) -> psutil.Process:
+            variables = {**os.environ, **marks, **({RUN: "a-run"} if run else {})}
+            child = stack.enter_context(subprocess.Popen([sys.executable, "-c", code, *words], env=variables))
+            stack.callback(child.kill)
+            found = psutil.Process(child.pid)
+            wait_until(lambda: found.environ().get(MARK) == marks[MARK], "it is a program of its own")
+            return found
+
+        yield start
+
+
+def test_down_waits_for_the_runs_that_a_killed_supervisor_left_and_ends_their_server_last(
+    left: Starting, tmp_path: Path
+) -> None:
+    server, worker = left(_FOREVER, "prefect", "server", "start"), left(_FOREVER, "prefect", "worker", "start")
+    told = tmp_path / "told"
+    run = left(_RUN, str(told), str(server.pid), run=True)
+    app = typer.Typer()
+    app.command()(machine.down_command)
+    result = CliRunner().invoke(app, ["--wait", "30"])
+    assert result.exit_code == 0, result.output
+    assert told.is_file(), result.output
+    assert told.read_text() in {"S", "R"}
+    assert "waiting up to 30 s for the runs under way (1 processes)" in result.output
+    assert f"ending process {run.pid}" not in result.output
+    assert result.output.index(f"ending process {worker.pid}") < result.output.index(f"ending process {server.pid}")
+    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in (server, worker, run))
