@@ -103,7 +103,8 @@ def actions_event(claims: Mapping[str, Any], deployment_id: int | None) -> Event
 
 
 def _deployment(payload: Mapping[str, Any]) -> Event | None:
-    if payload["action"] != "created":
+    # A deployment_status is "created" too, and has its deployment in it.
+    if payload["action"] != "created" or "deployment_status" in payload:
         return None
     deployment = _table(payload, "deployment")
     number = _number(deployment, "id", "deployment.id")

@@ -181,6 +181,12 @@ def test_a_body_counts_only_as_the_event_that_it_is_since_the_header_is_not_sign
         assert refused.status == 422
 
 
+def test_a_status_of_a_deployment_is_no_deployment_whatever_the_header_says() -> None:
+    status = {**deployment(), "deployment_status": {"id": 3, "state": "success"}}
+    assert start_of("deployment", status) is None
+    assert start_of("deployment_status", status) is None
+
+
 @pytest.mark.parametrize(
     ("name", "payload", "reason"),
     [
