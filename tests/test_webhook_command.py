@@ -96,3 +96,10 @@ def test_a_wrong_option_is_refused(hook: Hook) -> None:
 def test_a_folder_that_cannot_be_made_is_named(hook: Hook) -> None:
     (hook.folder / "inbox").write_text("a file")
     assert "open the inbox" in str(error_of(hook))
+
+
+def test_an_audit_log_that_cannot_be_opened_is_named(hook: Hook) -> None:
+    place = hook.folder / "nowhere" / "audit.jsonl"
+    error = error_of(hook, "--audit", str(place))
+    assert isinstance(error, ConfigurationError)
+    assert f"could not open the audit log ({place}): No such file or directory" in str(error)

@@ -5,21 +5,24 @@ import logging
 import logging.handlers
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+from core.errors import ConfigurationError
 from core.redaction import redact
 
 LONGEST_VALUE = 300
 
 
 class Audit:
-    """Lines go to a file (reopened when it was moved: logrotate), or to standard output for `-`."""
+    """Lines go to a file (reopened when it was moved: logrotate), or to standard output for `-`. Raise ConfigurationError when it cannot be opened."""
 
     def __init__(self, file: str) -> None:
-        handler: logging.Handler = (
-            logging.StreamHandler(sys.stdout) if file == "-" else logging.handlers.WatchedFileHandler(Path(file))
-        )
+        handler: logging.Handler
+        try:
+            handler = logging.StreamHandler(sys.stdout) if file == "-" else logging.handlers.WatchedFileHandler(file)
+        except OSError as error:
+            found = error.strerror or str(error)
+            raise ConfigurationError("open the audit log", file, found, "Name another file: --audit") from error
         handler.setFormatter(logging.Formatter("%(message)s"))
         self._logger = logging.Logger("nightshift.webhook.audit", logging.INFO)
         self._logger.addHandler(handler)
