@@ -199,6 +199,17 @@ def test_the_environment_of_the_local_platform_without_one_says_how_to_start_it(
     assert "No platform runs on this machine: start one in another terminal, make try" in done.stderr
 
 
+def test_a_data_folder_that_is_a_file_is_told_in_a_line(tmp_path: Path) -> None:
+    place = tmp_path / "a-file"
+    place.write_text("")
+    code = "import sys; sys.argv[1:] = ['status']; from deployments.command.main import main; main()"
+    variables = {**os.environ, "NIGHTSHIFT_DATA": str(place)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=variables)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"nightshift: could not write ({place}/prefect-client): Not a directory.")
+    assert done.stderr.count("\n") == 1
+
+
 def ended(process: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int, str, str]:
     """Wait for a command; its exit code, output and errors."""
     out, err = process.communicate(timeout=seconds)
