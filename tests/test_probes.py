@@ -141,6 +141,17 @@ def test_a_prefect_server_that_refuses_us_is_no_mere_warning(
     assert password not in found.model_dump_json()
 
 
+@pytest.mark.parametrize("status", ["500 Internal Server Error", "503 Service Unavailable"])
+def test_a_prefect_server_that_tells_its_version_and_nothing_else_is_not_well(
+    raw_server: RawServer, status: str
+) -> None:
+    raw_server.answers = lambda asked: http('"3.8.8"') if b"/admin/version" in asked else http("{}", status=status)
+    with temporary_settings({PREFECT_API_URL: f"{raw_server.address}/api"}):
+        [[found]] = run_probes([Probe("server", lambda: look_at_server(MINE))])
+    assert (found.name, found.state) == ("Prefect server", "warning"), found
+    assert found.found.startswith(f"{raw_server.address}/api: the server answered {status[:3]}")
+
+
 def test_a_prefect_server_that_is_not_there_or_not_named_is_a_warning(raw_server: RawServer) -> None:
     raw_server.close()
     for settings in ({PREFECT_API_URL: f"{raw_server.address}/api"}, {PREFECT_API_URL: None}):

@@ -5,6 +5,7 @@ from typing import Literal
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from core.checks import Check
 from core.environment import Environment
@@ -23,7 +24,8 @@ def look_at_server(environment: Environment) -> Iterator[Check]:
         yield Check(name=SERVER_CHECK, state="warning", found=error.found, next_step=error.next_step)
         return
     try:
-        with server.client() as client:
+        # One more try, which is enough for one that is busy: Prefect's client would wait for longer than the probe may take.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}), server.client() as client:
             version = client.api_version()
             unattended = list(_unattended(client, environment))
     except NightshiftError as error:
