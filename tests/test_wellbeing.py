@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from deployments.local import wellbeing
 from deployments.local.running import RunningPlatform
 from deployments.local.server_folder import ServerFolder
 from deployments.local.supervised import RECEIVER, SERVER, WORKER, WORKER_NAME, Program, configuration
+from deployments.webhook.figures import Figures
 
 Answer = Callable[[str], tuple[int, Any]]
 
@@ -34,7 +36,7 @@ def answering(answer: Answer) -> Iterator[int]:
             status, document = answer(self.path)
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(json.dumps(document).encode())
+            self.wfile.write(document if isinstance(document, bytes) else json.dumps(document).encode())
 
         do_POST = do_GET  # noqa: N815 - as the base class wants it
 
@@ -100,6 +102,16 @@ def test_a_receiver_that_says_what_is_wrong_is_quoted(tmp_path: Path) -> None:
         assert "the inbox cannot be written" in told(tmp_path, RECEIVER, port)
     with answering(lambda _: (200, {"status": "ok"})) as port:
         assert not told(tmp_path, RECEIVER, port)
+
+
+@pytest.mark.parametrize(("current", "well"), [(1, True), (0, False)])
+def test_a_receiver_that_goes_by_earlier_settings_is_not_well(tmp_path: Path, current: int, well: bool) -> None:
+    figures = Figures()
+    figures.settings_current.set(current)
+    answers = {"/healthz": (200, {"status": "ok"}), "/metrics": (200, generate_latest(figures.registry))}
+    with answering(answers.__getitem__) as port:
+        said = told(tmp_path, RECEIVER, port)
+    assert (not said, "audit.jsonl has the reason" in said) == (well, not well)
 
 
 @pytest.mark.parametrize("status", [401, 500, 503])

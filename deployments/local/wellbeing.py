@@ -18,6 +18,8 @@ RUNNING = {"RUNNING", "STARTING"}
 _ANSWER_SECONDS = 5.0
 # Where prefect.yaml names none, Prefect puts a pool's runs into this one.
 _QUEUE = "default"
+# Of the receiver's metrics (deployments/webhook/figures.py).
+_WRONG_SETTINGS = "nightshift_webhook_settings_current 0.0"
 _ANYWHERE = {"0.0.0.0": HOST, "::": "::1"}  # noqa: S104 - where it listens; we ask it on this machine
 
 
@@ -87,9 +89,15 @@ def _receiver(program: Program, folder: ServerFolder) -> str:
     if not _listens(program.pid, int(port)):
         return "it does not listen (yet)"
     host = _ANYWHERE.get(named.strip("[]"), named.strip("[]") or HOST)
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/healthz"
-    answer = httpx.get(address, timeout=_ANSWER_SECONDS, trust_env=False)
-    return "" if answer.is_success else f"it says: {_status(answer)}"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    answer = httpx.get(f"{address}/healthz", timeout=_ANSWER_SECONDS, trust_env=False)
+    if not answer.is_success:
+        return f"it says: {_status(answer)}"
+    # No word of it on /healthz: a restart would not mend it, and it goes on.
+    figures = httpx.get(f"{address}/metrics", timeout=_ANSWER_SECONDS, trust_env=False)
+    if _WRONG_SETTINGS in figures.text.splitlines():
+        return f"what the environments' files say now is wrong, and it goes by what they said before: {folder.webhook / 'audit.jsonl'} has the reason"
+    return ""
 
 
 def _status(answer: httpx.Response) -> str:
