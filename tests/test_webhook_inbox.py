@@ -101,6 +101,22 @@ def test_what_ended_long_ago_is_forgotten_and_nothing_else(tmp_path: Path) -> No
         assert [inbox.accept(start(key), None, 2.0).result() for key in "abc"] == ["accepted", "repeated", "repeated"]
 
 
+def test_what_github_shows_as_active_is_kept_until_a_later_release_takes_its_place(tmp_path: Path) -> None:
+    with opened(tmp_path) as inbox:
+        for key, received in (("live", 1.0), ("later", 1000.0)):
+            inbox.accept(start(key), None, received).result()
+        inbox.set_started("live", "run")
+        inbox.set_reported("live", "success")
+        inbox.set_ended("live", "", 2.0)
+        inbox.forget(999.0, 999.0)
+        inbox.set_started("later", "run-2")
+        [later] = inbox.open("started")
+        assert [one.start.key for one in inbox.succeeded_before(later)] == ["live"]
+        inbox.set_reported("live", "inactive")
+        inbox.forget(999.0, 999.0)
+        assert inbox.find("live") is None
+
+
 def test_who_went_away_before_the_commit_does_not_stop_the_others(tmp_path: Path) -> None:
     with opened(tmp_path) as inbox:
         hold, go = threading.Event(), threading.Event()

@@ -144,8 +144,12 @@ class Inbox:
         )
 
     def forget(self, before: float, now: float) -> None:
-        """Remove deliveries that ended before a moment, and ids of tokens that have expired (a day is left for clocks that were put back)."""
-        self._change("DELETE FROM deliveries WHERE state = 'ended' AND ended < ?", before)
+        """Remove deliveries that ended before a moment, and ids of tokens that have expired (a day is left for clocks that were put back).
+
+        What GitHub shows as active is kept: the next release, however late, tells it otherwise.
+        """
+        shown = "reported = 'success' AND deployment_id IS NOT NULL"
+        self._change(f"DELETE FROM deliveries WHERE state = 'ended' AND ended < ? AND NOT ({shown})", before)  # noqa: S608 - ours
         self._change("DELETE FROM tokens WHERE expires < ?", now - 86400)
 
     def open(self, state: Literal["waiting", "started"], most: int = 1000) -> list[Delivery]:
