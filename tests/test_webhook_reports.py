@@ -178,6 +178,27 @@ def test_a_release_that_is_live_makes_the_one_before_inactive_and_a_rollback_its
     assert desk.told[3:] == [(2, "inactive")]
 
 
+def test_the_one_before_is_told_later_and_later_too_and_not_given_up_within_minutes(desk: Desk) -> None:
+    desk.accept(1)
+    desk.runs.states["run-k1"] = DONE
+    desk.rounds()
+    refuse = Reply({"message": "Forbidden"}, 403)
+    desk.web.reply = lambda asked: refuse if "/deployments/1/" in asked.path else Reply({"id": 1}, 201)
+    desk.accept(2)
+    desk.runs.states["run-k2"] = DONE
+    for _ in range(60):
+        desk.rounds()
+        desk.now += 4
+    # Five minutes: told after 10, 20, 40, 80, 160 s.
+    assert desk.told.count((1, "inactive")) == 5
+    desk.web.always({"id": 1}, 201)
+    desk.now += 7200
+    desk.rounds()
+    assert desk.told.count((1, "inactive")) == 6
+    assert desk.inbox.open("started") == []
+    assert desk.told.count((2, "success")) == 1
+
+
 def test_a_release_that_failed_leaves_the_one_before_active(desk: Desk) -> None:
     for number, state in ((1, DONE), (2, told_of("FAILED", "RolledBack", "it went back"))):
         desk.accept(number)

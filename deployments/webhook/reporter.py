@@ -57,8 +57,7 @@ class Reporter:
     def once(self) -> None:
         """One round through the runs that go on."""
         followed = self._inbox.open("started")
-        due = [one for one in followed if self._refused.get(one.start.key, (0, 0.0))[1] <= self._clock()]
-        for delivery, told in self._looked_at(due):
+        for delivery, told in self._looked_at([one for one in followed if self._is_due(one)]):
             if self._ending.is_set():
                 return
             self.beat = time.monotonic()
@@ -68,6 +67,10 @@ class Reporter:
                 self._inbox.set_ended(
                     delivery.start.key, delivery.note or told.description, self._clock(), delivery.received
                 )
+
+    def _is_due(self, delivery: Delivery) -> bool:
+        """Whether no pause after a refusal goes on."""
+        return self._refused.get(delivery.start.key, (0, 0.0))[1] <= self._clock()
 
     def _looked_at(self, deliveries: Sequence[Delivery]) -> list[tuple[Delivery, Told]]:
         runs = [(one.run_id, bool(one.start.parameters.get("dry_run"))) for one in deliveries if one.run_id]
@@ -87,6 +90,8 @@ class Reporter:
     def _told(self, delivery: Delivery, told: Told) -> bool:
         """Whether GitHub was told, or will never be."""
         start = delivery.start
+        if not self._is_due(delivery):
+            return False
         github = self._githubs().get(start.environment)
         if github is not None and start.deployment_id is not None:
             page = self._runs.page(start, delivery.run_id) if delivery.run_id else ""
