@@ -199,6 +199,14 @@ def test_the_one_before_is_told_later_and_later_too_and_not_given_up_within_minu
     assert desk.told.count((2, "success")) == 1
 
 
+def test_a_release_takes_the_place_of_releases_alone(desk: Desk) -> None:
+    for number, flow in ((1, "nightly-backup"), (2, "dr-drill"), (3, "release")):
+        desk.accept(number, flow)
+        desk.runs.states[f"run-k{number}"] = DONE
+        desk.rounds()
+    assert desk.told == [(1, "success"), (2, "success"), (3, "success")]
+
+
 def test_a_release_that_failed_leaves_the_one_before_active(desk: Desk) -> None:
     for number, state in ((1, DONE), (2, told_of("FAILED", "RolledBack", "it went back"))):
         desk.accept(number)

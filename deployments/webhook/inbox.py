@@ -43,6 +43,8 @@ _TRY = (
 )
 # What is taken in anew has another time; None stands for any.
 _THAT_ONE = "key = ? AND received = coalesce(?, received)"
+# What a later release takes the place of.
+_SHOWN = "flow IN ('release', 'rollback') AND reported = 'success'"
 _COLUMNS = "key, environment, flow, parameters, repository, deployment_id, received, state, run_id, note, reported"
 
 
@@ -148,7 +150,7 @@ class Inbox:
 
         What GitHub shows as active is kept: the next release, however late, tells it otherwise.
         """
-        shown = "reported = 'success' AND deployment_id IS NOT NULL"
+        shown = f"{_SHOWN} AND deployment_id IS NOT NULL"
         self._change(f"DELETE FROM deliveries WHERE state = 'ended' AND ended < ? AND NOT ({shown})", before)  # noqa: S608 - ours
         self._change("DELETE FROM tokens WHERE expires < ?", now - 86400)
 
@@ -161,9 +163,9 @@ class Inbox:
         return next(iter(self._read("key = ?", key)), None)
 
     def succeeded_before(self, delivery: Delivery) -> list[Delivery]:
-        """Earlier deliveries of the same environment that GitHub was told succeeded, and that it still shows as active."""
+        """Earlier releases and rollbacks of the same environment that GitHub was told succeeded, and that it still shows as active."""
         return self._read(
-            "environment = ? AND reported = 'success' AND received <= ? AND key != ?",
+            f"environment = ? AND {_SHOWN} AND received <= ? AND key != ?",
             delivery.start.environment,
             delivery.received,
             delivery.start.key,
