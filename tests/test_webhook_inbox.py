@@ -58,12 +58,24 @@ def test_a_delivery_that_was_given_up_before_a_run_was_made_is_taken_in_again(tm
         inbox.set_reported("a", "error")
         inbox.set_ended("a", "no deployment", 2.0)
         inbox.set_made("made", "run", 2.0)
-        assert inbox.accept(start(image="other"), None, 3.0).result() == "other parameters"
+        assert inbox.accept(start(image="other"), Token("jti", 100.0), 3.0).result() == "other parameters"
         assert inbox.accept(start("made"), None, 3.0).result() == "repeated"
         assert inbox.accept(start(), None, 3.0).result() == "accepted"
         assert inbox.accept(start(), None, 4.0).result() == "repeated"
         [waiting] = inbox.open("waiting")
         assert (waiting.received, waiting.note, waiting.reported) == (3.0, "", "")
+
+
+def test_what_was_given_up_is_taken_in_again_as_the_mended_rule_has_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as inbox:
+        inbox.accept(start(image="wrong"), None, 1.0).result()
+        inbox.set_ended("a", "the flow does not take it", 2.0)
+        assert inbox.accept(start(image="right"), None, 3.0).result() == "accepted"
+        [waiting] = inbox.open("waiting")
+        assert waiting.start.parameters["image"] == "right"
+        inbox.set_started("a", "run")
+        # Of what was started a rule that changed since makes no second run.
+        assert inbox.accept(start(image="another"), None, 4.0).result() == "other parameters"
 
 
 def test_what_was_given_up_is_taken_in_again_before_github_has_heard_of_it(tmp_path: Path) -> None:

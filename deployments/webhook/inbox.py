@@ -275,12 +275,12 @@ def _accept(connection: sqlite3.Connection, start: Start, token: Token | None, n
     )
     if made.rowcount:
         return "accepted"
-    # Given up before a run was made, whether GitHub has heard of it or not: who sends it again wants it still.
+    # Given up before a run was made, whether GitHub has heard of it or not: who sends it again wants it still, by GitHub's event as the rules are now.
     # Prefect makes one run of a key, should it have made one all the same.
     again = connection.execute(
-        "UPDATE deliveries SET state = 'waiting', received = ?, note = '', reported = '', ended = NULL"
-        " WHERE key = ? AND state != 'waiting' AND run_id IS NULL AND parameters = ?",
-        (now, start.key, parameters),
+        "UPDATE deliveries SET state = 'waiting', parameters = ?, received = ?, note = '', reported = '', ended = NULL"
+        " WHERE key = ? AND state != 'waiting' AND run_id IS NULL AND (parameters = ? OR ?)",
+        (parameters, now, start.key, parameters, token is None),
     )
     if again.rowcount:
         return "accepted"
