@@ -236,6 +236,26 @@ def test_what_github_refuses_is_given_up_in_the_end(desk: Desk) -> None:
     assert desk.inbox.open("started") == []
 
 
+def test_what_fails_as_nobody_foresaw_holds_up_nothing_and_is_tried_again(desk: Desk) -> None:
+    make = desk.runs.make
+
+    def odd(start: Start) -> str:
+        if start.key == "k1":
+            raise ValueError("an answer that nobody foresaw")
+        return make(start)
+
+    desk.runs.make = odd  # type: ignore[method-assign]
+    desk.accept(1)
+    desk.accept(2)
+    desk.rounds()
+    assert desk.runs.made == ["k2"]
+    assert [one.start.key for one in desk.inbox.open("waiting")] == ["k1"]
+    assert "ValueError: an answer that nobody foresaw" in (desk.folder / "audit").read_text()
+    desk.runs.make = make  # type: ignore[method-assign]
+    desk.rounds()
+    assert desk.runs.made == ["k2", "k1"]
+
+
 def test_what_the_server_does_not_start_is_told_and_holds_up_nothing(desk: Desk) -> None:
     desk.runs.failing["k1"] = PermanentError(
         "start release/staging", "server", "it knows no such deployment", "Deploy it"

@@ -109,6 +109,9 @@ class Dispatcher:
             except NotDeployedError as error:
                 lacking.add(wanted)
                 self._postpone(delivery, error)
+            except Exception as error:  # noqa: BLE001 - told, tried again in the next round, and no reason to keep the others waiting
+                failed += 1
+                self._audit.tell("dispatcher failed", key=delivery.start.key, reason=f"{type(error).__name__}: {error}")
 
     def _waits_too_long(self, delivery: Delivery) -> bool:
         """Whether it was given up, since nobody reckons with it any more."""
