@@ -199,6 +199,20 @@ def test_the_one_before_is_told_later_and_later_too_and_not_given_up_within_minu
     assert desk.told.count((2, "success")) == 1
 
 
+def test_one_whose_place_was_taken_while_an_earlier_could_not_be_told_stays_inactive(desk: Desk) -> None:
+    gone = Reply({"message": "Not Found"}, 404)
+    for number in (1, 2, 3):
+        desk.accept(number)
+        desk.runs.states[f"run-k{number}"] = DONE
+        desk.rounds()
+        # Somebody deleted the first deployment on GitHub.
+        desk.web.reply = lambda asked: gone if "/deployments/1/" in asked.path else Reply({"id": 1}, 201)
+    for _ in range(5):
+        desk.rounds()
+    assert [one for one in desk.told if one[0] != 1] == [(2, "success"), (3, "success"), (2, "inactive")]
+    assert [one.start.key for one in desk.inbox.open("started")] == ["k3"]
+
+
 def test_a_release_takes_the_place_of_releases_alone(desk: Desk) -> None:
     for number, flow in ((1, "nightly-backup"), (2, "dr-drill"), (3, "release")):
         desk.accept(number, flow)

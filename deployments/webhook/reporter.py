@@ -61,6 +61,11 @@ class Reporter:
             if self._ending.is_set():
                 return
             self.beat = time.monotonic()
+            if told.state == "success" and delivery.reported == SUPERSEDED.kept:
+                # A later one took its place before all of this one was told: GitHub is not to hear again that it is live.
+                note = "a later release took its place, or a rollback took it back"
+                self._inbox.set_ended(delivery.start.key, note, self._clock(), delivery.received)
+                continue
             if told.kept != delivery.reported and not self._told(delivery, told):
                 continue
             if told.final and self._closed(delivery, told):
