@@ -313,6 +313,15 @@ def test_what_may_be_started_later_waits_and_only_so_long_as_it_may(desk: Desk, 
     assert (2, "error") in desk.told
 
 
+def test_what_waits_for_an_environment_that_is_listened_to_no_longer_is_given_up_with_that_reason(desk: Desk) -> None:
+    desk.dispatcher._start_within = lambda _name: 0.0
+    desk.accept(1)
+    desk.dispatcher.once()
+    [given_up] = desk.inbox.open("started")
+    assert given_up.note == "staging is not listened to any more"
+    assert desk.runs.made == []
+
+
 def test_a_kill_between_the_run_and_its_note_asks_for_the_same_key_again(desk: Desk) -> None:
     desk.accept(1)
     (delivery,) = desk.inbox.open("waiting")

@@ -24,7 +24,7 @@ ASK_SECONDS = 60.0
 
 
 class Dispatcher:
-    """`wake` it when something was accepted. `start_within` says by environment for how many seconds a delivery may wait."""
+    """`wake` it when something was accepted. `start_within` says by environment for how many seconds a delivery may wait; 0: it is not listened to any more."""
 
     def __init__(
         self,
@@ -115,11 +115,12 @@ class Dispatcher:
 
     def _waits_too_long(self, delivery: Delivery) -> bool:
         """Whether it was given up, since nobody reckons with it any more."""
-        waited = self._clock() - delivery.received
-        if waited > self._start_within(delivery.start.environment):
-            self._give_up(delivery, f"it waited {waited / 3600:.1f} h, longer than start_within_hours")
-            return True
-        return False
+        waited, most = self._clock() - delivery.received, self._start_within(delivery.start.environment)
+        if waited <= most:
+            return False
+        late = f"it waited {waited / 3600:.1f} h, longer than start_within_hours"
+        self._give_up(delivery, late if most else f"{delivery.start.environment} is not listened to any more")
+        return True
 
     def _dispatch(self, delivery: Delivery) -> bool:
         """Whether the delivery is dealt with. Raise NotDeployedError when the server has no deployment for it."""
