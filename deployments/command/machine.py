@@ -16,7 +16,7 @@ from core.disk_room import is_full
 from core.errors import ConfigurationError, NightshiftError, PermanentError
 from deployments.command.listening import host_and_port
 from deployments.command.terminal import console
-from deployments.local.data_folder import CHECKOUT, platform_folder
+from deployments.local.data_folder import CHECKOUT, DATA_VARIABLE, data_root, platform_folder
 from deployments.local.ports import HOST, answers
 from deployments.local.prefect_database import back_up, upgrade
 from deployments.local.prefect_server import PREFERRED_PORT, prefect_environment
@@ -27,7 +27,7 @@ from deployments.local.server_folder import ServerFolder
 from deployments.local.service import log_tail
 from deployments.local.supervised import MARK, RECEIVER, SERVER, WORKER, Supervised, configuration, marked
 from deployments.local.wellbeing import RUNNING, ailment, paused
-from tasks.environments import FOLDER_VARIABLE, environment_names, load_environment
+from tasks.environments import FOLDER_VARIABLE, environment_names, environments_folder, load_environment
 from tasks.spool import free_bytes
 
 _READY_SECONDS = 300.0
@@ -35,6 +35,9 @@ _GRACE_SECONDS = 30
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 # What an operator sets of Prefect's own: addresses, retention, another database. Where the server is, and its password, are ours.
 _KEPT = ("PREFECT_SERVER_", "PREFECT_UI_", "PREFECT_WORKER_", "PREFECT_EVENTS_", "PREFECT_REDIS_", "PREFECT_LOGGING_")
+
+# Variables that name a folder, and where it is.
+_PLACES = {FOLDER_VARIABLE: environments_folder, DATA_VARIABLE: data_root}
 
 
 def up_command(
@@ -145,8 +148,11 @@ def status_command() -> None:
 def _environment(folder: ServerFolder, api_url: str) -> dict[str, str]:
     auth_string = folder.auth_string()
     own = prefect_environment(folder.prefect_home, folder.temporary, api_url, auth_string, kept=_KEPT)
+    # Its programs run in the checkout, wherever `up` was called: a relative path would lead them elsewhere.
+    places = {name: str(place()) for name, place in _PLACES.items() if own.get(name)}
     return {
         **own,
+        **places,
         "PREFECT_SERVER_API_AUTH_STRING": auth_string,
         # Done before anything starts, so that a failure is told, and on a copied database.
         "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",

@@ -22,11 +22,12 @@ from core.errors import ConfigurationError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRATCH_PREFIX = "nightshift-"
+DATA_VARIABLE = "NIGHTSHIFT_DATA"
 
 
 def data_root() -> Path:
     """The folder of everything that the platform writes: NIGHTSHIFT_DATA, else `.nightshift` of this checkout."""
-    chosen = os.environ.get("NIGHTSHIFT_DATA", "")
+    chosen = os.environ.get(DATA_VARIABLE, "")
     return Path(chosen).expanduser().resolve() if chosen else CHECKOUT / ".nightshift"
 
 

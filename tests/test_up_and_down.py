@@ -1,4 +1,4 @@
-"""`nightshift down` where the supervisor was killed: what it left is ended in the same order, and runs are waited for."""
+"""`nightshift up` and `down` without a server: which variables the programs get, and what is done where the supervisor was killed."""
 
 import os
 import subprocess
@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from deployments.command import machine
 from deployments.local.data_folder import platform_folder
 from deployments.local.running import SERVER as KIND
+from deployments.local.server_folder import ServerFolder
 from deployments.local.supervised import MARK, RUN
 from tests.waiting import wait_until
 
@@ -63,3 +64,18 @@ def test_down_waits_for_the_runs_that_a_killed_supervisor_left_and_ends_their_se
     assert f"ending process {run.pid}" not in result.output
     assert result.output.index(f"ending process {worker.pid}") < result.output.index(f"ending process {server.pid}")
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in (server, worker, run))
+
+
+def test_folders_that_were_named_from_where_up_was_called_are_the_same_for_its_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NIGHTSHIFT_DATA", "data")
+    monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENTS", "environments")
+    folder = ServerFolder(platform_folder(KIND))
+    folder.make()
+    variables = machine._environment(folder, "http://127.0.0.1:9/api")
+    assert variables["NIGHTSHIFT_DATA"] == str(tmp_path / "data")
+    assert variables["NIGHTSHIFT_ENVIRONMENTS"] == str(tmp_path / "environments")
+    monkeypatch.delenv("NIGHTSHIFT_ENVIRONMENTS")
+    assert "NIGHTSHIFT_ENVIRONMENTS" not in machine._environment(folder, "http://127.0.0.1:9/api")
