@@ -72,5 +72,5 @@ def missed_sentence(stock: Stock, now: datetime, days: int) -> str:
     told = "a backup that was there is gone" if len(names) == 1 else f"{len(names)} backups that were there are gone"
     sentence = f"{told}, and no report says that nightshift deleted {'it' if len(names) == 1 else 'them'}: {', '.join(names[:_NAMED])}{more}"
     if all(now - snapshot_time_of(name) >= timedelta(days=days) for name in names):
-        return f"{sentence}. Old enough for the retention: a run that was killed after it deleted may be why"
+        return f"{sentence}. Old enough for the retention: a run that has not reported yet, or was killed after it deleted, may be why"
     return f"{sentence}. Look at the bucket's access log; in a versioned bucket they can be brought back"

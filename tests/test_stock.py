@@ -44,5 +44,5 @@ def test_the_sentence_names_them_and_says_when_a_killed_retention_may_be_why() -
     one = missed_sentence(Stock((), {MIDDLE: NOW}), NOW, 30)
     assert one.startswith(f"a backup that was there is gone, and no report says that nightshift deleted it: {MIDDLE}.")
     assert "access log" in one
-    assert "a run that was killed" in missed_sentence(Stock((), {OLD: NOW}), NOW, 30)
+    assert "a run that has not reported yet, or was killed" in missed_sentence(Stock((), {OLD: NOW}), NOW, 30)
     assert "access log" in missed_sentence(Stock((), {OLD: NOW, MIDDLE: NOW}), NOW, 30)
