@@ -25,6 +25,7 @@ Kind = Literal[
     "schema",
     "coverage",
     "indexes",
+    "b-trees",
     "constraints",
     "privileges",
     "objects",
@@ -65,6 +66,12 @@ class Verification(Record):
         """What is not as it was recorded, a sentence each: this is what speaks against the backup."""
         differing = (f"{one.name} differs" for one in self.differences)
         return (*differing, *(one.text for one in self.findings if one.severity == "mismatch"))
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """The same without damaged b-trees: a dump holds none, so they are its copy's server's, and no reason to call the backup's own data damaged."""
+        built = {one.text for one in self.findings if one.kind == "b-trees"}
+        return tuple(text for text in self.mismatches if text not in built)
 
     @property
     def unseen(self) -> tuple[str, ...]:

@@ -133,8 +133,8 @@ def drill_one(
             facts={**restored_facts(restored, manifest, verification), FACTS: point_facts(point)},
             findings=verdict.findings,
         )
-    if verification.mismatches and not from_copy:
-        found = "; ".join(verification.mismatches)
+    if verification.damage and not from_copy:
+        found = "; ".join(verification.damage)
         tell_damage(
             record, run.environment.name, record.name, chosen.backup_id, found, flow="dr-drill", run_id=run.run_id
         )

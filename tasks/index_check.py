@@ -67,7 +67,7 @@ def _check(
                 return
             # Only its own class of SQLSTATE says that pages are not right; a function of the index' expression may fail in many ways.
             if (error.sqlstate or "").startswith(_DAMAGE):
-                yield _finding("indexes", "mismatch", f"index {name} is damaged: {meaning.found}")
+                yield _finding("b-trees", "mismatch", f"index {name} is damaged: {meaning.found}")
             else:
                 yield _finding("not looked at", "environment", f"index {name} could not be checked: {meaning.found}")
     yield _finding("indexes", "note", f"amcheck looked at {number} b-trees and every row of their tables")

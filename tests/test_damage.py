@@ -12,6 +12,7 @@ from core.damage import Damaged, worth_with_mark
 from core.errors import PermanentError
 from core.keys import DAMAGED, PROVEN
 from core.objectives import check_objectives
+from core.restored_comparison import ComparisonFinding, Verification
 from core.retention import plan_retention
 from tasks.catalogue import read_catalogue
 from tasks.chosen_backup import find_backup, find_backup_to_drill
@@ -171,3 +172,13 @@ def test_metrics_tell_a_marked_backup_and_the_good_ones_age(keeping: Keeping, mo
     assert found.recovery_point.strftime("%Y%m%dT%H%M%SZ") == good.split("-")[0]
     assert facts.distrusted["backup"] == 2
     assert found.backups == {"damaged": 2, "decoded": 1}
+
+
+def test_a_damaged_b_tree_of_the_copy_is_no_damage_of_the_backup() -> None:
+    tree = ComparisonFinding(kind="b-trees", severity="mismatch", text="index public.t_pkey is damaged: no parent")
+    table = ComparisonFinding(kind="tables", severity="mismatch", text="table public.t is missing")
+    built = Verification(tables_compared=1, rows=1, findings=(tree,))
+    assert not built.matches
+    assert built.mismatches == (tree.text,)
+    assert built.damage == ()
+    assert Verification(tables_compared=1, rows=1, findings=(tree, table)).damage == (table.text,)
