@@ -213,6 +213,30 @@ def test_one_whose_place_was_taken_while_an_earlier_could_not_be_told_stays_inac
     assert [one.start.key for one in desk.inbox.open("started")] == ["k3"]
 
 
+def test_a_release_that_waited_while_another_was_made_takes_its_place(desk: Desk) -> None:
+    for number, state in ((1, told_of("PAUSED", "Suspended", "")), (2, DONE)):
+        desk.accept(number)
+        desk.runs.states[f"run-k{number}"] = state
+        desk.rounds()
+    # The first is approved only now.
+    desk.rounds()
+    desk.runs.states["run-k1"] = DONE
+    desk.rounds()
+    desk.rounds()
+    assert desk.told == [(1, "in_progress"), (2, "success"), (1, "success"), (2, "inactive")]
+    assert desk.inbox.open("started") == []
+
+
+def test_of_two_that_ended_unseen_the_later_one_is_live(desk: Desk) -> None:
+    for number in (1, 2):
+        desk.accept(number)
+    desk.dispatcher.once()
+    desk.runs.states = {"run-k1": DONE, "run-k2": DONE}
+    desk.rounds()
+    desk.rounds()
+    assert desk.told == [(1, "success"), (2, "success"), (1, "inactive")]
+
+
 def test_a_release_takes_the_place_of_releases_alone(desk: Desk) -> None:
     for number, flow in ((1, "nightly-backup"), (2, "dr-drill"), (3, "release")):
         desk.accept(number, flow)

@@ -162,12 +162,14 @@ class Inbox:
         """The delivery of a key; None when there is none (any more)."""
         return next(iter(self._read("key = ?", key)), None)
 
-    def succeeded_before(self, delivery: Delivery) -> list[Delivery]:
-        """Earlier releases and rollbacks of the same environment that GitHub was told succeeded, and that it still shows as active."""
+    def succeeded_before(self, delivery: Delivery, went_on: float = 0.0) -> list[Delivery]:
+        """Releases and rollbacks of the same environment that GitHub was told succeeded, that it still shows as active, and that this one came after: what was received
+        earlier, and what had ended when this one still went on (`went_on`: when that was last seen), since one that waits for a person is overtaken."""
         return self._read(
-            f"environment = ? AND {_SHOWN} AND received <= ? AND key != ?",
+            f"environment = ? AND {_SHOWN} AND (received <= ? OR (state = 'ended' AND ended < ?)) AND key != ?",
             delivery.start.environment,
             delivery.received,
+            went_on,
             delivery.start.key,
         )
 

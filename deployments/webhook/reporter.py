@@ -37,6 +37,8 @@ class Reporter:
         self._ending = threading.Event()
         # By delivery: how often it could not be told, and when it is tried again.
         self._refused: dict[str, tuple[int, float]] = {}
+        # By delivery: when its run was last seen to go on.
+        self._went_on: dict[str, float] = {}
         self.beat = time.monotonic()
 
     def end(self) -> None:
@@ -56,11 +58,13 @@ class Reporter:
 
     def once(self) -> None:
         """One round through the runs that go on."""
-        followed = self._inbox.open("started")
+        followed, looked = self._inbox.open("started"), self._clock()
         for delivery, told in self._looked_at([one for one in followed if self._is_due(one)]):
             if self._ending.is_set():
                 return
             self.beat = time.monotonic()
+            if not told.final:
+                self._went_on[delivery.start.key] = looked
             if told.state == "success" and delivery.reported == SUPERSEDED.kept:
                 # A later one took its place before all of this one was told: GitHub is not to hear again that it is live.
                 note = "a later release took its place, or a rollback took it back"
@@ -72,6 +76,7 @@ class Reporter:
                 self._inbox.set_ended(
                     delivery.start.key, delivery.note or told.description, self._clock(), delivery.received
                 )
+                self._went_on.pop(delivery.start.key, None)
 
     def _is_due(self, delivery: Delivery) -> bool:
         """Whether no pause after a refusal goes on."""
@@ -86,7 +91,7 @@ class Reporter:
         """Whether those that are live no longer, by this run's success, were told so."""
         if told.state != "success" or delivery.start.flow not in {"release", "rollback"}:
             return True
-        earlier = self._inbox.succeeded_before(delivery)
+        earlier = self._inbox.succeeded_before(delivery, self._went_on.get(delivery.start.key, 0.0))
         sentence = SUPERSEDED if delivery.start.flow == "release" else TAKEN_BACK
         # Each is told, also past one that could not be.
         untold = [one for one in earlier if not self._told(one, sentence)]
