@@ -242,6 +242,28 @@ def test_one_that_has_its_backup_from_before_gets_the_drill(tmp_path: Path) -> N
     assert add_deployments(file, "mine", "UTC") == ()
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("deployments:\n  - name: a\n<<<<<<< Updated upstream\n  - name: b\n=======\n", "it is no YAML: line "),
+        ("", "with a list `deployments:`"),
+        ("deployments: 3\n", "with a list `deployments:`"),
+    ],
+)
+def test_a_prefect_file_with_a_conflict_in_it_is_told_in_a_line_and_left_alone(
+    run: Callable[..., Result], home: Path, text: str, told: str
+) -> None:
+    file = home / "prefect.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match="it may hold a conflict"):
+        add_deployments(file, "mine", "UTC")
+    result = run(*GIVEN, "--yes")
+    assert result.exit_code == 0, result.output
+    assert "prefect.yaml was left alone (could not read the deployments" in result.output
+    assert told in result.output
+    assert file.read_text() == text
+
+
 def test_a_prefect_file_of_another_layout_is_left_alone_and_the_entry_shown(
     run: Callable[..., Result], home: Path
 ) -> None:

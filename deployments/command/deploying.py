@@ -44,7 +44,7 @@ def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, envi
     if deployment_exists(client, f"{flow}/{environment}"):
         return
     load_environment(environment)
-    document, scheduled = deployment_file(yaml.safe_load(PREFECT_FILE.read_text()), flow, environment)
+    document, scheduled = deployment_file(read_prefect_file(PREFECT_FILE), flow, environment)
     with tempfile.TemporaryDirectory(prefix="nightshift-") as folder:
         file = Path(folder) / "prefect.yaml"
         file.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -60,6 +60,25 @@ def ensure_deployment(server: Server, client: SyncPrefectClient, flow: str, envi
             else "without a schedule: for one, give it an entry in prefect.yaml and run " + deploy_command(environment)
         )
         error_console.print(f"deployed {flow}/{environment}, {by}", style="dim")
+
+
+def read_prefect_file(file: Path) -> dict[str, Any]:
+    """Given prefect.yaml, return what stands there. Raise ConfigurationError when it is no YAML, as in the middle of a conflict, or holds something else."""
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        found, mark = "it is no YAML", getattr(error, "problem_mark", None)
+        found += f": line {mark.line + 1}" if mark is not None else ""
+    else:
+        if isinstance(document, dict) and isinstance(document.get("deployments", []), list):
+            return {"deployments": [], **document}
+        found = "it is not laid out as expected, with a list `deployments:`"
+    raise ConfigurationError(
+        "read the deployments",
+        str(file),
+        found,
+        "Mend it; after a git pull it may hold a conflict: docs/operating.md, Upgrade",
+    )
 
 
 def deployment_file(document: dict[str, Any], flow: str, environment: str) -> tuple[dict[str, Any], bool]:

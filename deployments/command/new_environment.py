@@ -16,6 +16,7 @@ from core.environment_database import Database
 from core.environment_keys import Path as KeyPath
 from core.environment_mistakes import explain
 from core.errors import ConfigurationError, PermanentError
+from deployments.command.deploying import read_prefect_file
 
 MOST_LINES = 15
 KEYS_FOLDER = "~/.config/nightshift"
@@ -136,7 +137,7 @@ def add_deployments(prefect_file: Path, environment: str, timezone: str) -> tupl
     The text is added to, not written anew, so that comments and anchors stay. Raise ConfigurationError when it is not laid out as expected.
     """
     text = prefect_file.read_text(encoding="utf-8")
-    entries = yaml.safe_load(text).get("deployments", ())
+    entries = read_prefect_file(prefect_file)["deployments"]
     missing = tuple(flow for flow in SCHEDULED if not any(_is_of(entry, flow, environment) for entry in entries))
     if not missing:
         return ()
