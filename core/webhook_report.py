@@ -53,6 +53,9 @@ def answer_of(state: str, reported: str, note: str) -> tuple[str, str]:
     """Given what the inbox keeps of a delivery, return the state and the sentence for the job that asks how it goes. It is never better than what GitHub is told."""
     if reported == "not told" or (state == "ended" and not reported):
         return "error", note or "how it ended is not known here: look at its run"
+    if state == "started" and note and not reported:
+        # Given up before a run was made, which GitHub is still to be told.
+        return "error", note
     if not reported:
         return "queued", note or "waits to be started"
     name, _, words = reported.partition(": ")

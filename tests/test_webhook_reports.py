@@ -406,6 +406,7 @@ def test_a_github_app_signs_in_by_its_key(web_script: WebScript, monkeypatch: py
     [
         (("waiting", "", ""), "queued"),
         (("started", "", ""), "queued"),
+        (("started", "", "the server has no such flow"), "error"),
         (("started", "in_progress: running", ""), "in_progress"),
         (("ended", "success", "done"), "success"),
         (("ended", "failure", "the old version serves again"), "failure"),
