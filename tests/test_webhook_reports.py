@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from core.environment_webhook import WebhookGitHub
 from core.errors import ConfigurationError, NightshiftError, PermanentError, TemporaryError
+from core.redaction import register_secret
 from core.webhook_mapping import Start
 from core.webhook_report import Told, answer_of, told_of
-from deployments.webhook.audit import Audit
+from deployments.webhook.audit import LONGEST_VALUE, Audit
 from deployments.webhook.dispatcher import Dispatcher
 from deployments.webhook.figures import Figures
 from deployments.webhook.github_status import GitHubApi
@@ -448,3 +449,11 @@ def test_a_server_that_is_away_or_does_not_know_us_is_told_once_and_so_is_its_re
     assert desk.dispatcher._figures.server_up._value.get() == 1
     told = (desk.folder / "audit").read_text()
     assert (told.count("prefect away"), told.count("prefect back"), told.count("answered 401")) == (1, 1, 1)
+
+
+def test_a_secret_at_the_end_of_what_the_audit_log_keeps_is_masked_before_it_is_cut(tmp_path: Path) -> None:
+    register_secret("a-secret-of-the-audit-test")
+    audit = Audit(str(tmp_path / "audit"))
+    audit.tell("dispatcher failed", reason=f"{'x' * (LONGEST_VALUE - 12)}a-secret-of-the-audit-test")
+    audit.close()
+    assert "a-secret" not in (tmp_path / "audit").read_text()

@@ -40,4 +40,5 @@ class Audit:
 
 
 def _shown(value: Any) -> Any:
-    return redact(value[:LONGEST_VALUE]) if isinstance(value, str) else value
+    # Masked first: of a secret that is cut in two the first half is not known any more.
+    return redact(value)[:LONGEST_VALUE] if isinstance(value, str) else value
