@@ -19,11 +19,13 @@ class PoolState(StrEnum):
 
 @dataclass(frozen=True)
 class Deployed:
-    """A deployment as the Prefect server has it: whether it is paused, how many of its schedules are switched on, and its work pool (empty: none)."""
+    """A deployment as the Prefect server has it: whether it is paused, how many of its schedules are switched on, its work pool (empty: none), and the queue in it that
+    its runs go to where that one is paused."""
 
     paused: bool
     schedules: int
     pool: str
+    paused_queue: str = ""
 
 
 def unattended_flows(environment: Environment) -> tuple[str, ...]:
@@ -66,6 +68,11 @@ def unattended_checks(
                 found=found,
                 next_step=f"Switch it on in the Prefect UI, or write it into prefect.yaml, then: {deploy}",
             )
+        elif deployment.paused_queue:
+            queue, pool = deployment.paused_queue, deployment.pool
+            found = f"the work queue {queue} of the pool {pool} is paused: no run of {name} begins"
+            resume = f"prefect work-queue resume {queue} --pool {pool}"
+            yield Check(name=check, state="warning", found=found, next_step=resume)
         else:
             yield Check(name=check, state="passed", found=f"{name} begins by itself")
     for pool in sorted({one.pool for one in deployments.values() if one is not None}):

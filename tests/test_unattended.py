@@ -19,7 +19,13 @@ from deployments.command.server_probes import look_at_server
 from tests.fix_object_store import environment_for
 
 NAMES = ("nightly-backup/mine", "dr-drill/mine")
-deployed = st.builds(Deployed, paused=st.booleans(), schedules=st.integers(0, 3), pool=st.sampled_from(["", "a", "b"]))
+deployed = st.builds(
+    Deployed,
+    paused=st.booleans(),
+    schedules=st.integers(0, 3),
+    pool=st.sampled_from(["", "a", "b"]),
+    paused_queue=st.sampled_from(["", "default"]),
+)
 
 
 def told(deployments: Mapping[str, Deployed | None], pools: Mapping[str, PoolState]) -> list[Check]:
@@ -34,7 +40,11 @@ def test_all_is_passed_exactly_when_every_run_would_begin(
     deployments: dict[str, Deployed | None], pools: dict[str, PoolState]
 ) -> None:
     begin = [
-        one is not None and not one.paused and one.schedules > 0 and pools.get(one.pool) is PoolState.READY
+        one is not None
+        and not one.paused
+        and one.schedules > 0
+        and not one.paused_queue
+        and pools.get(one.pool) is PoolState.READY
         for one in deployments.values()
     ]
     checks = told(deployments, pools)
@@ -87,6 +97,12 @@ def test_a_real_server_is_asked_for_schedules_and_pool(prefect_server: str) -> N
             "POST", "/work_pools/{name}/workers/heartbeat", path_params={"name": "unattended"}, json={"name": "one"}
         )
         assert states(environment)["work pool"] == "passed"
+        # Of its queue the pool says nothing.
+        queue = client.read_work_queue_by_name("default", work_pool_name="unattended").id
+        client.update_work_queue(queue, is_paused=True)
+        assert states(environment)["nightly-backup: schedule"] == "warning"
+        client.update_work_queue(queue, is_paused=False)
+        assert states(environment)["nightly-backup: schedule"] == "passed"
         client.update_work_pool("unattended", WorkPoolUpdate(is_paused=True))
         assert states(environment)["work pool"] == "warning"
         deployment = client.read_deployment_by_name(f"dr-drill/{environment.name}")

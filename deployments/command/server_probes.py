@@ -54,7 +54,16 @@ def _deployed(client: SyncPrefectClient, name: str) -> Deployed | None:
     except ObjectNotFound:
         return None
     schedules = sum(one.active for one in found.schedules)
-    return Deployed(paused=found.paused, schedules=schedules, pool=found.work_pool_name or "")
+    pool, queue = found.work_pool_name or "", found.work_queue_name or ""
+    return Deployed(found.paused, schedules, pool, queue if pool and queue and _is_paused(client, queue, pool) else "")
+
+
+def _is_paused(client: SyncPrefectClient, queue: str, pool: str) -> bool:
+    """Whether somebody paused the queue of a pool, which says itself that it is not."""
+    try:
+        return client.read_work_queue_by_name(queue, work_pool_name=pool).is_paused
+    except ObjectNotFound:
+        return False
 
 
 def _pool(client: SyncPrefectClient, name: str) -> PoolState:
