@@ -33,7 +33,7 @@ def promtool(*arguments: object) -> str:
     return done.stdout
 
 
-RULES = {"rules": 4, "nightshift-rules": 19}
+RULES = {"rules": 4, "nightshift-rules": 20}
 
 
 @pytest.mark.parametrize("name", RULES)
