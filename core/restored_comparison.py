@@ -26,6 +26,7 @@ Kind = Literal[
     "coverage",
     "indexes",
     "b-trees",
+    "pages",
     "constraints",
     "privileges",
     "objects",
@@ -69,8 +70,8 @@ class Verification(Record):
 
     @property
     def damage(self) -> tuple[str, ...]:
-        """The same without damaged b-trees: a dump holds none, so they are its copy's server's, and no reason to call the backup's own data damaged."""
-        built = {one.text for one in self.findings if one.kind == "b-trees"}
+        """The same without damaged b-trees and pages: a dump holds neither, so they are the copy's server's, and no reason to call the backup's own data damaged."""
+        built = {one.text for one in self.findings if one.kind in {"b-trees", "pages"}}
         return tuple(text for text in self.mismatches if text not in built)
 
     @property

@@ -172,11 +172,16 @@ def with_phase(restored: Restored, name: Any, started: float) -> Restored:
 
 
 def require_match(verification: Verification, on: str) -> None:
-    """Raise DamageError naming what differs, when something does; PermanentError naming what could not be looked at, when that is all that is wrong."""
+    """Raise DamageError naming what differs, when something does. Where the copy's server damaged it, or something could not be looked at, and that is all that is wrong,
+    raise PermanentError naming it."""
     attempted = "compare the copy with its manifest"
+    if verification.damage:
+        found = _first(verification.damage)
+        raise DamageError(attempted, on, found, "The copy was dropped; do not rely on this backup")
     if verification.mismatches:
         found = _first(verification.mismatches)
-        raise DamageError(attempted, on, found, "The copy was dropped; do not rely on this backup")
+        next_step = "The copy was dropped: its server damaged it, which says nothing against the backup. Look at that server's disk and memory, then restore again"
+        raise PermanentError(attempted, on, found, next_step)
     if verification.unseen:
         found = f"nothing was found wrong, but not looked at: {_first(verification.unseen)}"
         next_step = "The copy was dropped, since nobody knows whether it is whole; this says nothing against the backup. Grant what is missing, and restore again"

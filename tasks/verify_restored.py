@@ -132,7 +132,7 @@ def _compare_contents(manifest: Manifest, restored: Restored, counted: CopyDiges
         for name, why in sorted(counted.unread.items())
     ]
     findings += [
-        ComparisonFinding(kind="tables", severity="mismatch", text=f"{name} is damaged in the copy: {why}")
+        ComparisonFinding(kind="pages", severity="mismatch", text=f"{name} is damaged in the copy: {why}")
         for name, why in sorted(counted.damaged.items())
     ]
     if counted.large_objects is not None:

@@ -9,16 +9,17 @@ from hypothesis import strategies as st
 
 from core.catalogue import USABLE, State
 from core.damage import Damaged, worth_with_mark
-from core.errors import PermanentError
+from core.errors import DamageError, PermanentError
 from core.keys import DAMAGED, PROVEN
 from core.objectives import check_objectives
-from core.restored_comparison import ComparisonFinding, Verification
+from core.restored_comparison import ComparisonFinding, Kind, Verification
 from core.retention import plan_retention
 from tasks.catalogue import read_catalogue
 from tasks.chosen_backup import find_backup, find_backup_to_drill
 from tasks.damage_mark import write_mark
 from tasks.kept_reads import KeptReads
 from tasks.own_metrics import read_environment
+from tasks.restore_steps import require_match
 from tasks.trust import Examiner
 from tests.fix_keeping import STRANGE_KEY, Keeping, id_of, ids_left, prune, texts
 from tests.test_retention import NOON, catalogues, policies, zones
@@ -174,11 +175,19 @@ def test_metrics_tell_a_marked_backup_and_the_good_ones_age(keeping: Keeping, mo
     assert found.backups == {"damaged": 2, "decoded": 1}
 
 
-def test_a_damaged_b_tree_of_the_copy_is_no_damage_of_the_backup() -> None:
-    tree = ComparisonFinding(kind="b-trees", severity="mismatch", text="index public.t_pkey is damaged: no parent")
+@pytest.mark.parametrize("kind", ["b-trees", "pages"])
+def test_a_damaged_b_tree_or_page_of_the_copy_is_no_damage_of_the_backup(kind: Kind) -> None:
+    tree = ComparisonFinding(kind=kind, severity="mismatch", text="public.t is damaged in the copy")
     table = ComparisonFinding(kind="tables", severity="mismatch", text="table public.t is missing")
     built = Verification(tables_compared=1, rows=1, findings=(tree,))
     assert not built.matches
     assert built.mismatches == (tree.text,)
     assert built.damage == ()
-    assert Verification(tables_compared=1, rows=1, findings=(tree, table)).damage == (table.text,)
+    with pytest.raises(PermanentError, match="its server damaged it") as raised:
+        require_match(built, "primary/app")
+    # A DamageError would mark the backup in the bucket.
+    assert type(raised.value) is PermanentError
+    both = Verification(tables_compared=1, rows=1, findings=(tree, table))
+    assert both.damage == (table.text,)
+    with pytest.raises(DamageError, match=r"public\.t is missing"):
+        require_match(both, "primary/app")
