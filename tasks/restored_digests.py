@@ -38,8 +38,8 @@ _STRANGERS: LiteralString = """
 class CopyDigests:
     """What was counted: tables by their oids in the manifest, and large objects (None: not asked for or not readable).
 
-    `unread` says of what could not be read why, by name: whether it is as recorded is not known. `unread_tables` are the oids of such tables. `damaged` says of what
-    the server cannot read, since its own pages are not right, why.
+    `unread` says of what could not be read why, by name: whether it is as recorded is not known. `damaged` says of what the server
+    cannot read, since its own pages are not right, why. `unread_tables` are the oids of the tables of both.
     """
 
     tables: dict[int, Counted] = field(default_factory=dict)
@@ -138,14 +138,14 @@ class _Worker:
     def _note(
         self, connection: Connection, item: Table | LargeObjects, name: str, error: psycopg.Error, found: str
     ) -> None:
+        if isinstance(item, Table):
+            self.result.unread_tables.add(item.oid)
         if error.sqlstate in _DAMAGE:
             self.result.damaged[name] = found
             return
         if error.sqlstate == _INSUFFICIENT_PRIVILEGE:
             found = f"{found}; {self._remedy(connection, item)}"
         self.result.unread[name] = found
-        if isinstance(item, Table):
-            self.result.unread_tables.add(item.oid)
 
     def _remedy(self, connection: Connection, item: Table | LargeObjects) -> str:
         role = self._database.user
