@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -114,16 +115,18 @@ def test_two_of_each_part(home: Home, postgres_15: PostgresServer, tmp_path: Pat
             api.until_it_answers(f"http://127.0.0.1:{port}/api/ready")
             with services.goes_on(page, "prefect server services start") as running:
                 running.until("Starting services")
-                wait_until(planned(f"http://127.0.0.1:{port}/api", ("ops", password)), "a run is planned", seconds=170)
+                with planned(f"http://127.0.0.1:{port}/api", ("ops", password)) as a_run_is:
+                    wait_until(a_run_is, "a run is planned", seconds=170)
     finally:
         broker.stop()
         postgres_15.execute("postgres", "DROP DATABASE prefect_parts WITH (FORCE)")
 
 
-def planned(server: str, auth: tuple[str, str]) -> Callable[[], bool]:
-    """Have a deployment with a schedule made, which a service then plans the runs of; return what tells whether one is planned."""
-    rest = httpx.Client(base_url=server, auth=auth, timeout=30, trust_env=False)
-    flow = rest.post("/flows/", json={"name": "hourly"}).raise_for_status().json()["id"]
-    hourly = {"schedule": {"interval": 3600}, "active": True}
-    rest.post("/deployments/", json={"name": "hourly", "flow_id": flow, "schedules": [hourly]}).raise_for_status()
-    return lambda: bool(rest.post("/flow_runs/filter", json={}).json())
+@contextmanager
+def planned(server: str, auth: tuple[str, str]) -> Iterator[Callable[[], bool]]:
+    """Have a deployment with a schedule made, which a service then plans the runs of; the block gets what tells whether one is planned."""
+    with httpx.Client(base_url=server, auth=auth, timeout=30, trust_env=False) as rest:
+        flow = rest.post("/flows/", json={"name": "hourly"}).raise_for_status().json()["id"]
+        hourly = {"schedule": {"interval": 3600}, "active": True}
+        rest.post("/deployments/", json={"name": "hourly", "flow_id": flow, "schedules": [hourly]}).raise_for_status()
+        yield lambda: bool(rest.post("/flow_runs/filter", json={}).json())

@@ -104,11 +104,11 @@ def world(office: Office, vercel: Vercel, public: PublicAddress, tmp_path: Path)
     platform = office.platform
     old = Path(os.environ["NIGHTSHIFT_ENVIRONMENTS"]) / f"{PRODUCTION}.toml"
     prometheus = tomllib.loads(old.read_text())["release"]["gates"]["prometheus_url"]
-    settings = production_settings(platform.postgres.port, platform.store.endpoint_url, prometheus)
+    frontend = {**vercel.settings(public.web.address), "token": f"file:{tmp_path}/vercel"}
+    settings = production_settings(platform.postgres.port, platform.store.endpoint_url, prometheus, frontend)
     settings["release"] |= {
         "approval": False,
         "checks": {"ci": {"repository": "acme/api", "api_url": github.web.address, "token": f"file:{tmp_path}/checks"}},
-        "frontend": {**vercel.settings(public.web.address), "token": f"file:{tmp_path}/vercel"},
     }
     take = {"image": "image", "commit": "commit", "requested_by": "actor"}
     rule = {
