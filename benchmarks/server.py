@@ -35,6 +35,8 @@ from deployments.local.ports import HOST
 from deployments.local.prefect_server import WORK_POOL, PrefectServer
 
 ASK_EVERY_SECONDS = 0.25
+# As prefect.yaml gives them to runs.
+RUN_VARIABLES = {"PREFECT_CLIENT_MAX_RETRIES": "8", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 MIB = 1024 * 1024
 
 
@@ -140,7 +142,7 @@ def bear(prefect: PrefectServer, database: str, runs: int, work: tuple[int, floa
     worker.start()
     try:
         command = [sys.executable, "-m", "benchmarks.server_child", str(out), str(runs), str(steps), str(seconds)]
-        variables = prefect.environment({"PREFECT_LOGGING_LEVEL": "INFO"})
+        variables = prefect.environment(RUN_VARIABLES)
         with (folder / "runs.log").open("a") as log:
             subprocess.run(command, cwd=CHECKOUT, env=variables, check=True, stdout=log, stderr=log)
     finally:
@@ -173,7 +175,7 @@ def _locked(log: Path) -> int:
 
 
 def main(
-    runs: Annotated[str, typer.Option(help="How many at the same moment, one after another.")] = "10,25,50,100",
+    runs: Annotated[str, typer.Option(help="How many at the same moment, one after another.")] = "10,25,50",
     steps: Annotated[int, typer.Option(help="Of each run.", min=1)] = 12,
     seconds: Annotated[float, typer.Option(help="Of each step.", min=0.1)] = 5.0,
     databases: Annotated[str, typer.Option(help="Of the server.")] = "sqlite,postgresql",
