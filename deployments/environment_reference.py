@@ -116,8 +116,10 @@ An environment is one file, `deployments/environments/NAME.toml`: its databases,
 
 `nightshift init NAME` asks for these lines and writes them; `nightshift check NAME` reads the file, fetches every secret and tries every connection,
 and says what to do about each that fails. Everything else has a default or is off. A Prefect server that is away, or not named, is a warning: what
-is checked does not need it; one that refuses the password is a failure. So is a disk of this machine with less than 64 MiB free; less than
-`restore.spool_reserve_mib` where restores and drills write, or 512 MiB for the data of `make up`, is a warning.
+is checked does not need it; one that refuses the password is a failure. One that answers is asked whether nights begin without a person: a flow that the
+tables promise and that is not deployed, is paused or has no schedule switched on is a warning, and so is a work pool or queue that is paused, or a pool
+without a worker. A disk of this machine with less than 64 MiB free is a failure; less than `restore.spool_reserve_mib` where restores and drills write, or
+512 MiB for the data of `make up`, is a warning.
 
 - NAME has up to 40 lower-case letters, digits and `-`, and starts with a letter. So do the names of databases.
 - The files lie in `deployments/environments/`, or in the folder that the variable `NIGHTSHIFT_ENVIRONMENTS` names. A run reads the file where its worker

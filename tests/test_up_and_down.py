@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -66,16 +67,23 @@ def test_down_waits_for_the_runs_that_a_killed_supervisor_left_and_ends_their_se
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in (server, worker, run))
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose name leaves room for a socket's."""
+    with tempfile.TemporaryDirectory(prefix="ns-up-", dir="/tmp") as name:
+        yield Path(name)
+
+
 def test_folders_that_were_named_from_where_up_was_called_are_the_same_for_its_programs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(short_path)
     monkeypatch.setenv("NIGHTSHIFT_DATA", "data")
     monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENTS", "environments")
     folder = ServerFolder(platform_folder(KIND))
     folder.make()
     variables = machine._environment(folder, "http://127.0.0.1:9/api")
-    assert variables["NIGHTSHIFT_DATA"] == str(tmp_path / "data")
-    assert variables["NIGHTSHIFT_ENVIRONMENTS"] == str(tmp_path / "environments")
+    assert variables["NIGHTSHIFT_DATA"] == str(short_path / "data")
+    assert variables["NIGHTSHIFT_ENVIRONMENTS"] == str(short_path / "environments")
     monkeypatch.delenv("NIGHTSHIFT_ENVIRONMENTS")
     assert "NIGHTSHIFT_ENVIRONMENTS" not in machine._environment(folder, "http://127.0.0.1:9/api")
