@@ -147,6 +147,7 @@ def warnings(stage: Stage) -> list[str]:
     return [found.text for one in stage.reports()[-1].steps for found in one.findings if found.severity == "warning"]
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("edit", ["deleted", *EDITS])
 def test_what_somebody_does_to_the_journal_of_a_release_that_runs_is_put_right_and_told(
     stage: Stage, kubernetes: KubernetesApi, somebody: Journals, edit: str
@@ -164,6 +165,7 @@ def test_what_somebody_does_to_the_journal_of_a_release_that_runs_is_put_right_a
     assert stage.reports()[-1].verdict == "passed with warnings"
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("edit", ["deleted", *EDITS, "garbage"])
 @pytest.mark.parametrize("number", [9, 13])
 def test_what_somebody_does_to_the_journal_of_a_killed_release_does_not_mislead_the_recovery(  # noqa: PLR0917 - fixtures
