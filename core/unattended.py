@@ -9,12 +9,13 @@ from core.environment import Environment
 
 
 class PoolState(StrEnum):
-    """How a work pool stands, as the Prefect server tells: its own words. `LACKING`: there is no such pool."""
+    """How a work pool stands, as the Prefect server tells: its own words. `LACKING`: there is no such pool. `CLOSED`: its limit of runs at a time is 0."""
 
     READY = "READY"
     NOT_READY = "NOT_READY"
     PAUSED = "PAUSED"
     LACKING = "LACKING"
+    CLOSED = "CLOSED"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,10 @@ def _pool_check(pool: str, state: PoolState) -> Check:
         return Check(name=name, state="passed", found=f"{pool} has a worker")
     found, next_step = {
         PoolState.PAUSED: (f"{pool} is paused: no run begins", f"prefect work-pool resume {pool}"),
+        PoolState.CLOSED: (
+            f"{pool} lets no run begin: its limit of runs at a time is 0",
+            f"prefect work-pool clear-concurrency-limit {pool}",
+        ),
         PoolState.NOT_READY: (f"{pool} has no worker that is there: runs wait", start),
         PoolState.LACKING: (
             f"the Prefect server has no work pool {pool}: no run begins"

@@ -58,6 +58,7 @@ def test_all_is_passed_exactly_when_every_run_would_begin(
     [
         (PoolState.PAUSED, "a is paused: no run begins", "prefect work-pool resume a"),
         (PoolState.NOT_READY, "a has no worker", "prefect worker start --pool a"),
+        (PoolState.CLOSED, "a lets no run begin", "prefect work-pool clear-concurrency-limit a"),
         (PoolState.LACKING, "no work pool a", "prefect work-pool create a"),
     ],
 )
@@ -103,7 +104,9 @@ def test_a_real_server_is_asked_for_schedules_and_pool(prefect_server: str) -> N
         assert states(environment)["nightly-backup: schedule"] == "warning"
         client.update_work_queue(queue, is_paused=False)
         assert states(environment)["nightly-backup: schedule"] == "passed"
-        client.update_work_pool("unattended", WorkPoolUpdate(is_paused=True))
+        client.update_work_pool("unattended", WorkPoolUpdate(concurrency_limit=0))
+        assert states(environment)["work pool"] == "warning"
+        client.update_work_pool("unattended", WorkPoolUpdate(is_paused=True, concurrency_limit=None))
         assert states(environment)["work pool"] == "warning"
         deployment = client.read_deployment_by_name(f"dr-drill/{environment.name}")
         client.request("POST", "/deployments/{id}/pause_deployment", path_params={"id": deployment.id})

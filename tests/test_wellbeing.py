@@ -165,6 +165,14 @@ def test_a_pool_or_its_queue_that_somebody_paused_is_told(  # noqa: PLR0917 - pa
     assert not wellbeing.paused(ServerFolder(tmp_path))
 
 
+def test_a_pool_whose_limit_is_0_is_told(tmp_path: Path) -> None:
+    with answering(lambda _asked: (200, {"is_paused": False, "concurrency_limit": 0})) as port:
+        told(tmp_path, SERVER, port)
+        said = wellbeing.paused(ServerFolder(tmp_path))
+    assert said.startswith("the work pool nightshift lets no run begin")
+    assert said.endswith("prefect work-pool clear-concurrency-limit nightshift")
+
+
 def test_the_worker_is_killed_and_not_asked_to_end_which_would_kill_its_runs(tmp_path: Path) -> None:
     parser = configparser.RawConfigParser()
     parser.read_string(configuration(ServerFolder(tmp_path), 4200, ["--listen", "127.0.0.1:8088"]))

@@ -73,4 +73,6 @@ def _pool(client: SyncPrefectClient, name: str) -> PoolState:
         return PoolState.LACKING
     if found.is_paused:
         return PoolState.PAUSED
+    if found.concurrency_limit == 0:
+        return PoolState.CLOSED
     return PoolState(found.status.value) if found.status is not None else PoolState.NOT_READY

@@ -72,6 +72,9 @@ def paused(folder: ServerFolder) -> str:
     try:
         if _is_paused(record, f"/work_pools/{WORK_POOL}"):
             return f"the work pool {WORK_POOL} is paused: no run begins. prefect work-pool resume {WORK_POOL}"
+        pool = _ask(record, "GET", f"/work_pools/{WORK_POOL}")
+        if pool.is_success and pool.json().get("concurrency_limit") == 0:
+            return f"the work pool {WORK_POOL} lets no run begin: its limit of runs at a time is 0. prefect work-pool clear-concurrency-limit {WORK_POOL}"
         if _is_paused(record, f"/work_pools/{WORK_POOL}/queues/{_QUEUE}"):
             return f"the work queue {_QUEUE} of the pool {WORK_POOL} is paused: no run begins. prefect work-queue resume {_QUEUE} --pool {WORK_POOL}"
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
