@@ -119,13 +119,16 @@ def job_end(job: Mapping[str, Any], pods: Sequence[Document], *, lock_timeout: b
     )
 
 
-def hopeless(pods: Iterable[Document]) -> str:
-    """Given a Job's Pods, return in one sentence why a container of theirs will not start; "" while all may."""
+def hopeless(pods: Iterable[Document], *, stood: bool = False) -> str:
+    """Given a Job's Pods, return in one sentence why a container of theirs will not start; "" while all may.
+
+    `stood`: what a next try of the kubelet's may mend counts too, since it has stood for long.
+    """
     for pod in pods:
         for one in (pod.get("status") or {}).get("containerStatuses") or ():
             waiting = (one.get("state") or {}).get("waiting") or {}
             reason = waiting.get("reason")
-            if reason in HOPELESS and reason not in MAY_PASS:
+            if reason in HOPELESS and (stood or reason not in MAY_PASS):
                 return f"{reason}: container {one['name']}: {HOPELESS[reason]} ({_one_line(waiting.get('message'))})"
             ended = (one.get("state") or {}).get("terminated") or {}
             if ended.get("reason") in {"StartError", "ContainerCannotRun"}:

@@ -156,7 +156,7 @@ def _metadata(order: PodOrder) -> Document:
     return {"name": order.name, "namespace": order.namespace, "labels": dict(order.labels)}
 
 
-# Kubelet's reasons (pkg/kubelet/images/types.go, pkg/kubelet/container/sync_result.go) that do not mend themselves while a drill waits.
+# Kubelet's reasons (pkg/kubelet/images/types.go, pkg/kubelet/container/sync_result.go) for which a container is not started.
 HOPELESS = {
     "ImagePullBackOff": "its image cannot be pulled",
     "ErrImagePull": "its image cannot be pulled",
@@ -166,8 +166,9 @@ HOPELESS = {
     "CreateContainerError": "its container cannot be made",
     "RunContainerError": "its container cannot be started",
 }
-# The first failure to pull may be a registry that hiccups; the kubelet tries again, and says BackOff when that failed too.
-MAY_PASS = frozenset({"ErrImagePull"})
+# Of these, what a next try of the kubelet's may mend. The first failure to pull may be a registry that hiccups; BackOff is said when that failed too. A container
+# that cannot be configured or made may only wait for a Secret that the kubelet of a busy node has not read yet ("failed to sync secret cache: timed out").
+MAY_PASS = frozenset({"ErrImagePull", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

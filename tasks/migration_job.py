@@ -91,7 +91,7 @@ def look_at_job(client: KubernetesClient, namespace: str, release: str, attempt:
         return JobLook(state="never created", barred=True)
     if finished(job):
         return JobLook(state="ended", end=job_end(job, pods))
-    return JobLook(state="running", waiting=hopeless(pods) or waiting_for(pods, ()))
+    return JobLook(state="running", waiting=hopeless(pods, stood=True) or waiting_for(pods, ()))
 
 
 def pods_of(client: KubernetesClient, namespace: str, name: str) -> list[Document]:

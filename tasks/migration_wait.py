@@ -18,6 +18,8 @@ Document = dict[str, Any]
 
 # After a silence of so long, Job, Pod and lease are looked at.
 SILENCE_SECONDS = 20.0
+# For so long a trouble that may pass is looked at before the Job is ended for it: a kubelet tries again after 10 to 20 s.
+PATIENCE_SECONDS = 30.0
 # A Pod that is ended has 30 s (terminationGracePeriodSeconds) and the kubelet's own time.
 SETTLE_SECONDS = 90.0
 _PAUSE_SECONDS = 0.5
@@ -35,7 +37,7 @@ def wait_for_job(
 ) -> JobEnd:
     """Given a Job that was made, return how it ended. Each line of the migration's log is given to `on_line` once, without secrets.
 
-    A Pod that cannot start, does not within `start_seconds`, or is made a second time, has its Job ended, and the cause is the end's reason. `still_ours` is called
+    A Pod that cannot start (30 s where a next try of the kubelet's may help), does not within `start_seconds`, or is made a second time, has its Job ended, and the cause is the end's reason. `still_ours` is called
     at least each 20 s, and ends the waiting by raising. Raise TemporaryError when the Job did not end in so many seconds, or the API server stays away as long.
     """
     return _Wait(client, namespace, name, on_line, still_ours).until_the_end(seconds, start_seconds)
@@ -57,6 +59,7 @@ class _Wait:
         self._pods: dict[str, Document] = {}
         self._position = LogPosition()
         self._lock_timeout, self._cause, self._asked_at = False, "", 0.0
+        self._troubled_since: float | None = None
 
     def until_the_end(self, seconds: float, start_seconds: float) -> JobEnd:
         begun, told = time.monotonic(), ""
@@ -99,7 +102,7 @@ class _Wait:
         return None
 
     def _end_if_lost(self, pods: list[Document], states: list[str], *, late: bool) -> None:
-        cause = hopeless(pods)
+        cause = hopeless(pods, stood=self._stood(pods))
         if not cause and len(self._pods) > 1:
             cause = "a second Pod was made, since the first was removed: a migration is not run twice"
         if not cause and late and "running" not in states and "terminated" not in states:
@@ -108,6 +111,15 @@ class _Wait:
             self._ask()
             self._cause = cause
             end_job(self._client, self._namespace, self._name)
+
+    def _stood(self, pods: list[Document]) -> bool:
+        """Whether a trouble that may pass has stood for long without a break."""
+        if not hopeless(pods, stood=True):
+            self._troubled_since = None
+            return False
+        now = time.monotonic()
+        self._troubled_since = self._troubled_since or now
+        return now - self._troubled_since >= PATIENCE_SECONDS
 
     def _ask(self) -> None:
         self._asked_at = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +22,9 @@ HOLD_MINUTES = 5
 
 
 class PassingTime:
-    """Seconds that somebody waits for pass at once; all else takes as long as it takes. Stands for the module `time` where a release waits."""
+    """Seconds that somebody waits for pass at once, and nothing else makes time pass: however slow the machine, a soak has all its seconds.
+
+    Stands for the module `time` where a release waits."""
 
     def __init__(self) -> None:
         self.passed = 0.0
@@ -42,8 +43,8 @@ class PassingTime:
             action()
 
     def monotonic(self) -> float:
-        """As time.monotonic."""
-        return time.monotonic() + self.passed
+        """As time.monotonic, from 0 on."""
+        return self.passed
 
     def now(self) -> datetime:
         """The time of day."""

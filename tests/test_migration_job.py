@@ -193,6 +193,39 @@ def test_an_image_that_cannot_be_pulled_ends_the_job_before_it_can_start(
     assert (end.state, end.started) == ("failed", False)
 
 
+NO_SECRET = {"waiting": {"reason": "CreateContainerConfigError", "message": "failed to sync secret cache: timed out"}}
+
+
+def test_a_secret_that_a_busy_kubelet_has_not_read_yet_ends_no_migration(
+    kubernetes: KubernetesApi, client: KubernetesClient
+) -> None:
+    job = played(kubernetes, client)
+    job.make_pod(migrate=NO_SECRET, lock=RUNNING)
+    waiter = Waiter(job.name)
+    # Looked at, and looked at again.
+    wait_until(lambda: kubernetes.count("GET", f"/jobs/{job.name}") > 2, "it waits")
+    assert job.deadline() != 1
+    job.set(phase="Running", migrate=RUNNING, lock=RUNNING)
+    job.end("Complete")
+    assert waiter.result().state == "succeeded"
+
+
+def test_a_secret_that_is_still_not_there_after_a_while_ends_the_job_with_the_cause(
+    kubernetes: KubernetesApi, client: KubernetesClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration_wait, "PATIENCE_SECONDS", 1.5)
+    job = played(kubernetes, client)
+    job.make_pod(migrate=NO_SECRET, lock=RUNNING)
+    waiter = Waiter(job.name)
+    wait_until(lambda: job.deadline() == 1, "the Job's deadline is over")
+    job.finish("Failed", reason="DeadlineExceeded")
+    end = waiter.result()
+    assert end.reason == (
+        "CreateContainerConfigError: container migrate: its container cannot be made (failed to sync secret cache: timed out)"
+    )
+    assert (end.state, end.started) == ("failed", False)
+
+
 def test_a_pod_that_a_quota_keeps_from_being_made_is_told_after_the_time_to_start(
     kubernetes: KubernetesApi, client: KubernetesClient
 ) -> None:

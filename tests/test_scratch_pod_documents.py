@@ -118,6 +118,8 @@ def test_what_will_not_mend_itself_is_a_failure_with_its_cause(pod: dict[str, An
         with_state("waiting", reason="ContainerCreating"),
         # The kubelet tries once more before it says BackOff.
         with_state("waiting", reason="ErrImagePull", message="connection reset"),
+        # So it is on a busy node whose kubelet has not read the Secret yet.
+        with_state("waiting", reason="CreateContainerConfigError", message="failed to sync secret cache: timed out"),
         with_state("running", "Running"),
     ],
 )
