@@ -13,6 +13,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED = re.compile(
     r"(?<![\w/.*-])(?:benchmarks|core|deployments|flows|tasks|tests)/[\w/-]+\.(?:json|py|sh|toml|yaml|yml)\b"
 )
+OWN = re.compile(r"[A-Z]{3,}|/mine\.toml")
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -37,6 +38,12 @@ def trouble_with(page: Path, link: str) -> str:
     return f"{page.name}: {link} has no such heading" if anchor and anchor not in anchors_of(target) else ""
 
 
+def missing_of(file: Path) -> list[str]:
+    """The files of the checkout that a file names and that are not there. `mine` and NAME are environments of the reader's own."""
+    named = set(NAMED.findall(file.read_text()))
+    return sorted(name for name in named if not (CHECKOUT / name).exists() and not OWN.search(name))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
     assert [trouble for link in links_of(page) if (trouble := trouble_with(page, link))] == []
@@ -44,9 +51,24 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_is_named_is_there(page: Path) -> None:
-    # `mine` and NAME are environments of the reader's own.
-    named = {name for name in NAMED.findall(page.read_text()) if not re.search(r"[A-Z]{3,}|/mine\.toml", name)}
-    assert sorted(name for name in named if not (CHECKOUT / name).exists()) == []
+    assert missing_of(page) == []
+
+
+# Comments and settings name files as pages do.
+FILES = [
+    path
+    for folder in ("benchmarks", "core", "deployments", "flows", "tasks", "tests")
+    for path in (CHECKOUT / folder).rglob("*")
+    if path.suffix in {".py", ".sh", ".toml", ".yaml", ".yml"}
+]
+
+
+def test_every_file_that_a_file_names_is_there() -> None:
+    named = {
+        str(path.relative_to(CHECKOUT)): missing_of(path)
+        for path in [*FILES, *CHECKOUT.glob("*.yaml"), CHECKOUT / "Makefile", CHECKOUT / "Dockerfile"]
+    }
+    assert {path: missing for path, missing in named.items() if missing} == {}
 
 
 def test_the_readme_leads_to_every_page() -> None:
