@@ -37,8 +37,9 @@ def wait_for_job(
 ) -> JobEnd:
     """Given a Job that was made, return how it ended. Each line of the migration's log is given to `on_line` once, without secrets.
 
-    A Pod that cannot start (30 s where a next try of the kubelet's may help), does not within `start_seconds`, or is made a second time, has its Job ended, and the cause is the end's reason. `still_ours` is called
-    at least each 20 s, and ends the waiting by raising. Raise TemporaryError when the Job did not end in so many seconds, or the API server stays away as long.
+    A Pod that cannot start (30 s where a next try of the kubelet's may help), does not within `start_seconds`, or is made a second time, has its Job ended, and the
+    cause is the end's reason. `still_ours` is called at least each 20 s, and ends the waiting by raising. Raise TemporaryError when the Job did not end in so many
+    seconds, or the API server stays away as long.
     """
     return _Wait(client, namespace, name, on_line, still_ours).until_the_end(seconds, start_seconds)
 
