@@ -110,7 +110,7 @@ class ShellPod:
         for process in self.processes:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.communicate(timeout=10)
+            process.communicate(timeout=30)
 
     def _start(self, name: str, script: str, arguments: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
         script = script.replace(SIGNALS, str(self.signals)).replace(

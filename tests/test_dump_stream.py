@@ -230,7 +230,7 @@ def test_a_cancelled_dump_ends_within_seconds_even_when_the_server_hangs(
     started = time.monotonic()
     with pytest.raises(PermanentError, match="pg_dump was stopped"):
         sample.dump(store, environment=sample.environment | {"PGPORT": str(proxy.port)})
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     timer.join()
     assert nothing_left(store)
 

@@ -191,7 +191,7 @@ def test_each_bad_answer_is_an_error_in_a_sentence(
 
 
 def test_a_server_that_is_away_slow_or_endless_costs_no_more_than_its_time(elasticsearch_api: ElasticsearchApi) -> None:
-    elasticsearch_api.slow_seconds = 3
+    elasticsearch_api.slow_seconds = 6
     began = time.monotonic()
     with pytest.raises(TemporaryError, match="no answer"):
         looked(elasticsearch_api, seconds=0.3)
@@ -200,7 +200,7 @@ def test_a_server_that_is_away_slow_or_endless_costs_no_more_than_its_time(elast
         looked(elasticsearch_api, seconds=0.3)
     with pytest.raises(TemporaryError, match="no answer"):
         looked(elasticsearch_api, address="http://127.0.0.1:1")
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 5.5
 
 
 def test_the_sign_in_is_sent_and_never_told(

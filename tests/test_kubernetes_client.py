@@ -232,7 +232,7 @@ def test_what_does_not_come_in_time_is_told_as_it_was_last_seen(
     with pytest.raises(NotInTimeError) as late:
         wait_for_data(client, seconds=0.4)
     assert (late.value.last or {})["data"] == {"state": "half"}
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10
 
 
 def test_a_deleted_object_is_seen_as_gone(kubernetes: KubernetesApi, client: KubernetesClient) -> None:

@@ -176,7 +176,7 @@ def test_a_line_of_a_mib_of_anything_takes_no_time(piece: str) -> None:
     began = time.process_time()
     for raw in (f"ERROR {text}", text, json.dumps({"level": "error", "msg": text})):
         error_line(raw, PATTERN)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 3
 
 
 def test_a_value_is_found_whether_the_dots_are_in_keys_or_between_documents() -> None:

@@ -36,7 +36,7 @@ def test_the_command_runs_under_the_lock_and_both_containers_end(
     assert migrate.returncode == 0, err
     assert f"holder {NAME}-lock" in out
     assert "timeout 300ms" in out
-    hold.communicate(timeout=10)
+    hold.communicate(timeout=30)
     assert hold.returncode == 0
     assert pod.said("migrate") == {"started": "yes", "code": "0", "asked": "", "count": "0"}
     assert pod.said("hold") == {"holder": "", "held": "yes", "seen": "yes", "lost": "no"}
@@ -55,7 +55,7 @@ def test_the_commands_exit_code_is_the_containers(
     migrate.communicate(timeout=30)
     assert migrate.returncode == 7
     assert pod.said("migrate") == {"started": "yes", "code": "7", "asked": "", "count": "0"}
-    hold.communicate(timeout=10)
+    hold.communicate(timeout=30)
 
 
 def test_a_second_migrator_is_locked_out_and_told_who_holds_the_lock(
@@ -69,7 +69,7 @@ def test_a_second_migrator_is_locked_out_and_told_who_holds_the_lock(
         migrate = pod.migrate("sh", "-c", f"touch {pod.folder}/was-run")
         hold = pod.hold(patience=1)
         _out, err = migrate.communicate(timeout=30)
-        hold.communicate(timeout=10)
+        hold.communicate(timeout=30)
         holder = pod.said("hold")
         assert holder["held"] == "no"
         assert holder["holder"] == f"pid {other.info.backend_pid}, application 'somebody''s laptop', client 127.0.0.1"
@@ -91,7 +91,7 @@ def test_a_lock_that_comes_free_in_time_is_taken(
         assert migrate.poll() is None
     migrate.communicate(timeout=30)
     assert migrate.returncode == 0
-    hold.communicate(timeout=10)
+    hold.communicate(timeout=30)
     assert pod.said("hold")["held"] == "yes"
 
 
@@ -101,7 +101,7 @@ def test_an_address_that_leads_nowhere_is_told_without_its_password(
     pod = shell_pod(f"postgresql://postgres:not-the-password@127.0.0.1:{postgres_16.port}/postgres")
     migrate, hold = pod.migrate("true"), pod.hold(patience=1)
     migrate.communicate(timeout=30)
-    _out, err = hold.communicate(timeout=10)
+    _out, err = hold.communicate(timeout=30)
     assert migrate.returncode == NOT_STARTED
     assert "could not connect: FATAL:  password authentication failed" in pod.said("hold")["holder"]
     assert "not-the-password" not in err + pod.said("hold")["holder"]
@@ -122,7 +122,7 @@ def test_what_is_pending_is_told_by_number_and_name(
     hold = pod.hold()
     migrate = pod.migrate("true", pending="seq -f 'migration %03g' 1 40; echo; echo noise >&2")
     out, _err = migrate.communicate(timeout=30)
-    hold.communicate(timeout=10)
+    hold.communicate(timeout=30)
     assert migrate.returncode == 0
     message = (pod.folder / "migrate.message").read_text()
     assert message.count("pending:") == 30
@@ -141,7 +141,7 @@ def test_a_server_that_goes_silent_keeps_nobody_waiting(
     wait_until((pod.signals / "alive").exists, "the command runs")
     proxy.hang()
     migrate.communicate(timeout=30)
-    hold.communicate(timeout=15)
+    hold.communicate(timeout=30)
     assert (migrate.returncode, hold.returncode) == (0, 0)
 
 
@@ -154,7 +154,7 @@ def test_a_lock_that_is_lost_is_told_and_taken_again_while_the_command_goes_on(
     wait_until((pod.signals / "alive").exists, "the command runs")
     proxy.cut()
     migrate.communicate(timeout=30)
-    _out, err = hold.communicate(timeout=15)
+    _out, err = hold.communicate(timeout=30)
     assert migrate.returncode == 0
     assert pod.said("hold")["lost"] == "yes"
     assert "was lost while the migration ran" in err
@@ -170,7 +170,7 @@ def test_a_command_that_is_told_to_end_is_told_and_its_code_kept(
     time.sleep(0.3)
     migrate.terminate()
     migrate.communicate(timeout=30)
-    hold.communicate(timeout=10)
+    hold.communicate(timeout=30)
     assert pod.said("migrate")["code"] == "9"
 
 

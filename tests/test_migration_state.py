@@ -149,4 +149,4 @@ def test_traffic_waits_no_longer_than_lock_timeout_behind_a_migration(
         traffic.execute("SELECT count(*) FROM busy")
         waited = time.monotonic() - begun
         thread.join()
-    assert waited < 2.5
+    assert waited < 10

@@ -193,7 +193,7 @@ def test_a_client_never_waits_longer_than_its_patience(prometheus_api: Prometheu
     began = time.monotonic()
     with PrometheusClient(prometheus_api.address, patience=0.7) as client, pytest.raises(TemporaryError):
         client.query("up", AT)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 4.5
 
 
 def test_nobody_at_the_address_is_temporary() -> None:

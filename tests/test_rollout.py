@@ -163,10 +163,10 @@ def within(seconds: float) -> Iterator[None]:
 def test_a_rollout_is_complete_at_the_moment_in_which_it_is_and_each_step_is_told_once(
     release: Release, client: LoggingClient
 ) -> None:
-    with meanwhile((0.3, release.going_on), (0.2, release.going_on), (0.3, release.complete)), within(2):
+    with meanwhile((0.3, release.going_on), (0.2, release.going_on), (0.3, release.complete)), within(8):
         end = release.wait(client)
     assert (end.sentence, end.replicas) == ('deployment "api" successfully rolled out', 2)
-    assert 0.7 < end.seconds < 2
+    assert 0.7 < end.seconds < 5
     assert release.told == [
         "Waiting for deployment spec update to be observed...",
         'Waiting for deployment "api" rollout to finish: 1 out of 2 new replicas have been updated...',
@@ -191,7 +191,7 @@ def test_what_somebody_does_to_the_deployment_meanwhile_ends_it_at_once(
 ) -> None:
     with (
         meanwhile((0.3, lambda: release.merge(patch))),
-        within(2),
+        within(6),
         pytest.raises(RolloutFailedError, match="could not roll out \\(deployment default/api\\)") as caught,
     ):
         release.wait(client)
@@ -205,7 +205,7 @@ def test_a_deployment_that_is_deleted_or_made_anew_ends_it_at_once(
     def delete() -> None:
         kubernetes.delete("apps/v1", "deployments", SPACE, "api", None)
 
-    with meanwhile((0.3, delete)), within(2), pytest.raises(RolloutFailedError, match="is gone"):
+    with meanwhile((0.3, delete)), within(6), pytest.raises(RolloutFailedError, match="is gone"):
         release.wait(client)
     kubernetes.put({**release.written, "metadata": {"name": "api", "namespace": SPACE, "generation": 2}})
     with pytest.raises(RolloutFailedError, match="made it anew"):
@@ -303,7 +303,7 @@ def test_an_exceeded_deadline_is_told_with_what_is_wrong_with_the_pods(release: 
     condition = {"type": "Progressing", "reason": "ProgressDeadlineExceeded", "lastUpdateTime": "2026-01-01T02:00:00Z"}
     release.status(updatedReplicas=1, conditions=[condition])
     client.logs = {"api-2-a api current": ["waiting for the queue"]}
-    with within(3), pytest.raises(RolloutFailedError) as caught:
+    with within(7), pytest.raises(RolloutFailedError) as caught:
         release.wait(client, graces=Graces())
     assert caught.value.cause == (
         'deployment "api" exceeded its progress deadline; Pod api-2-a, container api: it runs and is not ready: '
@@ -333,7 +333,7 @@ def test_a_holder_that_lost_its_lease_stops_at_its_next_look(release: Release, c
         if lost.is_set():
             raise FencedError("wait", "deployment", "another holder's number")
 
-    with meanwhile((0.3, lost.set)), within(5), pytest.raises(FencedError):
+    with meanwhile((0.3, lost.set)), within(8), pytest.raises(FencedError):
         release.wait(client, still_ours=still_ours)
 
 
@@ -391,7 +391,7 @@ def test_a_right_that_is_missing_is_told_at_once(
 ) -> None:
     release.going_on()
     kubernetes.fail("GET", "/pods", 403)
-    with within(3), pytest.raises(ForbiddenError, match="403"):
+    with within(7), pytest.raises(ForbiddenError, match="403"):
         release.wait(client)
 
 
@@ -401,7 +401,7 @@ def test_events_and_logs_that_may_not_be_read_hide_no_failure(
     release.going_on()
     kubernetes.fail("GET", "/events", 403, times=9)
     release.pod("api-2-a", state={"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=2)
-    with within(4), pytest.raises(RolloutFailedError, match="restarted 2 times"):
+    with within(8), pytest.raises(RolloutFailedError, match="restarted 2 times"):
         release.wait(client)
 
 
@@ -432,7 +432,7 @@ def test_pods_that_stay_ready_are_told(release: Release, client: LoggingClient) 
 def test_readiness_that_flaps_for_a_moment_is_seen(release: Release, client: LoggingClient) -> None:
     settled(release)
     dip = (0.4, lambda: release.pod("api-2-b")), (0.0, lambda: release.pod("api-2-b", ready=True))
-    with meanwhile(*dip), within(2), pytest.raises(RolloutFailedError, match="readiness flaps: Pod api-2-b") as caught:
+    with meanwhile(*dip), within(6), pytest.raises(RolloutFailedError, match="readiness flaps: Pod api-2-b") as caught:
         release.settle(client, 5)
     assert caught.value.kind == "flaps"
 

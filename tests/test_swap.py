@@ -85,7 +85,7 @@ def test_a_swap_exchanges_the_names_and_keeps_all_that_belongs_to_each(pair: Pai
     assert (outcome.old_name, outcome.live_oid, outcome.old_oid) == (pair.old, plan.copy_oid, plan.live_oid)
     assert pair.catalogue(pair.old) == (True, COMMENT, acl)
     assert pair.catalogue(pair.live) == (True, None, acl)
-    assert outcome.outage_ms < 2000
+    assert outcome.outage_ms < 4000
     assert recover_swap(pair.login, pair.live).reopened is False
 
 
@@ -104,7 +104,7 @@ def test_clients_that_come_back_in_a_loop_are_without_their_database_for_less_th
         assert all(
             "not currently accepting connections" in error or "does not exist" in error for error in client.errors
         )
-    assert outcome.outage_ms < 2000
+    assert outcome.outage_ms < 4000
 
 
 def test_who_does_not_leave_in_time_is_told_of_and_then_ended(pair: Pair) -> None:
@@ -131,7 +131,7 @@ def test_who_does_not_leave_in_time_is_told_of_and_then_ended(pair: Pair) -> Non
         with pytest.raises(psycopg.OperationalError):
             stays.execute("SELECT 1")
     assert 400 <= outcome.drain_ms < 5000
-    assert outcome.outage_ms < 2000
+    assert outcome.outage_ms < 4000
     assert pair.names() == {pair.live: "new", pair.old: "old"}
 
 
@@ -156,7 +156,7 @@ def test_an_undo_gives_the_old_one_back_and_keeps_what_was_written_since(pair: P
     outcome = undo_swap(pair.login, pair.live, pair.old, pair.restore_id, drain_seconds=1)
     assert pair.names() == {pair.live: "old", pair.undone: "new"}
     assert (outcome.live, outcome.old_name) == (pair.live, pair.undone)
-    assert outcome.outage_ms < 2000
+    assert outcome.outage_ms < 4000
     assert pair.catalogue(pair.live)[:2] == (True, COMMENT)
     pair.server.execute(pair.undone, "TABLE public.written_since", "DROP TABLE public.written_since")
     with pytest.raises(PermanentError, match=f"the old database {pair.old} is gone: it was dropped or renamed"):

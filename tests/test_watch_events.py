@@ -66,11 +66,11 @@ def test_whatever_prefect_raises_is_a_line_in_the_log(
 
 def test_one_that_hangs_costs_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_events, "LONGEST_SECONDS", 0.1)
-    monkeypatch.setattr("prefect.events.emit_event", lambda **_more: time.sleep(2))
+    monkeypatch.setattr("prefect.events.emit_event", lambda **_more: time.sleep(6))
     begun = time.monotonic()
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         assert not emit_watch_event("production", "r-1", "ended")
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 5
 
 
 def test_a_thousand_facts_are_twenty(monkeypatch: pytest.MonkeyPatch) -> None:

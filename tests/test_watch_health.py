@@ -257,7 +257,7 @@ def test_whatever_is_answered_a_server_is_found_ill_in_time(
     database = postgres_18.database("postgres").model_copy(update={"port": raw_server.port, "host": "127.0.0.1"})
     began = time.monotonic()
     found = look(database, redis_url="env:RUBBISH_REDIS", seconds=0.5)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15
     assert [one.state in {"away", "refused"} for one in found.servers] == [True, True]
     assert "secret-of-redis" not in str(found)
     assert all(0 < len(one.why) <= 200 for one in found.servers)

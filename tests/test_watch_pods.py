@@ -367,7 +367,7 @@ def test_whatever_is_answered_one_sentence_is_raised_in_time(raw_server: RawServ
     with pytest.raises((TemporaryError, PermanentError)) as raised:
         raw_look(raw_server, seconds=0.5)
     assert "\n" not in str(raised.value)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 def test_a_kubeconfig_that_is_not_there_is_a_mistake_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

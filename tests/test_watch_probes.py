@@ -193,7 +193,7 @@ def test_whatever_is_answered_it_is_found_not_well_in_time(raw_server: RawServer
     raw_server.answers = lambda _asked: RUBBISH[kind]()
     began = time.monotonic()
     found = look(raw_server)["/health"]
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15
     assert (found.ok, bool(found.why), "\n" in found.why) == (False, True, False)
 
 

@@ -110,8 +110,8 @@ def test_a_session_that_holds_the_tables_lock_is_tried_against_longer_at_the_end
     assert "it was tried as often as release.migration.lock_attempts allows" in str(state.message)
     assert len(lab.jobs()) == 2
     # Queued behind ALTER TABLE for as long as lock_timeout, and no longer; a generous limit.
-    assert 0.5 < max(took) < 3
-    assert sum(one > 0.2 for one in took) <= 3
+    assert 0.5 < max(took) < 8
+    assert sum(one > 0.25 for one in took) <= 6
     assert lab.serves_old()
 
 
