@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(what: Callable[[], object], name: str, *, seconds: float = 20) -> None:
+def wait_until(what: Callable[[], object], name: str, *, seconds: float = 60) -> None:
     """Wait until something is so; fail, naming it, when it does not come about."""
     deadline = time.monotonic() + seconds
     while not what():
