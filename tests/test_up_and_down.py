@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 import typer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
+from core.errors import ConfigurationError
 from deployments.command import machine
 from deployments.local.data_folder import platform_folder
 from deployments.local.running import SERVER as KIND
@@ -35,10 +36,10 @@ pathlib.Path(sys.argv[1]).write_text(server)
 def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Starting]:
     """Start a program as `up` would have, without a supervisor."""
     monkeypatch.setenv("NIGHTSHIFT_DATA", str(tmp_path))
-    marks = {MARK: str(platform_folder(KIND))}
     with ExitStack() as stack:
 
         def start(code: str, *words: str, run: bool = False) -> psutil.Process:
+            marks = {MARK: str(platform_folder(KIND))}
             variables = {**os.environ, **marks, **({RUN: "a-run"} if run else {})}
             child = stack.enter_context(subprocess.Popen([sys.executable, "-c", code, *words], env=variables))
             stack.callback(child.kill)
@@ -49,15 +50,20 @@ def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Starting]:
         yield start
 
 
+def call(command: Callable[..., None], *arguments: str) -> Result:
+    """Run one of the commands."""
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, arguments)
+
+
 def test_down_waits_for_the_runs_that_a_killed_supervisor_left_and_ends_their_server_last(
     left: Starting, tmp_path: Path
 ) -> None:
     server, worker = left(_FOREVER, "prefect", "server", "start"), left(_FOREVER, "prefect", "worker", "start")
     told = tmp_path / "told"
     run = left(_RUN, str(told), str(server.pid), run=True)
-    app = typer.Typer()
-    app.command()(machine.down_command)
-    result = CliRunner().invoke(app, ["--wait", "30"])
+    result = call(machine.down_command, "--wait", "30")
     assert result.exit_code == 0, result.output
     assert told.is_file(), result.output
     assert told.read_text() in {"S", "R"}
@@ -72,6 +78,25 @@ def short_path() -> Iterator[Path]:
     """A folder whose name leaves room for a socket's."""
     with tempfile.TemporaryDirectory(prefix="ns-up-", dir="/tmp") as name:
         yield Path(name)
+
+
+@pytest.mark.parametrize("command", [machine.up_command, machine.down_command])
+def test_an_up_and_a_down_at_the_same_moment_do_not_touch_what_the_other_does(
+    left: Starting, short_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., None]
+) -> None:
+    monkeypatch.setenv("NIGHTSHIFT_DATA", str(short_path))
+    server = left(_FOREVER, "prefect", "server", "start")
+    folder = ServerFolder(platform_folder(KIND))
+    folder.make()
+    with folder.turn():
+        refused = call(command)
+    assert refused.exit_code != 0
+    assert isinstance(refused.exception, ConfigurationError)
+    assert f"another command starts or stops it (process {os.getpid()})" in str(refused.exception)
+    assert server.is_running()
+    assert server.status() != psutil.STATUS_ZOMBIE
+    with folder.turn():
+        pass
 
 
 def test_folders_that_were_named_from_where_up_was_called_are_the_same_for_its_programs(

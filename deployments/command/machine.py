@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Annotated
 
 import psutil
@@ -63,46 +63,15 @@ def up_command(
     """Start a Prefect server on 127.0.0.1, a worker and, where an environment listens to GitHub, its receiver; whatever of it dies is started again."""
     host_and_port("listen to GitHub", listen)
     folder = ServerFolder(platform_folder(KIND))
-    if answers_socket(folder.socket):
-        console.print(f"it runs already, from {folder.path}", soft_wrap=True)
-        if not _show(folder):
-            raise typer.Exit(1)
-        return
     folder.make()
-    _sweep(folder, port)
-    api_url = f"http://{HOST}:{port}/api"
-    environment = _environment(folder, api_url)
-    receiver = ["--listen", listen, "--folder", str(folder.webhook)] if _listening() else None
-    for proxy in (proxies or ()) if receiver else ():
-        receiver = [*(receiver or ()), "--proxy", proxy]
-    _prepare_database(folder, environment)
-    folder.configuration.write_text(configuration(folder, port, receiver))
-    record = RunningPlatform(
-        process_id=os.getpid(),
-        ui_url=environment.get("PREFECT_UI_URL", api_url.removesuffix("/api")),
-        api_url=api_url,
-        auth_string=folder.auth_string(),
-        variables={},
-    )
-    folder.write_record(record)
-    command = [sys.executable, "-m", "supervisor.supervisord", "--configuration", str(folder.configuration)]
-    if foreground:
-        os.chdir(CHECKOUT)
-        os.execve(command[0], [*command, "--nodaemon"], environment)  # noqa: S606 - our own arguments, and no shell
-    done = subprocess.run(
-        command, env=environment, cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise PermanentError(
-            "start the supervisor",
-            str(folder.path),
-            " | ".join((done.stdout + done.stderr).split("\n")[-3:]),
-            "See its log",
-        )
-    supervised = Supervised(folder)
-    supervised.wait_until_listening()
-    folder.write_record(record.model_copy(update={"process_id": supervised.pid}))
-    _wait_until_ready(folder)
+    with folder.turn():
+        runs = answers_socket(folder.socket)
+        if not runs:
+            _start(folder, port, listen, proxies or (), foreground=foreground)
+    if runs:
+        console.print(f"it runs already, from {folder.path}", soft_wrap=True)
+    else:
+        _wait_until_ready(folder)
     if not _show(folder):
         raise typer.Exit(1)
 
@@ -114,6 +83,12 @@ def down_command(
 ) -> None:
     """End what `up` started and nothing else: the receiver, the worker once its runs have ended, the server. Runs that wait for a person go on waiting."""
     folder = ServerFolder(platform_folder(KIND))
+    # What runs outlives its folder, if somebody removes that.
+    with folder.turn() if folder.path.is_dir() else nullcontext():
+        _stop(folder, wait)
+
+
+def _stop(folder: ServerFolder, wait: int) -> None:
     if answers_socket(folder.socket):
         supervised = Supervised(folder)
         supervised.stop(RECEIVER)
@@ -143,6 +118,43 @@ def status_command() -> None:
         raise typer.Exit(1)
     if not _show(folder):
         raise typer.Exit(1)
+
+
+def _start(folder: ServerFolder, port: int, listen: str, proxies: Sequence[str], *, foreground: bool) -> None:
+    """Start the supervisor with its programs, and say where they are. In the foreground this process becomes it."""
+    _sweep(folder, port)
+    api_url = f"http://{HOST}:{port}/api"
+    environment = _environment(folder, api_url)
+    receiver = ["--listen", listen, "--folder", str(folder.webhook)] if _listening() else None
+    for proxy in proxies if receiver else ():
+        receiver = [*(receiver or ()), "--proxy", proxy]
+    _prepare_database(folder, environment)
+    folder.configuration.write_text(configuration(folder, port, receiver))
+    record = RunningPlatform(
+        process_id=os.getpid(),
+        ui_url=environment.get("PREFECT_UI_URL", api_url.removesuffix("/api")),
+        api_url=api_url,
+        auth_string=folder.auth_string(),
+        variables={},
+    )
+    folder.write_record(record)
+    command = [sys.executable, "-m", "supervisor.supervisord", "--configuration", str(folder.configuration)]
+    if foreground:
+        os.chdir(CHECKOUT)
+        os.execve(command[0], [*command, "--nodaemon"], environment)  # noqa: S606 - our own arguments, and no shell
+    done = subprocess.run(
+        command, env=environment, cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise PermanentError(
+            "start the supervisor",
+            str(folder.path),
+            " | ".join((done.stdout + done.stderr).split("\n")[-3:]),
+            "See its log",
+        )
+    supervised = Supervised(folder)
+    supervised.wait_until_listening()
+    folder.write_record(record.model_copy(update={"process_id": supervised.pid}))
 
 
 def _environment(folder: ServerFolder, api_url: str) -> dict[str, str]:

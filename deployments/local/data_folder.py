@@ -11,7 +11,6 @@
 All of it is closed to other users, but for PostgreSQL's, and is removed when the platform stops.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.errors import ConfigurationError
+from deployments.local.held_lock import HeldError, take_lock
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRATCH_PREFIX = "nightshift-"
@@ -70,21 +70,15 @@ class DataFolder:
         """Lock the folder, sweep what an earlier platform left in it, and make it afresh. Raise ConfigurationError when another platform holds it."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.chmod(0o700)
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(lock, 20).decode(errors="replace").strip() or "unknown"
-            os.close(lock)
+            self._lock = take_lock(self.path / "lock")
+        except HeldError as error:
             raise ConfigurationError(
                 "start the platform",
                 str(self.path),
-                f"one is running from this folder already (process {holder})",
+                f"one is running from this folder already (process {error.holder})",
                 "Stop that one first (Ctrl-C)",
             ) from error
-        os.ftruncate(lock, 0)
-        os.write(lock, f"{os.getpid()}\n".encode())
-        self._lock = lock
         self._sweep()
         for folder in (self.logs, self.prefect_home, self.store):
             shutil.rmtree(folder, ignore_errors=True)

@@ -9,16 +9,20 @@
 .nightshift/server/logs/             a log of each program and of the supervisor
 .nightshift/server/temporary/        TMPDIR of flow runs
 .nightshift/server/supervisor.*      the supervisor's configuration, socket and process id
+.nightshift/server/turn              locked by the `up` or `down` that is at it, with its process id
 """
 
 import json
 import os
 import secrets
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from core.errors import ConfigurationError
 from core.redaction import register_secret
+from deployments.local.held_lock import HeldError, take_lock
 from deployments.local.running import RunningPlatform
 
 # sun_path of a Unix socket (unix(7)) has 108 bytes; the supervisor binds a name with its process id behind first.
@@ -51,6 +55,26 @@ class ServerFolder:
         for folder in (self.path, self.prefect_home, self.logs, self.temporary, self.backups, self.webhook):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder.chmod(0o700)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Within the block no other `up` or `down` touches what runs from this folder. Raise ConfigurationError at once when another one is at it.
+
+        What takes this process's place by exec lets it go.
+        """
+        try:
+            lock = take_lock(self.path / "turn")
+        except HeldError as error:
+            raise ConfigurationError(
+                "start or stop the server of this machine",
+                str(self.path),
+                f"another command starts or stops it (process {error.holder})",
+                "Wait until that one has ended, then: nightshift status",
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(lock)
 
     def auth_string(self) -> str:
         """USER:PASSWORD of the server, made at the first time. Raise ConfigurationError when the file holds something else."""
