@@ -187,3 +187,33 @@ def test_a_night_without_a_completed_backup_is_told_once_and_one_with_is_not(tol
     well_completes_until(silent.format("ill"), times=2)
     assert told.subjects.count(silent.format("never")) == 1
     assert silent.format("well") not in told.subjects
+
+
+def test_a_run_that_nobody_begins_is_told_once_and_one_that_begins_or_waits_for_its_turn_is_not(
+    told: Told, tmp_path: Path
+) -> None:
+    folder = tmp_path / "automations"
+    folder.mkdir()
+    shutil.copy(AUTOMATIONS / "has-not-begun.yaml", folder)
+    file = folder / "has-not-begun.yaml"
+    file.write_text(file.read_text().replace("within: 900", "within: 10"))
+    told.put(folder)
+    backup, sweep = told.deploy("nightly-backup"), told.deploy("release-recovery")
+    late, pending = told.deploy("release", "late"), told.deploy("release", "pending")
+    waiting = ("PENDING", "Pending")
+    handed_out = told.run(pending, waiting)
+    told.run(late, ("SCHEDULED", "Late"))
+    told.run(sweep, ("SCHEDULED", "Late"))
+    told.run(backup, ("SCHEDULED", "Late"), waiting, ("RUNNING", "Running"))
+    told.run(backup, waiting, ("SCHEDULED", "AwaitingConcurrencySlot"))
+    told.run(backup, waiting, ("CANCELLED", "Cancelled"))
+    expected = [f"nightshift {name}: release has not begun" for name in ("late", "pending")]
+    for subject in expected:
+        told.wait_for(subject)
+    # One more of each kind of silence, so that all that came before was told if it was to be.
+    told.run(told.deploy("restore", "last"), waiting)
+    told.wait_for("nightshift last: restore has not begun")
+    assert sorted(told.subjects) == sorted([*expected, "nightshift last: restore has not begun"])
+    body = next(one["body"] for one in told.messages if one["subject"] == expected[1])
+    assert body.strip().startswith("It was to begin 15 minutes ago, and is Pending.")
+    assert f"/v2/runs/flow-run/{handed_out}\n" in body
