@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.fix_kubernetes import KubernetesApi
 
 # Seconds between two rounds while something is under way, and while nothing is (deadlines are looked at).
-_BUSY, _IDLE = 0.002, 0.02
+_BUSY, _IDLE = 0.004, 0.1
 
 
 class Controllers:
