@@ -21,12 +21,13 @@ class PoolState(StrEnum):
 @dataclass(frozen=True)
 class Deployed:
     """A deployment as the Prefect server has it: whether it is paused, how many of its schedules are switched on, its work pool (empty: none), and the queue in it that
-    its runs go to where that one is paused."""
+    its runs go to where that one is paused, or its limit of runs at a time is 0."""
 
     paused: bool
     schedules: int
     pool: str
     paused_queue: str = ""
+    closed_queue: str = ""
 
 
 def unattended_flows(environment: Environment) -> tuple[str, ...]:
@@ -74,6 +75,11 @@ def unattended_checks(
             found = f"the work queue {queue} of the pool {pool} is paused: no run of {name} begins"
             resume = f"prefect work-queue resume {queue} --pool {pool}"
             yield Check(name=check, state="warning", found=found, next_step=resume)
+        elif deployment.closed_queue:
+            queue, pool = deployment.closed_queue, deployment.pool
+            found = f"the work queue {queue} of the pool {pool} lets no run of {name} begin: its limit of runs at a time is 0"
+            clear = f"prefect work-queue clear-concurrency-limit {queue} --pool {pool}"
+            yield Check(name=check, state="warning", found=found, next_step=clear)
         else:
             yield Check(name=check, state="passed", found=f"{name} begins by itself")
     for pool in sorted({one.pool for one in deployments.values() if one is not None}):

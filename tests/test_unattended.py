@@ -25,6 +25,7 @@ deployed = st.builds(
     schedules=st.integers(0, 3),
     pool=st.sampled_from(["", "a", "b"]),
     paused_queue=st.sampled_from(["", "default"]),
+    closed_queue=st.sampled_from(["", "default"]),
 )
 
 
@@ -44,6 +45,7 @@ def test_all_is_passed_exactly_when_every_run_would_begin(
         and not one.paused
         and one.schedules > 0
         and not one.paused_queue
+        and not one.closed_queue
         and pools.get(one.pool) is PoolState.READY
         for one in deployments.values()
     ]
@@ -103,6 +105,10 @@ def test_a_real_server_is_asked_for_schedules_and_pool(prefect_server: str) -> N
         client.update_work_queue(queue, is_paused=True)
         assert states(environment)["nightly-backup: schedule"] == "warning"
         client.update_work_queue(queue, is_paused=False)
+        assert states(environment)["nightly-backup: schedule"] == "passed"
+        client.update_work_queue(queue, concurrency_limit=0)
+        assert states(environment)["nightly-backup: schedule"] == "warning"
+        client.update_work_queue(queue, concurrency_limit=None)
         assert states(environment)["nightly-backup: schedule"] == "passed"
         client.update_work_pool("unattended", WorkPoolUpdate(concurrency_limit=0))
         assert states(environment)["work pool"] == "warning"

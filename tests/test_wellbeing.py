@@ -173,6 +173,17 @@ def test_a_pool_whose_limit_is_0_is_told(tmp_path: Path) -> None:
     assert said.endswith("prefect work-pool clear-concurrency-limit nightshift")
 
 
+def test_a_queue_whose_limit_is_0_is_told(tmp_path: Path) -> None:
+    def answer(asked: str) -> tuple[int, Any]:
+        return 200, {"is_paused": False, "concurrency_limit": 0 if asked.endswith("/queues/default") else None}
+
+    with answering(answer) as port:
+        told(tmp_path, SERVER, port)
+        said = wellbeing.paused(ServerFolder(tmp_path))
+    assert said.startswith("the work queue default of the pool nightshift lets no run begin")
+    assert said.endswith("prefect work-queue clear-concurrency-limit default --pool nightshift")
+
+
 def test_the_worker_is_killed_and_not_asked_to_end_which_would_kill_its_runs(tmp_path: Path) -> None:
     parser = configparser.RawConfigParser()
     parser.read_string(configuration(ServerFolder(tmp_path), 4200, ["--listen", "127.0.0.1:8088"]))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import WorkQueue
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -54,16 +55,18 @@ def _deployed(client: SyncPrefectClient, name: str) -> Deployed | None:
     except ObjectNotFound:
         return None
     schedules = sum(one.active for one in found.schedules)
-    pool, queue = found.work_pool_name or "", found.work_queue_name or ""
-    return Deployed(found.paused, schedules, pool, queue if pool and queue and _is_paused(client, queue, pool) else "")
+    pool, name = found.work_pool_name or "", found.work_queue_name or ""
+    queue = _queue(client, name, pool) if pool and name else None
+    is_paused, is_closed = queue is not None and queue.is_paused, queue is not None and queue.concurrency_limit == 0
+    return Deployed(found.paused, schedules, pool, name if is_paused else "", name if is_closed else "")
 
 
-def _is_paused(client: SyncPrefectClient, queue: str, pool: str) -> bool:
-    """Whether somebody paused the queue of a pool, which says itself that it is not."""
+def _queue(client: SyncPrefectClient, name: str, pool: str) -> WorkQueue | None:
+    """The queue of a pool: of one that is paused, or whose limit is 0, the pool itself says nothing."""
     try:
-        return client.read_work_queue_by_name(queue, work_pool_name=pool).is_paused
+        return client.read_work_queue_by_name(name, work_pool_name=pool)
     except ObjectNotFound:
-        return False
+        return None
 
 
 def _pool(client: SyncPrefectClient, name: str) -> PoolState:

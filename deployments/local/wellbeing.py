@@ -64,27 +64,31 @@ def _worker(program: Program, record: RunningPlatform) -> str:
 
 
 def paused(folder: ServerFolder) -> str:
-    """What somebody paused so that no run begins, the work pool or the queue in it that runs go to, with the command that ends it; "" when neither is.
+    """What somebody paused or closed so that no run begins, the work pool or the queue in it that runs go to, with the command that ends it; "" when neither is.
 
     A server that does not answer has a line of its own.
     """
     record = RunningPlatform.model_validate_json(folder.record.read_bytes())
     try:
-        if _is_paused(record, f"/work_pools/{WORK_POOL}"):
-            return f"the work pool {WORK_POOL} is paused: no run begins. prefect work-pool resume {WORK_POOL}"
-        pool = _ask(record, "GET", f"/work_pools/{WORK_POOL}")
-        if pool.is_success and pool.json().get("concurrency_limit") == 0:
-            return f"the work pool {WORK_POOL} lets no run begin: its limit of runs at a time is 0. prefect work-pool clear-concurrency-limit {WORK_POOL}"
-        if _is_paused(record, f"/work_pools/{WORK_POOL}/queues/{_QUEUE}"):
-            return f"the work queue {_QUEUE} of the pool {WORK_POOL} is paused: no run begins. prefect work-queue resume {_QUEUE} --pool {WORK_POOL}"
+        for path, what, command, of in (
+            (f"/work_pools/{WORK_POOL}", f"the work pool {WORK_POOL}", "work-pool", WORK_POOL),
+            (
+                f"/work_pools/{WORK_POOL}/queues/{_QUEUE}",
+                f"the work queue {_QUEUE} of the pool {WORK_POOL}",
+                "work-queue",
+                f"{_QUEUE} --pool {WORK_POOL}",
+            ),
+        ):
+            answer = _ask(record, "GET", path)
+            if not answer.is_success:
+                continue
+            if answer.json()["is_paused"] is True:
+                return f"{what} is paused: no run begins. prefect {command} resume {of}"
+            if answer.json().get("concurrency_limit") == 0:
+                return f"{what} lets no run begin: its limit of runs at a time is 0. prefect {command} clear-concurrency-limit {of}"
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         pass
     return ""
-
-
-def _is_paused(record: RunningPlatform, path: str) -> bool:
-    answer = _ask(record, "GET", path)
-    return answer.is_success and answer.json()["is_paused"] is True
 
 
 def _receiver(program: Program, folder: ServerFolder) -> str:
