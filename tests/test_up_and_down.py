@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import psutil
@@ -17,8 +17,9 @@ from core.errors import ConfigurationError
 from deployments.command import machine
 from deployments.local.data_folder import platform_folder
 from deployments.local.running import SERVER as KIND
+from deployments.local.running import RunningPlatform
 from deployments.local.server_folder import ServerFolder
-from deployments.local.supervised import MARK, RUN
+from deployments.local.supervised import MARK, RUN, SERVER, WORKER, Program
 from tests.waiting import wait_until
 
 Starting = Callable[..., psutil.Process]
@@ -112,3 +113,57 @@ def test_folders_that_were_named_from_where_up_was_called_are_the_same_for_its_p
     assert variables["NIGHTSHIFT_ENVIRONMENTS"] == str(short_path / "environments")
     monkeypatch.delenv("NIGHTSHIFT_ENVIRONMENTS")
     assert "NIGHTSHIFT_ENVIRONMENTS" not in machine._environment(folder, "http://127.0.0.1:9/api")
+
+
+def test_status_is_not_well_while_an_environments_file_is_wrong_and_no_receiver_tells_it(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments = short_path / "environments"
+    environments.mkdir()
+    monkeypatch.setenv("NIGHTSHIFT_DATA", str(short_path))
+    monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENTS", str(environments))
+    folder = ServerFolder(platform_folder(KIND))
+    folder.make()
+    folder.write_record(
+        RunningPlatform(process_id=1, ui_url="http://ui", api_url="http://api", auth_string="a:b", variables={})
+    )
+
+    class Well:
+        pid = os.getpid()
+
+        def __init__(self, _folder: ServerFolder) -> None:
+            """Server and worker run, and no receiver was started."""
+
+        def programs(self) -> list[Program]:
+            return [Program(name, "RUNNING", 0, short_path / "log") for name in (SERVER, WORKER)]
+
+    monkeypatch.setattr(machine, "Supervised", Well)
+    monkeypatch.setattr(machine, "paused", lambda _folder: "")
+    monkeypatch.setattr(machine, "ailment", lambda _program, _folder: "")
+    monkeypatch.setattr(machine, "answers_socket", lambda _socket: True)
+    monkeypatch.setattr(machine, "_its_environments", lambda _supervised: nullcontext())
+    app = typer.Typer()
+    app.command()(machine.status_command)
+    assert CliRunner().invoke(app, []).exit_code == 0
+    (environments / "broken.toml").write_text("[databases.app]\n")
+    result = CliRunner().invoke(app, [])
+    assert "broken" in result.output
+    assert result.exit_code == 1, result.output
+
+
+def test_files_are_read_with_the_variables_that_up_was_given(
+    monkeypatch: pytest.MonkeyPatch, left: Starting, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NIGHTSHIFT_MINE__STORE__BUCKET", "given")
+    supervisor = left(_FOREVER)
+    monkeypatch.delenv("NIGHTSHIFT_MINE__STORE__BUCKET")
+    monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENTS", str(tmp_path))
+
+    class Supervised:
+        pid = supervisor.pid
+
+    with machine._its_environments(Supervised()):  # type: ignore[arg-type]
+        assert os.environ["NIGHTSHIFT_MINE__STORE__BUCKET"] == "given"
+        assert "NIGHTSHIFT_ENVIRONMENTS" not in os.environ
+    assert "NIGHTSHIFT_MINE__STORE__BUCKET" not in os.environ
+    assert os.environ["NIGHTSHIFT_ENVIRONMENTS"] == str(tmp_path)

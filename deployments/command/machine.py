@@ -36,6 +36,8 @@ _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 # What an operator sets of Prefect's own: addresses, retention, another database. Where the server is, and its password, are ours.
 _KEPT = ("PREFECT_SERVER_", "PREFECT_UI_", "PREFECT_WORKER_", "PREFECT_EVENTS_", "PREFECT_REDIS_", "PREFECT_LOGGING_")
 
+# Of our own variables: folders, and what overrides the environments' files.
+_OURS = "NIGHTSHIFT_"
 # Variables that name a folder, and where it is.
 _PLACES = {FOLDER_VARIABLE: environments_folder, DATA_VARIABLE: data_root}
 
@@ -125,7 +127,8 @@ def _start(folder: ServerFolder, port: int, listen: str, proxies: Sequence[str],
     _sweep(folder, port)
     api_url = f"http://{HOST}:{port}/api"
     environment = _environment(folder, api_url)
-    receiver = ["--listen", listen, "--folder", str(folder.webhook)] if _listening() else None
+    listening, _ = _listening()
+    receiver = ["--listen", listen, "--folder", str(folder.webhook)] if listening else None
     for proxy in proxies if receiver else ():
         receiver = [*(receiver or ()), "--proxy", proxy]
     _prepare_database(folder, environment)
@@ -197,36 +200,47 @@ def _prepare_database(folder: ServerFolder, environment: Mapping[str, str]) -> N
     upgrade(environment, folder.logs / "upgrade.log")
 
 
-def _listening() -> list[str]:
-    """The environments that listen to GitHub. One whose file is wrong is told, and passed over."""
-    found = []
+def _listening() -> tuple[list[str], list[str]]:
+    """The environments that listen to GitHub, and those whose file is wrong, each of which is told."""
+    found, wrong = [], []
     for name in environment_names():
         try:
             if load_environment(name).webhook is not None:
                 found.append(name)
         except NightshiftError as error:
-            console.print(str(error), style="yellow", soft_wrap=True)
-    return found
+            wrong.append(name)
+            console.print(str(error), style="yellow", markup=False, soft_wrap=True)
+    return found, wrong
 
 
-def _unheard(supervised: Supervised) -> list[str]:
-    """The environments that listen to GitHub by now, while no receiver was started for any."""
+def _unheard(supervised: Supervised) -> tuple[list[str], list[str]]:
+    """The environments that listen to GitHub by now, while no receiver was started for any, and those whose file is wrong, which a receiver would tell itself."""
     if any(one.name == RECEIVER for one in supervised.programs()):
-        return []
+        return [], []
     with _its_environments(supervised):
         return _listening()
 
 
 @contextmanager
 def _its_environments(supervised: Supervised) -> Iterator[None]:
-    """Within the block, the folder of environments is the one that `up` was given."""
-    before = os.environ.get(FOLDER_VARIABLE, "")
+    """Within the block, our variables (the folder of environments, what overrides their files) are those that `up` was given."""
+    mine = _ours(os.environ)
     with suppress(psutil.Error):
-        os.environ[FOLDER_VARIABLE] = psutil.Process(supervised.pid).environ().get(FOLDER_VARIABLE, "")
+        _take(_ours(psutil.Process(supervised.pid).environ()))
     try:
         yield
     finally:
-        os.environ[FOLDER_VARIABLE] = before
+        _take(mine)
+
+
+def _ours(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if name.startswith(_OURS)}
+
+
+def _take(variables: Mapping[str, str]) -> None:
+    for name in _ours(os.environ):
+        del os.environ[name]
+    os.environ.update(variables)
 
 
 def _wait_until_ready(folder: ServerFolder) -> None:
@@ -309,7 +323,7 @@ def _show(folder: ServerFolder) -> bool:
     table.add_row("in a shell", f". {folder.client_variables}")
     table.add_row("logs", str(folder.logs))
     console.print(table)
-    unheard = _unheard(supervised)
+    unheard, misread = _unheard(supervised)
     if unheard:
         found = (
             f"[webhook] is new in {', '.join(unheard)}, and no receiver runs: GitHub is not heard. make down, make up"
@@ -325,4 +339,4 @@ def _show(folder: ServerFolder) -> bool:
             style="red",
             soft_wrap=True,
         )
-    return not is_full(free) and not unheard and not held and not any(wrong.values())
+    return not is_full(free) and not unheard and not misread and not held and not any(wrong.values())
