@@ -21,10 +21,11 @@ class Told:
         return self.state if self.final else f"{self.state}: {self.description}"
 
 
-def told_of(state_type: str, state_name: str, message: str, *, dry_run: bool = False) -> Told:
-    """Given a flow run's state (Prefect's type, name and message), return what GitHub is told. Messages stay here: they name hosts and tables."""
+def told_of(state_type: str, state_name: str, message: str, *, dry_run: bool = False, has_report: bool = True) -> Told:
+    """Given a flow run's state (Prefect's type, name and message), and whether it shows its report, return what GitHub is told. Messages stay here: they name hosts
+    and tables."""
     if state_type == "COMPLETED":
-        return _completed(message, dry_run)
+        return _completed(message if has_report else "", dry_run)
     if state_type == "FAILED":
         went_back = state_name == "RolledBack"
         return Told("failure", "the old version serves again" if went_back else "failed", final=True)
@@ -33,7 +34,7 @@ def told_of(state_type: str, state_name: str, message: str, *, dry_run: bool = F
 
 def _completed(message: str, dry_run: bool) -> Told:
     if not message:
-        # None of our flows completes without a word.
+        # None of our flows that may be started completes without a word, or before its report is kept; a person may type one.
         return Told("error", "its state was set by hand: nobody knows what was done", final=True)
     return (
         Told("inactive", "dry run: nothing was changed", final=True) if dry_run else Told("success", "done", final=True)

@@ -3,11 +3,14 @@
 import threading
 import time
 from contextvars import copy_context
+from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed
 
@@ -43,6 +46,11 @@ def deploy(client: SyncPrefectClient) -> None:
     client.create_deployment(flow_id=flow_id, name="hook", parameters={"environment": "hook"}, tags=["nightshift"])
 
 
+def report(client: SyncPrefectClient, run_id: str, key: str) -> None:
+    """What a run shows, as its flow would have."""
+    client.create_artifact(ArtifactCreate(key=key, type="markdown", data="the report", flow_run_id=UUID(run_id)))
+
+
 def start(key: str, environment: str = "hook") -> Start:
     """Something to start."""
     return Start(key, environment, "release", PARAMETERS, "acme/api", 1)
@@ -61,11 +69,27 @@ def test_of_one_key_there_is_one_run_and_its_end_is_told(prefect_server: str) ->
         assert client.read_flow_run(mine).name == f"release hook {SHA[:7]} → 1.9.0"
         assert run.parameters == PARAMETERS
         assert {"webhook", "nightshift"} <= set(run.tags)
+        report(client, first, "release-hook")
         client.set_flow_run_state(run.id, Completed(message="released"), force=True)
         client.set_flow_run_state(other, Cancelled(), force=True)
-    told = runs.look([(first, False), (other, False), ("00000000-0000-0000-0000-000000000001", False)])
+    told = runs.look([(one, start("one")) for one in (first, other, "00000000-0000-0000-0000-000000000001")])
     assert [one.state for one in told.values()] == ["success", "failure", "error"]
     assert first in runs.page(start("one"), first)
+
+
+@pytest.mark.parametrize(("key", "dry_run"), [("", False), ("", True), ("release-plan-r-1", False)])
+def test_a_run_that_somebody_completed_by_hand_is_no_success(prefect_server: str, key: str, dry_run: bool) -> None:
+    runs, asked = PrefectRuns("hook"), start(f"by-hand-{key}-{dry_run}")
+    asked = replace(asked, parameters={**asked.parameters, "dry_run": dry_run})
+    with get_client(sync_client=True) as client:
+        deploy(client)
+        run_id = runs.make(replace(asked, parameters=PARAMETERS))
+        if key:
+            report(client, run_id, key)
+        client.set_flow_run_state(UUID(run_id), Completed(message="looks fine to me"), force=True)
+    told = runs.look([(run_id, asked)])[run_id]
+    assert (told.state, told.final) == ("error", True)
+    assert "by hand" in told.description
 
 
 def test_a_deployment_that_the_server_lacks_is_named_with_how_it_comes_there(prefect_server: str) -> None:

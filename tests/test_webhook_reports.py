@@ -50,9 +50,9 @@ class ScriptedRuns:
         if "" in self.failing:
             raise self.failing[""]
 
-    def look(self, run_ids: Sequence[tuple[str, bool]]) -> dict[str, Told]:
+    def look(self, runs: Sequence[tuple[str, Start]]) -> dict[str, Told]:
         """As the test says."""
-        return {run_id: self.states.get(run_id, RUNNING) for run_id, _ in run_ids}
+        return {run_id: self.states.get(run_id, RUNNING) for run_id, _ in runs}
 
     def page(self, start: Start, run_id: str) -> str:
         """Its page."""

@@ -47,12 +47,12 @@ class FileRuns:
         if self._away.exists():
             raise TemporaryError("reach the Prefect server", "the stand-in", "it is away")
 
-    def look(self, run_ids: Sequence[tuple[str, bool]]) -> dict[str, Told]:
+    def look(self, runs: Sequence[tuple[str, Start]]) -> dict[str, Told]:
         """All go on, or are what FOLDER/told says: a state as Prefect tells it, its name, and its message."""
         told = Told("in_progress", "running")
         if self._told.exists():
             told = told_of(*self._told.read_text().split("\n"))
-        return {run_id: told for run_id, _ in run_ids}
+        return {run_id: told for run_id, _ in runs}
 
     def page(self, start: Start, run_id: str) -> str:
         """A page that is not there."""

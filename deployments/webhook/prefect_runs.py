@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -12,6 +14,7 @@ from core.errors import ConfigurationError, TemporaryError
 from core.run_names import name_before
 from core.webhook_mapping import Start
 from core.webhook_report import GONE, Told, told_of
+from deployments.command.follow import read_markdown
 from deployments.command.prefect_api import Server, deploy_command, find_server
 from tasks.bounded_call import call_within
 
@@ -34,8 +37,8 @@ class Runs(Protocol):
         Raise TemporaryError or ConfigurationError when it may be made later, PermanentError when the server does not make it.
         """
 
-    def look(self, run_ids: Sequence[tuple[str, bool]]) -> dict[str, Told]:
-        """Given runs (id, whether it only shows), return by id what is to be told of each."""
+    def look(self, runs: Sequence[tuple[str, Start]]) -> dict[str, Told]:
+        """Given runs (id, what started it), return by id what is to be told of each."""
 
     def ask(self) -> None:
         """Ask the server, for seconds, for something that it tells only to whom it knows. Raise TemporaryError or ConfigurationError when it does not answer."""
@@ -68,21 +71,17 @@ class PrefectRuns:
             )
             return str(run.id)
 
-    def look(self, run_ids: Sequence[tuple[str, bool]]) -> dict[str, Told]:
+    def look(self, runs: Sequence[tuple[str, Start]]) -> dict[str, Told]:
         """See Runs."""
         found: dict[str, Told] = {}
         with self._server().client() as client:
-            for begin in range(0, len(run_ids), MOST_AT_ONCE):
-                part = dict(run_ids[begin : begin + MOST_AT_ONCE])
+            for begin in range(0, len(runs), MOST_AT_ONCE):
+                part = dict(runs[begin : begin + MOST_AT_ONCE])
                 wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(one) for one in part]))
                 read = {str(run.id): run for run in client.read_flow_runs(flow_run_filter=wanted, limit=MOST_AT_ONCE)}
-                for run_id, dry_run in part.items():
+                for run_id, start in part.items():
                     state = read[run_id].state if run_id in read else None
-                    found[run_id] = (
-                        GONE
-                        if state is None
-                        else told_of(state.type.value, state.name or "", state.message or "", dry_run=dry_run)
-                    )
+                    found[run_id] = GONE if state is None else _told(client, run_id, start, state)
         return found
 
     def ask(self) -> None:
@@ -108,6 +107,13 @@ class PrefectRuns:
 
     def _server(self) -> Server:
         return find_server(self._environment)
+
+
+def _told(client: SyncPrefectClient, run_id: str, start: Start, state: State) -> Told:
+    report = f"{start.flow}-{start.environment}"
+    has_report = state.is_completed() and bool(read_markdown(client, UUID(run_id), report))
+    dry_run = bool(start.parameters.get("dry_run"))
+    return told_of(state.type.value, state.name or "", state.message or "", dry_run=dry_run, has_report=has_report)
 
 
 def _not_deployed(start: Start, server: Server) -> NotDeployedError:

@@ -83,7 +83,7 @@ class Reporter:
         return self._refused.get(delivery.start.key, (0, 0.0))[1] <= self._clock()
 
     def _looked_at(self, deliveries: Sequence[Delivery]) -> list[tuple[Delivery, Told]]:
-        runs = [(one.run_id, bool(one.start.parameters.get("dry_run"))) for one in deliveries if one.run_id]
+        runs = [(one.run_id, one.start) for one in deliveries if one.run_id]
         found = self._runs.look(runs) if runs else {}
         return [(one, found[one.run_id] if one.run_id else NOT_STARTED) for one in deliveries]
 
