@@ -108,6 +108,11 @@ def test_each_service_that_lasts_is_watched_and_what_must_be_kept_is_kept() -> N
     }  # fmt: skip
 
 
+def test_links_begin_where_people_open_the_ui_whoever_hands_them_out() -> None:
+    told = {name: one["environment"].get("PREFECT_UI_URL") for name, one in services().items() if one["image"] == IMAGE}
+    assert set(told.values()) == {"${PREFECT_UI_URL:-http://127.0.0.1:4200}"}, told
+
+
 def test_our_own_containers_may_do_nothing_that_they_need_not() -> None:
     for name, service in services().items():
         if service["image"] != IMAGE:

@@ -113,6 +113,14 @@ def test_the_worker_makes_no_pool_of_prefects_own_template() -> None:
     assert "--no-create-pool-if-not-found" in container["args"]
 
 
+def test_the_links_that_the_receiver_hands_out_begin_where_people_open_the_ui() -> None:
+    # Without it they would begin with the server's name inside of the cluster.
+    ((container,),) = [spec["containers"] for name, spec in pod_specs() if name == "nightshift-receiver"]
+    (given,) = [one["valueFrom"]["configMapKeyRef"] for one in container["env"] if one["name"] == "PREFECT_UI_URL"]
+    (settings,) = [one for one in of_kind("ConfigMap") if one["metadata"]["name"] == given["name"]]
+    assert settings["data"][given["key"]] == "http://127.0.0.1:4200"
+
+
 def test_only_the_worker_and_what_speaks_to_velero_have_a_token() -> None:
     with_token = {
         one["metadata"]["name"] for one in of_kind("ServiceAccount") if one.get("automountServiceAccountToken", True)
