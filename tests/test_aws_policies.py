@@ -102,6 +102,14 @@ def test_nobody_may_delete_a_version_or_change_the_bucket() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["backup", "drill", "restore"])
+def test_the_secret_of_an_environment_is_read_and_none_of_one_whose_name_begins_alike(name: str) -> None:
+    arn = "arn:aws:secretsmanager:REGION:ACCOUNT:secret:nightshift/ENVIRONMENT"
+    # Secrets Manager adds a hyphen and six letters of its own to each name.
+    assert allows(policy(name), "secretsmanager:GetSecretValue", f"{arn}-a1B2c3")
+    assert not allows(policy(name), "secretsmanager:GetSecretValue", f"{arn}-staging-a1B2c3")
+
+
 def test_evidence_is_deleted_by_nobody() -> None:
     for key in (
         "evidence/00000001.json",
