@@ -152,7 +152,7 @@ def test_nothing_passes_that_no_policy_names() -> None:
     assert policies["nightshift-default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     receiver = policies["nightshift-receiver"]
     (entrance,) = receiver["ingress"]
-    assert [list(peer) for peer in entrance["from"]] == [["namespaceSelector"]]
+    assert [list(peer) for peer in entrance["from"]] == [["namespaceSelector"], ["namespaceSelector"]]
     assert [port["port"] for port in entrance["ports"]] == [8088]
     assert sorted(port["port"] for rule in receiver["egress"] for port in rule["ports"]) == [443, 4200]
     assert all("to" in rule for rule in receiver["egress"])

@@ -19,6 +19,7 @@ from tests.leave_out import leave_out
 
 pytestmark = pytest.mark.services
 FOLDER = CHECKOUT / "deployments" / "observability"
+KUBERNETES = CHECKOUT / "deployments" / "kubernetes"
 
 
 def promtool(*arguments: object) -> str:
@@ -33,7 +34,7 @@ def promtool(*arguments: object) -> str:
     return done.stdout
 
 
-RULES = {"rules": 4, "nightshift-rules": 20}
+RULES = {"rules": 4, "nightshift-rules": 21}
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -77,6 +78,19 @@ def test_the_scrape_configuration_is_one(tmp_path: Path) -> None:
         shutil.copy(FOLDER / name, tmp_path)
     promtool("check", "config", tmp_path / "prometheus.yml")
     assert document["rule_files"] == [f"{name}.yml" for name in RULES]
+
+
+def test_the_receiver_is_scraped_and_its_policy_lets_prometheus_in() -> None:
+    """Without it none of its alerts ever comes."""
+    jobs = {one["job_name"]: one for one in _read("prometheus.yml")["scrape_configs"]}
+    ((target,),) = [one["targets"] for one in jobs["nightshift-webhook"]["static_configs"]]
+    documents = [*yaml.safe_load_all((KUBERNETES / "receiver.yaml").read_text())]
+    (service,) = [one for one in documents if one["kind"] == "Service"]
+    name, port = service["metadata"]["name"], service["spec"]["ports"][0]["port"]
+    assert target == f"{name}.{service['metadata']['namespace']}.svc:{port}"
+    policies = yaml.safe_load_all((KUBERNETES / "network-policies.yaml").read_text())
+    (rule,) = next(one["spec"]["ingress"] for one in policies if one["metadata"]["name"] == "nightshift-receiver")
+    assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}} in rule["from"]
 
 
 def test_each_query_of_the_dashboards_is_one_that_prometheus_takes(tmp_path: Path) -> None:
