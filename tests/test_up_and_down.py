@@ -74,6 +74,20 @@ def test_down_waits_for_the_runs_that_a_killed_supervisor_left_and_ends_their_se
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in (server, worker, run))
 
 
+def test_down_says_what_it_could_not_end(left: Starting, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = left(_FOREVER, "prefect", "worker", "start")
+    # As a process that waits for a disk which does not answer: no signal reaches it.
+    monkeypatch.setattr(psutil.Process, "kill", lambda _process: None)
+    monkeypatch.setattr(psutil.Process, "terminate", lambda _process: None)
+    monkeypatch.setattr(machine, "_GRACE_SECONDS", 0.1)
+    app = typer.Typer()
+    app.command()(machine.down_command)
+    result = CliRunner().invoke(app, ["--wait", "0"])
+    assert result.exit_code == 1, result.output
+    assert "nothing of it is left running" not in result.output
+    assert str(stuck.pid) in str(result.exception)
+
+
 @pytest.fixture
 def short_path() -> Iterator[Path]:
     """A folder whose name leaves room for a socket's."""

@@ -107,6 +107,10 @@ def _stop(folder: ServerFolder, wait: int) -> None:
         console.print("nothing of it runs")
         return
     _end(marked(folder))
+    if left := marked(folder):
+        found = f"{', '.join(f'process {one.pid}' for one in left)} did not end, not even by SIGKILL"
+        step = "Look what it waits for (a disk that does not answer?), then: make down"
+        raise PermanentError("end what `up` started", str(folder.path), found, step)
     console.print("stopped; nothing of it is left running")
 
 
