@@ -114,3 +114,17 @@ def test_an_answer_is_not_held_back_for_the_other_sides_acknowledgement() -> Non
         thread.join(30)
         listener.close()
     assert options[0] != 0
+
+
+@pytest.mark.timeout(120)
+def test_a_file_that_nobody_foresaw_leaves_the_earlier_settings_and_a_receiver_that_goes_on(hook: Hook) -> None:
+    hook.start()
+    assert deliver(hook, 1) == 202
+    # Python's own limit of nesting, which is no mistake of TOML's.
+    (hook.folder / "staging.toml").write_text("x = " + "[" * 5000)
+    wait_until(lambda: "nightshift_webhook_settings_current 0.0" in metrics(hook) or not healthy(hook), "it is seen")
+    assert healthy(hook)
+    assert deliver(hook, 2) == 202
+    hook.write()
+    wait_until(lambda: "nightshift_webhook_settings_current 1.0" in metrics(hook), "the file is read again")
+    assert any(one["what"] == "settings are wrong, the earlier ones count" for one in hook.audit)

@@ -121,9 +121,11 @@ class Service:
                 self._listening = listen_to(self._names)
                 self._githubs = _githubs_of(self._listening)
                 self.figures.settings_current.set(1)
-            except NightshiftError as error:
+            except Exception as error:  # noqa: BLE001 - told, and tried again: a thread that ends would not see the file that is mended
                 self.figures.settings_current.set(0)
-                self.audit.tell("settings are wrong, the earlier ones count", reason=str(error))
+                # Of an error that nobody foresaw its kind alone: its words may quote the file.
+                reason = str(error) if isinstance(error, NightshiftError) else type(error).__name__
+                self.audit.tell("settings are wrong, the earlier ones count", reason=reason)
 
     def _unwell(self) -> str:
         dead = [thread.name for thread in self._threads if not thread.is_alive()]
