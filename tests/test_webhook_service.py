@@ -29,6 +29,13 @@ def metrics(hook: Hook) -> str:
     return httpx.get(f"{hook.address}/metrics", timeout=10, trust_env=False).text
 
 
+def made(hook: Hook) -> set[str]:
+    """The numbers of the deployments that a run was made for, each once."""
+    numbers = [one.rpartition("-")[2] for one in hook.made]
+    assert len(numbers) == len(set(numbers))
+    return set(numbers)
+
+
 @pytest.mark.services
 @pytest.mark.timeout(240)
 def test_behind_a_proxy_through_changed_secrets_and_a_full_disk(hook: Hook) -> None:
@@ -66,7 +73,9 @@ def test_behind_a_proxy_through_changed_secrets_and_a_full_disk(hook: Hook) -> N
     assert "nightshift_webhook_settings_current 1.0" in metrics(hook)
 
     # No room: nothing is accepted that is not on disk, and whoever looks is told.
-    wait_until(lambda: len(hook.made) == 8, "its runs")
+    # The seventh is one where it came before the file was read again.
+    accepted = {"1", "3", "5", "6", "8", "9", "10"}
+    wait_until(lambda: made(hook) - {"7"} == accepted, "its runs")
     assert hook.child is not None
     unlimited = resource.prlimit(hook.child.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     answers = [hook.github(deployment(number), secret=THIRD) for number in (11, 12)]
@@ -76,8 +85,7 @@ def test_behind_a_proxy_through_changed_secrets_and_a_full_disk(hook: Hook) -> N
     resource.prlimit(hook.child.pid, resource.RLIMIT_FSIZE, unlimited)
     wait_until(lambda: healthy(hook), "there is room again")
     assert deliver(hook, 13, secret=THIRD) == 202
-    wait_until(lambda: len(hook.made) == 9, "what was refused made no run")
-    assert {one.rpartition("-")[2] for one in hook.made}.isdisjoint({"11", "12"})
+    wait_until(lambda: made(hook) - {"7"} == {*accepted, "13"}, "what was refused made no run")
     hook.end()
     hook.start()
     # Nobody named a proxy: a header of the request's own counts for nothing.
