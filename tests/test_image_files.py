@@ -1,5 +1,6 @@
 """The Dockerfile, what is sent to its daemon, what it installs, and the files of deployments/compose/: as far as that can be told without docker."""
 
+import ipaddress
 import re
 import subprocess
 import sys
@@ -111,6 +112,13 @@ def test_each_service_that_lasts_is_watched_and_what_must_be_kept_is_kept() -> N
 def test_links_begin_where_people_open_the_ui_whoever_hands_them_out() -> None:
     told = {name: one["environment"].get("PREFECT_UI_URL") for name, one in services().items() if one["image"] == IMAGE}
     assert set(told.values()) == {"${PREFECT_UI_URL:-http://127.0.0.1:4200}"}, told
+
+
+def test_the_receivers_limit_counts_for_who_asks_and_not_for_docker_or_a_proxy() -> None:
+    # A published port's connections come from the network's gateway: as one source anybody could use up GitHub's share, and GitHub does not send again.
+    command = services()["receiver"]["command"]
+    network = re.fullmatch(r"\$\{NIGHTSHIFT_PROXY:-(.+)\}", command[command.index("--proxy") + 1])
+    assert network and ipaddress.ip_network(network[1]).is_private
 
 
 def test_our_own_containers_may_do_nothing_that_they_need_not() -> None:
