@@ -335,3 +335,30 @@ def test_no_token_is_asked_for_when_the_receiver_is_not_known(job: Job, given: d
     assert code == 1
     assert found in output
     assert job.web.asked == []
+
+
+def test_the_job_of_the_receivers_page_shows_no_token_to_who_lists_processes(tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs" / "webhook.md").read_text()
+    (block,) = re.findall(r"```yaml\n(- run: .*?)```", page, re.DOTALL)
+    curl = tmp_path / "curl"
+    curl.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/arguments\ncat >>{tmp_path}/given\necho \'{{"value": "of-the-job"}}\'\n'
+    )
+    curl.chmod(0o755)
+    variables = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of-the-runner",
+        "ACTIONS_ID_TOKEN_REQUEST_URL": "https://token.invalid/?a=b",
+    }
+    command = ["bash", "-e", "-c", yaml.safe_load(block)[0]["run"]]
+    done = subprocess.run(
+        command, env=variables, capture_output=True, stdin=subprocess.DEVNULL, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (tmp_path / "arguments").read_text().splitlines()
+    assert "audience=nightshift-staging" in first and second.endswith("/actions/staging")
+    assert "of-the-" not in first + second
+    assert re.findall(r'header = "Authorization: [Bb]earer (.*)"', (tmp_path / "given").read_text()) == [
+        "of-the-runner",
+        "of-the-job",
+    ]
