@@ -6,6 +6,7 @@ POST /v10/projects/{projectId}/promote/{deploymentId}, POST /v1/projects/{projec
 far it is. There is no way to say "only if it is still as I read it".
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -164,7 +165,8 @@ def was_asked(journal: Journal) -> bool:
 def cached_signs(answers: Sequence[tuple[int, Mapping[str, str]]]) -> list[str]:
     """Given the answers to the same question, one after the other (status, headers in lower case), return what says that they came from a cache, or may be kept in one.
 
-    `Age: 0` is no sign: Vercel's edge says it of answers that it did not keep. (RFC 9111 has Age, Cache-Control; CloudFront's X-Cache is in its developer guide.)
+    `Age: 0` is no sign: Vercel's edge says it of answers that it did not keep. An answer that may be kept for a while and is not `private` may be kept by a cache that
+    many share. (RFC 9111, sections 3 and 5, has Age and Cache-Control; CloudFront's X-Cache is in its developer guide.)
     """
     found = []
     for _, headers in answers:
@@ -176,6 +178,8 @@ def cached_signs(answers: Sequence[tuple[int, Mapping[str, str]]]) -> list[str]:
             found.append(f"age: {headers['age']}")
         directives = [one.strip().lower() for one in headers.get("cache-control", "").split(",")]
         shared = [one for one in directives if one == "public" or (one.startswith("s-maxage=") and one != "s-maxage=0")]
+        if not {"private", "no-cache"} & set(directives):
+            shared += [one for one in directives if re.fullmatch(r"max-age=0*[1-9]\d*", one)]
         if shared and "no-store" not in directives:
             found.append(f"cache-control: {', '.join(shared)}")
     return list(dict.fromkeys(found))

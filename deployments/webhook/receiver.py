@@ -176,7 +176,7 @@ async def _told_how_it_goes(receiver: Receiver, request: Request, delivery: str)
 def _own(found: Delivery | None, claims: Mapping[str, Any], environment: str) -> Delivery:
     """The delivery, if a job of this repository made it; of another's it is not even told that it is there."""
     mine = found is not None and found.start.key.startswith(
-        f"{environment}/{found.start.flow}/actions-{claims['repository_id']}-"
+        f"{environment}/{found.start.flow}/actions-{claims.get('repository_id', '')}-"
     )
     if found is None or not mine:
         raise RefusedError(404, "this repository's jobs started nothing of this name")
