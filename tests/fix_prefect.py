@@ -14,7 +14,6 @@ from prefect.settings import (
 )
 from prefect.testing.utilities import prefect_test_harness
 
-
 _END = "-----END CERTIFICATE-----"
 
 

@@ -141,9 +141,9 @@ def test_the_same_commit_where_that_is_asked_for(vercel: Vercel, settings: dict[
 def test_a_cached_api_is_told(public: PublicAddress, settings: dict[str, Any]) -> None:
     public.cached = {"X-Cache": "Hit from cloudfront", "Age": "7", "Cache-Control": "public, max-age=60"}
     (_, check) = looked_at(settings)
-    assert check.found.endswith("/api/health is cached: x-cache: Hit from cloudfront; age: 7; cache-control: public, max-age=60"), (
-        check.found
-    )
+    assert check.found.endswith(
+        "/api/health is cached: x-cache: Hit from cloudfront; age: 7; cache-control: public, max-age=60"
+    ), check.found
     assert check.state == "failed" and "Managed-CachingDisabled" in check.next_step
     assert looked_at({**settings, "uncached": []})[1].state == "not-configured"
 
