@@ -4,7 +4,7 @@ Requests: one LIST per 1,000 objects of the database's folder, one DELETE per 1,
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from core.backup_id import snapshot_time_of
@@ -119,8 +119,10 @@ class _Pruning:
             refusal = (
                 f"more than {MOST_DISTRUSTED} backups have a forged or damaged manifest or state; look at them first"
             )
+        # Nothing is wrong with their states: they are not kept for somebody to look at.
+        known = (replace(e, state="uploaded") if e.backup_id in trust.gapped else e for e in catalogue.entries)
         plan = plan_retention(
-            catalogue.entries,
+            tuple(known),
             policy,
             self.now,
             zone,
@@ -214,7 +216,7 @@ def _findings(
         yield Finding(severity="error", text=f"nothing was deleted: {plan.refusal}")
     for problem in trust.problems.values():
         yield Finding(severity="error", text=f"a backup does not count: {problem}")
-    for told in trust.marks.values():
+    for told in (*trust.marks.values(), *trust.gapped.values()):
         yield Finding(severity="warning", text=told)
     if outcome.failed:
         yield Finding(severity="error", text=_told("could not be deleted", "could not be deleted", outcome.failed))

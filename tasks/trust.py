@@ -25,11 +25,12 @@ _GAPS_NAMED = 5
 @dataclass
 class Trust:
     """What was found: `worth` by id of each backup that was looked at, and a sentence for each that is worth less than it claims. `marks`: sentences on marks of
-    damage, those that cannot be trusted among them; they are known from elsewhere, and fail no run."""
+    damage, those that cannot be trusted among them; they are known from elsewhere, and fail no run. `gapped`: a sentence for each whose dump lacks something."""
 
     worth: dict[str, State] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
+    gapped: dict[str, str] = field(default_factory=dict)
 
     @property
     def bad(self) -> int:
@@ -132,6 +133,11 @@ class Examiner:
         """Note in the trust what a backup is worth (see verify_protection)."""
         examined = self.examine(entry)
         trust.worth[entry.backup_id] = examined.worth
+        if examined.gaps and examined.worth in USABLE:
+            # It stands in for no whole one: its age alone keeps it, as one that was never decoded.
+            trust.worth[entry.backup_id] = "uploaded"
+            if not examined.problem:
+                trust.gapped[entry.backup_id] = gap_sentence(entry.backup_id, examined.gaps)
         if examined.problem and examined.worth != "damaged":
             trust.problems[entry.backup_id] = examined.problem
         elif examined.told:

@@ -125,6 +125,17 @@ def test_objects_under_a_real_lock_are_reported_and_stay(s3_server: S3Server, lo
     keeping.close()
 
 
+def test_a_backup_whose_dump_lacks_an_object_stands_in_for_no_whole_one(keeping: Keeping):
+    whole = keeping.add(id_of(41), "decoded")
+    gapped = keeping.add(id_of(40), "decoded", lacks=("table public.lost",))
+    keeping.add(id_of(0), "decoded")
+    outcome = prune(keeping)
+    assert outcome.deleted == (gapped,)
+    assert whole in ids_left(keeping)
+    assert f"{gapped} does not count: its dump lacks table public.lost" in texts(outcome, "warning")
+    assert texts(outcome, "error") == ""
+
+
 def test_only_a_success_of_the_run_lets_anything_be_deleted(keeping: Keeping):
     fill(keeping, (40, 3, 2))
     current = keeping.add(id_of(0), "uploaded")
