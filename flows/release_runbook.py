@@ -10,7 +10,7 @@ from typing import Literal
 from prefect import get_run_logger
 
 from core import frontend
-from core.errors import NightshiftError
+from core.errors import NightshiftError, PermanentError
 from core.evidence import Finding
 from core.fence import FencedError
 from core.frontend import FrontendPlan
@@ -252,7 +252,7 @@ def forward_step(target: Target) -> str:
 
 
 def back_up(database: str) -> Action:
-    """A backup of the database by the nightly backup's own steps, at least decoded, before anything is migrated."""
+    """A backup of the database by the nightly backup's own steps, decoded and with nothing missing, before anything is migrated."""
 
     def action(run: ReleaseRun, notes: Notes) -> Facts:
         record = Record(database)
@@ -262,6 +262,14 @@ def back_up(database: str) -> Action:
         notes.findings += [
             Finding(severity=found.severity, text=found.text) for one in record.steps for found in one.findings
         ]
+        if record.failed:
+            # It came to its end, and its dump lacks something: nothing is migrated on it.
+            raise PermanentError(
+                "back up before the migration",
+                f"{run.environment.name}/{database}",
+                record.why,
+                "Find out why, then release again",
+            )
         return {"backup": record.summary.split(",")[0]}
 
     return action
