@@ -17,7 +17,7 @@ from core.signature import SigningKey
 from tasks.catalogue import read_catalogue, read_manifest
 from tasks.object_store import ObjectStore
 from tasks.recording import utc_now
-from tasks.trust import Examiner
+from tasks.trust import Examiner, gap_sentence
 
 _FUTURE_TOLD = 3
 
@@ -59,6 +59,8 @@ class _Chooser:
         keys: Sequence[SigningKey],
         now: datetime,
         wanted: str = "",
+        *,
+        whole: bool = True,
     ) -> None:
         self.store, self.environment, self.database, self.keys = store, environment, database, keys
         self.examiner = Examiner(store, environment, database, keys)
@@ -66,6 +68,8 @@ class _Chooser:
         kept, future = without_future(listed, now)
         # Who names a backup by its id means that one, whatever a clock says.
         named = is_backup_id(wanted.strip())
+        # Nor what its dump lacks; else such a one counts for no age, and is not chosen as the newest.
+        self.whole = whole and not named
         self.listed = listed if named else kept
         self.future = (
             () if named else tuple(entry for entry in reversed(future) if entry.state in USABLE)[:_FUTURE_TOLD]
@@ -75,12 +79,12 @@ class _Chooser:
     @property
     def catalogue(self) -> Catalogue:
         """What was listed, with all that was examined counted as what it is worth."""
-        return self.examiner.verified(self.listed)
+        return self.examiner.verified(self.listed, without_gaps=self.whole)
 
     def examined(self, entry: CatalogueEntry) -> tuple[CatalogueEntry, Manifest] | None:
         """The entry with its manifest when it is worth what it was chosen for; None: choose again, since more is known now."""
         examined = self.examiner.examine(entry)
-        if examined.manifest is None or examined.worth != entry.state:
+        if examined.manifest is None or examined.worth != entry.state or (self.whole and examined.gaps):
             return None
         return entry, examined.manifest
 
@@ -110,7 +114,11 @@ class _Chooser:
     @property
     def told_of(self) -> dict[str, str]:
         """The same, by id."""
-        told = {name: one.told for name, one in self.examiner.examined.items() if one.told}
+        found = {
+            name: "; ".join(filter(None, (one.told, gap_sentence(name, one.gaps))))
+            for name, one in self.examiner.examined.items()
+        }
+        told = {name: text for name, text in found.items() if text}
         return {**{entry.backup_id: future_sentence(entry, self.now) for entry in self.future}, **told}
 
 
@@ -160,7 +168,8 @@ def find_backup_to_drill(
     `from_copy`: the store is the bucket's copy, which another backup would not fill.
     """
     now = utc_now()
-    chooser = _Chooser(store, environment, database, keys, now)
+    # One with gaps too: what it is worth, the drill finds out.
+    chooser = _Chooser(store, environment, database, keys, now, whole=False)
     while (entry := choose_for_drill(chooser.catalogue)) is not None:
         if (found := chooser.examined(entry)) is not None:
             return chooser.told(found[0], now), found[1]
