@@ -14,16 +14,22 @@ from core.watch_verdict import Judgement
 _LASTING = 2
 
 
-def outside_doubts(seen: ProbesSeen | None, before: Mapping[str, str], coverage: float, unread: str) -> tuple[str, ...]:
-    """Given what was seen from outside (None: nothing yet), which pages failed before the release (path → why), the share of looks that must go well and why the last
-    look could not be made, return why the day is no pass."""
+def outside_doubts(
+    seen: ProbesSeen | None, before: Mapping[str, str], coverage: float, unread: str, closed: int = 0
+) -> tuple[str, ...]:
+    """Given what was seen from outside (None: nothing yet), which pages failed before the release (path → why), the share of looks that must go well, why the last
+    look could not be made and how many buckets are over, return why the day is no pass."""
     if seen is None or not seen.paths:
         return (f"the public address was never asked: {unread}",) if unread else ()
-    return tuple(
+    failed = tuple(
         f"from outside: GET {seen.url}{path} failed in {one.failed} of {one.looks} looks{_since(path, before)}: {one.why}"
         for path, one in sorted(seen.paths.items())
         if one.looks - one.failed < coverage * one.looks
     )
+    asked = min(one.looks for one in seen.paths.values())
+    if unread and asked < coverage * closed:
+        return (*failed, f"the public address was asked in {asked} of {closed} buckets: {unread}")
+    return failed
 
 
 def scraped_doubts(seen: ScrapedSeen | None, coverage: float) -> tuple[str, ...]:

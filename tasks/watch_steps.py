@@ -108,7 +108,7 @@ def doubts_of(stand: Stand, sight: Sight, looked: Looked) -> tuple[str, ...]:
     if PROBES in looked.not_asked:
         return found
     unread = looked.unread.get(PROBES, "")
-    return (*outside_doubts(sight.outside, sight.failed_before or {}, coverage, unread), *found)
+    return (*outside_doubts(sight.outside, sight.failed_before or {}, coverage, unread, sight.closed), *found)
 
 
 def judged(stand: Stand, counted: Counted) -> Judgement:

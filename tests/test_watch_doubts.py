@@ -68,6 +68,16 @@ def test_an_address_that_could_never_be_asked_is_a_doubt_and_one_that_is_not_con
     assert outside_doubts(None, {}, 0.9, "") == ()
 
 
+def test_an_address_that_could_not_be_asked_any_more_is_a_doubt_as_soon_as_too_little_of_the_day_was_asked() -> None:
+    told = "the public address was asked in 1 of 288 buckets: load a CA file"
+    assert outside_doubts(outside("."), {}, 0.9, "load a CA file", BUCKETS) == (told,)
+    assert outside_doubts(outside("." * 9), {}, 0.9, "load a CA file", 10) == ()
+    (failed, unasked) = outside_doubts(outside("xx"), {}, 0.9, "load a CA file", BUCKETS)
+    assert (failed[:12], unasked[:18]) == ("from outside", "the public address")
+    # Looks of a worker that was away were not refused: the sweep tells of them.
+    assert outside_doubts(outside("."), {}, 0.9, "", BUCKETS) == ()
+
+
 def test_no_answer_for_half_an_hour_is_told_once_and_again_when_it_comes_again() -> None:
     assert told_by(Sight([plain_day()], 5, outside=outside(".....xxxxx"[:5]))) == []
     assert told_by(Sight([plain_day()], 10, outside=outside(".....xxxxx"))) == []
