@@ -6,6 +6,8 @@ no number to refuse it by (core.fence). But its name is known: release and attem
 
 from __future__ import annotations
 
+import itertools
+
 from core.errors import NightshiftError, PermanentError, TemporaryError
 from core.evidence import Finding
 from core.fence import FencedError
@@ -51,7 +53,8 @@ def _take_name(client: KubernetesClient, run: ReleaseRun) -> str:
     if plan is None:
         return ""
     settings, _database, namespace = migration_settings(run.environment)
-    for attempt in range(1, settings.runs * settings.lock_attempts + 1):
+    # Not by the settings: more attempts may have been made than the file allows by now.
+    for attempt in itertools.count(1):
         look = look_at_job(client, namespace, release_id, attempt)
         if look.state == "running":
             raise _came_about(release_id, "its migration's Job runs")
@@ -70,8 +73,8 @@ def _take_name(client: KubernetesClient, run: ReleaseRun) -> str:
                 client.create(find_kind(client, "Job").path(namespace), barrier(document))
             except ExistsError as error:
                 raise _came_about(release_id, "its migration's Job was made just now") from error
-        return job_name(release_id, attempt)
-    return ""
+        break
+    return job_name(release_id, attempt)
 
 
 def _require_not_applied(client: KubernetesClient, run: ReleaseRun) -> None:

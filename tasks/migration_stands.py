@@ -1,5 +1,7 @@
 """How a release's migration stands, for whoever decides what becomes of the release: does it run, and is the database migrated?"""
 
+import itertools
+
 from core.environment import Environment
 from core.errors import NightshiftError
 from core.migration_end import JobEnd
@@ -37,9 +39,10 @@ def migration_stands(
 def _stands(
     client: KubernetesClient, environment: Environment, plan: ReleasePlan, journal: Journal | None
 ) -> tuple[bool, Applied]:
-    settings, _database, namespace = migration_settings(environment)
+    _settings, _database, namespace = migration_settings(environment)
     applied: Applied = "no"
-    for number in range(1, settings.runs * settings.lock_attempts + 1):
+    # Not by the settings: more attempts may have been made than the file allows by now.
+    for number in itertools.count(1):
         look = look_at_job(client, namespace, plan.release_id, number)
         if look.state == "running":
             return True, "unknown"
@@ -60,7 +63,7 @@ def _stands(
         if judgement.outcome == "applied":
             applied = "partly" if judgement.again else "yes"
         if end.state == "never created":
-            return False, applied
+            break
     return False, applied
 
 
