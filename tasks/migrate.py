@@ -51,6 +51,10 @@ def migrate(run: ReleaseRun, accepted: str = "") -> None:
             {"outcome": facts["outcome"], "sentence": "", "next_step": "", "again": facts["again"]}
         )
         attempt = next_attempt(attempt, again, settings, random.random())  # noqa: S311 - a pause
+        if attempt is None and again.again:
+            # Its step was done since another was to follow; the file allows fewer by now.
+            found = again.model_copy(update={"sentence": "the settings allow no attempt after this one"})
+            raise _failure(run.plan.migration.database, found, facts)
     perform(run, MIGRATE, _sum_up)
 
 

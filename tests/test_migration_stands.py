@@ -9,6 +9,8 @@ import pytest
 
 from core.migration_end import JobEnd, JobLook
 from core.migration_outcome import Judgement, MigrationState
+from core.release_recovery import MIGRATE
+from tasks.migrate import MigrationFailedError, migrate
 from tasks.migration_barrier import CameAboutError, bar_migration
 from tasks.migration_stands import migration_stands
 from tasks.object_store import ObjectMissingError
@@ -64,3 +66,19 @@ def test_nor_does_a_release_go_back_past_it(made: Callable[..., None]) -> None:
 def test_after_the_last_attempt_nothing_is_looked_for(made: Callable[..., None]) -> None:
     made(NO_LOCK)
     assert migration_stands(ANY, ANY, PLAN, None) == (False, "no")
+
+
+@pytest.mark.parametrize(("outcome", "again"), [("applied", "pending"), ("clean", "lock-timeout")])
+def test_a_migration_that_was_to_be_tried_again_is_not_called_complete_for_want_of_attempts(
+    made: Callable[..., None], monkeypatch: pytest.MonkeyPatch, outcome: str, again: str
+) -> None:
+    made(NO_LOCK)
+    performed: list[str] = []
+    monkeypatch.setattr("tasks.migrate.perform", lambda _run, name, _action: performed.append(name))
+    monkeypatch.setattr("tasks.migrate.migration_settings", lambda _environment: (ONE_ATTEMPT, None, "stage"))
+    facts = {"outcome": outcome, "again": again, "applied": 0, "migrations": ""}
+    journal = SimpleNamespace(is_done=lambda _step: False, facts_of=lambda _step: facts)
+    run: Any = SimpleNamespace(plan=PLAN, environment=None, journal=SimpleNamespace(journal=journal))
+    with pytest.raises(MigrationFailedError, match=rf"{outcome}: the settings allow no attempt after this one"):
+        migrate(run)
+    assert MIGRATE not in performed
