@@ -60,6 +60,15 @@ def live_releases(journals: Sequence[Journal]) -> list[Journal]:
     return live
 
 
+def why_not_live(journals: Sequence[Journal], release_id: str) -> tuple[str, str] | None:
+    """Given journals, oldest first, return why a release of theirs does not serve any more and by which release or rollback; None while it does, or nobody knows."""
+    for one in journals:
+        if one.kind == "rollback" and one.outcome == "rolled back" and one.plan_id == release_id:
+            return f"taken back by {one.release_id}", one.release_id
+    live = [one.release_id for one in live_releases(journals)]
+    return (f"superseded by release {live[-1]}", live[-1]) if release_id in live[:-1] else None
+
+
 def passed_over(journals: Sequence[Journal], chosen: Journal) -> list[Journal]:
     """The releases after the chosen one: all of them were rolled back."""
     place = [one.release_id for one in journals].index(chosen.release_id)

@@ -7,17 +7,17 @@ from datetime import datetime, timedelta
 
 from core.environment import Environment
 from core.errors import IntegrityError
-from core.release_rollback import live_releases
+from core.release_rollback import live_releases, why_not_live
 from core.watch_counts import BUCKETS
 from core.watch_days import BUCKET
-from core.watch_decision import SIGNED_OFF
+from core.watch_decision import SIGNED_OFF, STOPPED
 from tasks.recording import Notes
 from tasks.release_records import closed_releases, read_plan
 from tasks.retrying import step
 from tasks.watch_records import ENDED, START, WatchRecords, watches
 from tasks.watch_schedule import ask_for_sign_off, schedule_ticks
 from tasks.watch_stand import Stand
-from tasks.watch_start import first_tick_of, hand_over, watch_of
+from tasks.watch_start import first_tick_of, hand_over, stop_watch, watch_of
 
 # A tick may be late; three that did not come are a watch that stands still. No more: after fifteen minutes of silence prefect.yaml's watch-stands-still starts a sweep.
 STILL_BUCKETS = 3
@@ -28,9 +28,16 @@ SIGNATURES_READ = 10
 
 @step("begin the watches that are missing")
 def begin_missing(environment: Environment, now: datetime) -> tuple[str, ...]:
-    """Begin the watch of the newest release that is live, if it ended within the last day and has none; return what was found about it."""
+    """Begin the watch of the newest release that is live, if it ended within the last day and has none; return what was found about it.
+
+    Before that, mark each that goes on as to be ended whose release is not live any more: who took its place, or took it back, may have been killed before it could.
+    """
     found = closed_releases(environment, now - timedelta(days=29))
-    live = live_releases([one.journal for one in found])
+    journals = [one.journal for one in found]
+    for release_id, kept in watches(environment).items():
+        if ENDED not in kept and STOPPED not in kept and (why := why_not_live(journals, release_id)) is not None:
+            stop_watch(environment, release_id, *why)
+    live = live_releases(journals)
     if not live:
         return ()
     newest = next(one for one in found if one.release_id == live[-1].release_id)
