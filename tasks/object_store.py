@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -149,25 +150,26 @@ class ObjectStore:
         """Delete objects, 1,000 a request, and say what became of each. A key that does not exist counts as deleted.
 
         With an object lock in the environment each key is looked at first: in a versioned bucket a DELETE of a locked object succeeds, hides it
-        behind a marker and leaves its bytes, so that nobody would find them again.
+        behind a marker and leaves its bytes, so that nobody would find them again. One that may not be looked at stays.
         """
         outcome = Deletion()
         waiting = iter(keys)
         while batch := list(islice(waiting, DELETE_BATCH)):
             if self.store.object_lock_days:
-                locks = {key: self.lock_of(key) for key in batch}
-                outcome.locked |= {key: lock for key, lock in locks.items() if lock}
-                batch = [key for key in batch if not locks[key]]
+                batch = [key for key in batch if self._is_free(key, outcome)]
             if batch:
                 self._delete_batch(batch, outcome)
         return outcome
 
     def lock_of(self, key: str) -> str:
-        """Say until when an object is locked ("compliance mode until 2026-01-31T02:00:00+00:00"); "" when it is not, or is not there."""
+        """Say until when an object is locked ("compliance mode until 2026-01-31T02:00:00+00:00"); "" when it is not, or is not there.
+
+        Raise PermanentError when it may not be looked at: then nobody knows.
+        """
         try:
             answer = self.client.head_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
-            if error_code(error) in {"NotFound", "NoSuchKey", "AccessDenied"}:
+            if error_code(error) in {"NotFound", "NoSuchKey"}:
                 return ""
             raise s3_error(error, "look for an object lock", self._url(key)) from error
         except BotoCoreError as error:
@@ -247,6 +249,17 @@ class ObjectStore:
         with s3_errors("delete", self._url(key)):
             self.client.delete_object(Bucket=self.bucket, Key=key)
 
+    def _is_free(self, key: str, outcome: Deletion) -> bool:
+        """Whether no lock keeps an object; one that is locked, or may not be looked at, is noted."""
+        try:
+            lock = self.lock_of(key)
+        except PermanentError as error:
+            outcome.failed[key] = f"not deleted, since it is not known whether it is locked: {error.found}"
+            return False
+        if lock:
+            outcome.locked[key] = lock
+        return not lock
+
     def _delete_batch(self, batch: Sequence[str], outcome: Deletion) -> None:
         with s3_errors(f"delete {len(batch)} objects", self._url(batch[0])):
             answer = self.client.delete_objects(
@@ -261,7 +274,11 @@ class ObjectStore:
         """A refusal says AccessDenied for a lock as for a missing permission: only the object itself tells."""
         key = error.get("Key", "")
         code = error.get("Code", "")
-        lock = self.lock_of(key) if code in {"AccessDenied", "ObjectLocked", "InvalidRequest"} else ""
+        lock = ""
+        if code in {"AccessDenied", "ObjectLocked", "InvalidRequest"}:
+            # Where it may not be looked at, the refusal itself is told.
+            with suppress(PermanentError):
+                lock = self.lock_of(key)
         if lock:
             outcome.locked[key] = lock
         else:

@@ -167,6 +167,24 @@ def test_with_object_lock_a_locked_object_is_not_hidden_behind_a_delete_marker(
     store.client.close()
 
 
+def test_with_object_lock_what_may_not_be_looked_at_is_not_deleted_either(
+    s3_faults: FaultProxy, s3_server: S3Server, locking_bucket: str
+) -> None:
+    store = ObjectStore.open(environment_for(locking_bucket, s3_faults.endpoint, object_lock_days=2))
+    for key in ("backup/dump", "backup/manifest.json"):
+        store.put_new(key, b"x")
+    s3_faults.refuse("HEAD", "manifest", status=403)
+    outcome = store.delete(["backup/dump", "backup/manifest.json"])
+    assert (outcome.deleted, list(outcome.locked), list(outcome.failed)) == (
+        0,
+        ["backup/dump"],
+        ["backup/manifest.json"],
+    )
+    assert "AccessDenied" in outcome.failed["backup/manifest.json"]
+    assert store.get("backup/manifest.json") == b"x"
+    store.client.close()
+
+
 def test_backup_data_is_written_encrypted_in_its_storage_class_and_locked(
     s3_server: S3Server, locking_bucket: str
 ) -> None:
