@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from core.backup_id import snapshot_time_of
-from core.catalogue import USABLE, Catalogue, CatalogueEntry, split_own_key
+from core.catalogue import USABLE, Catalogue, CatalogueEntry, split_own_key, state_of
 from core.environment import Environment
 from core.errors import PermanentError
 from core.evidence import Finding
@@ -71,7 +71,8 @@ class _Pruning:
     def carry_out(self, catalogue: Catalogue, *, dry_run: bool) -> RetentionOutcome:
         self.require_ownership(catalogue)
         plan, trust = self.make_plan(catalogue)
-        sweep = _Sweep() if plan.refusal else self.find_remains(catalogue)
+        robbed = self.robbed(catalogue, trust)
+        sweep = _Sweep() if plan.refusal else self.find_remains(catalogue, robbed)
         # Both ascend by id, one decision for each backup.
         doomed = [e for e, d in zip(catalogue.backups, plan.decisions, strict=True) if not d.keep]
         outcome = Deletion()
@@ -90,11 +91,11 @@ class _Pruning:
             orphans=tuple(entry.backup_id for entry in sweep.orphans),
             aborted_uploads=len(sweep.uploads),
             foreign_objects=catalogue.foreign,
-            findings=(*self.removals(catalogue), *_findings(self.environment, plan, trust, catalogue, outcome)),
+            findings=(*self.removals(robbed), *_findings(self.environment, plan, trust, catalogue, outcome)),
         )
 
-    def removals(self, catalogue: Catalogue) -> Iterator[Finding]:
-        for entry in self.robbed(catalogue):
+    def removals(self, robbed: Sequence[CatalogueEntry]) -> Iterator[Finding]:
+        for entry in robbed:
             text = f"{entry.backup_id} was decoded once and has no manifest any more: somebody removed it. Its data is kept; find out why"
             yield Finding(severity="error", text=text)
 
@@ -119,10 +120,8 @@ class _Pruning:
             refusal = (
                 f"more than {MOST_DISTRUSTED} backups have a forged or damaged manifest or state; look at them first"
             )
-        # Nothing is wrong with their states: they are not kept for somebody to look at.
-        known = (replace(e, state="uploaded") if e.backup_id in trust.gapped else e for e in catalogue.entries)
         plan = plan_retention(
-            tuple(known),
+            self.known(catalogue, trust),
             policy,
             self.now,
             zone,
@@ -146,7 +145,7 @@ class _Pruning:
         state = next((entry.state for entry in catalogue.entries if entry.backup_id == mine), "not there")
         return "" if state in USABLE else f"this run's own backup {mine} is {state}, not decoded"
 
-    def find_remains(self, catalogue: Catalogue) -> _Sweep:
+    def find_remains(self, catalogue: Catalogue, robbed: Sequence[CatalogueEntry]) -> _Sweep:
         """What unfinished backups left.
 
         A database is backed up by one run at a time (an advisory lock), so an upload of a snapshot before the current one's is nobody's; a later one
@@ -169,17 +168,34 @@ class _Pruning:
             for entry in catalogue.incomplete
             if entry.backup_id not in alive
             and max(entry.newest_modified, entry.snapshot_time) < old
-            and entry not in self.robbed(catalogue)
+            and entry not in robbed
         )
         return _Sweep(orphans, tuple(uploads))
 
-    def robbed(self, catalogue: Catalogue) -> list[CatalogueEntry]:
-        """Backups whose manifest is gone though they were decoded once and are not of an age to be deleted: not for us to sweep.
+    def robbed(self, catalogue: Catalogue, trust: Trust) -> list[CatalogueEntry]:
+        """Backups whose manifest is gone though they were decoded once and would be kept if it were there: not for us to sweep.
 
-        An older one is what a retention that was killed left: it deletes the manifest first.
+        One that would not be is what a retention that was killed left: it deletes the manifest first.
         """
-        young = self.now - timedelta(days=self.environment.retention.days)
-        return [entry for entry in catalogue.incomplete if entry.manifest_removed and entry.snapshot_time > young]
+        if not (removed := [entry for entry in catalogue.incomplete if entry.manifest_removed]):
+            return []
+        as_they_were = (replace(entry, state=state_of((*entry.suffixes, MANIFEST))) for entry in removed)
+        plan = plan_retention(
+            (*self.known(catalogue, trust), *as_they_were),
+            self.environment.retention,
+            self.now,
+            self.environment.zone,
+            worth=trust.worth,
+        )
+        kept = frozenset(plan.kept)
+        return [entry for entry in removed if entry.backup_id in kept]
+
+    def known(self, catalogue: Catalogue, trust: Trust) -> tuple[CatalogueEntry, ...]:
+        """The backups. With nothing wrong with their states, those with gaps are not kept for somebody to look at."""
+        return tuple(
+            replace(entry, state="uploaded") if entry.backup_id in trust.gapped else entry
+            for entry in catalogue.backups
+        )
 
     def delete_backups(self, entries: Sequence[CatalogueEntry], outcome: Deletion) -> list[CatalogueEntry]:
         """Delete the manifests, then the data of those whose manifest is gone: there is never a manifest without its data. Return those."""

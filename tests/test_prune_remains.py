@@ -113,7 +113,7 @@ def test_a_sweep_days_later_leaves_the_data_of_a_backup_whose_manifest_somebody_
     robbed, unfinished = keeping.add(id_of(5, 1), state), id_of(5, 2)
     keeping.put_data(unfinished)
     keeping.store.delete([keeping.folder(robbed) + MANIFEST])
-    fill(keeping, (1, 0))
+    fill(keeping, (1, 0), state)
     outcome = prune_later(keeping, monkeypatch, days=1.1)
     # The sweep did come by: what never had a manifest went.
     assert outcome.orphans == (unfinished,)
@@ -122,6 +122,27 @@ def test_a_sweep_days_later_leaves_the_data_of_a_backup_whose_manifest_somebody_
     # Past the retention it is what a retention that was killed may have left, and nothing that would be kept.
     assert prune_later(keeping, monkeypatch, days=26).orphans == (robbed,)
     assert not any(robbed in key for key in keeping.keys_in_bucket())
+
+
+@pytest.mark.parametrize("why", ["monthly", "newest proven", "minimum_keep", "pinned"])
+def test_nor_of_one_that_would_be_kept_whatever_its_age(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    robbed = keeping.add(id_of(70), "proven" if why == "newest proven" else "decoded")
+    left = keeping.add(id_of(69.9), "decoded") if why != "monthly" else keeping.add(id_of(70.1), "decoded")
+    retention = Retention(
+        minimum_keep=4 if why == "minimum_keep" else 2,
+        keep_monthly=4 if why == "monthly" else 0,
+        pins=(robbed,) if why == "pinned" else (),
+    )
+    keeping.environment = keeping.environment.model_copy(update={"retention": retention})
+    fill(keeping, (1, 0))
+    keeping.store.delete([keeping.folder(robbed) + MANIFEST])
+    outcome = prune_later(keeping, monkeypatch, days=1.1)
+    assert outcome.orphans == ()
+    assert keeping.folder(robbed) + DATA in keeping.keys_in_bucket()
+    assert f"{robbed} was decoded once and has no manifest any more" in texts(outcome, "error")
+    assert (left in outcome.deleted) is (why in {"newest proven", "pinned"})
 
 
 def prune_later(keeping: Keeping, monkeypatch: pytest.MonkeyPatch, *, days: float) -> RetentionOutcome:
