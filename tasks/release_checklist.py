@@ -119,9 +119,17 @@ def own_items(request: ReleaseRequest, plan: ReleasePlan) -> list[ReleaseCheck]:
 
 @step("look whether {request.environment} serves")
 def require_serving(request: ReleaseRequest, plan: ReleasePlan) -> None:
-    """Before it is said that a version is live already: raise ChecklistError when it is so by its templates, and not available, or its Service leads to nobody."""
-    release = release_of(load_environment(request.environment))
+    """Before it is said that a version is live already: raise ChecklistError when it is so by its templates, and not available, or its Service leads to nobody, or
+    another release is at work on it, which may take it back."""
+    environment = load_environment(request.environment)
+    release = release_of(environment)
     with KubernetesClient.open(release.context) as client:
+        lease = _lease(client, release, environment, request.release_id)
+        if lease.state == "failed":
+            found = (
+                f"lease: this version is live by its template, but what becomes of it is not decided yet: {lease.found}"
+            )
+            raise ChecklistError("begin the release", request.environment, found, lease.next_step)
         problems = _standing_troubles(client, release, plan)
         if plan.sides is not None:
             traffic = release.traffic

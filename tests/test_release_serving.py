@@ -2,6 +2,8 @@
 
 import pytest
 
+from tasks.release_lease import Lease
+from tasks.release_run import release_of
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import COMMIT, Stage
 from tests.fix_release_shift import blue_green, scale
@@ -39,3 +41,15 @@ def test_a_live_colour_whose_service_leads_to_nobody_is_not_said_to_be_live(
     assert state.is_failed()
     assert "Service hello has no ready endpoint: no request is served" in str(state.message)
     assert own_writes(kubernetes, begin) == []
+
+
+def test_a_version_that_another_release_is_at_work_on_is_not_said_to_be_live(stage: Stage) -> None:
+    stage.write()
+    lease = Lease(stage.client, release_of(stage.environment), "stage")
+    fence = lease.take("r-000000000009", "another run", ())
+    state = stage.release("v1", COMMIT)
+    assert state.is_failed(), state.message
+    assert "live by its template, but" in str(state.message)
+    assert "r-000000000009 holds it (flow run another run" in str(state.message)
+    lease.give_back(fence)
+    assert "is live already" in str(stage.release("v1", COMMIT).message)
