@@ -3,6 +3,7 @@
 Traffic first, then Pods; the database only by a person's decision. Killed in the middle it is brought to its end by release-recovery, as a release is.
 """
 
+import functools
 from typing import Annotated
 
 from prefect import flow
@@ -11,7 +12,8 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from core import run_names
-from core.errors import NightshiftError
+from core.errors import NightshiftError, PermanentError
+from core.release_plan import ReleasePlan
 from core.release_rollback import version_before
 from flows.nightly_backup import EnvironmentName
 from flows.release_recovery import ReleaseId, recover
@@ -73,7 +75,8 @@ def rollback(
                 )
                 return end_run(run, [record], inputs)
             journal = first_journal(plan, own_id, run.run_id, rollback=True)
-            with begun(run.environment, plan, record, journal, run.run_id) as release_run:
+            look_again = functools.partial(require_still_newest, record, environment, release_id, plan)
+            with begun(run.environment, plan, record, journal, run.run_id, look_again=look_again) as release_run:
                 go_back(release_run, reason)
             record.finish(
                 f"{plan.release_id} ({plan.image}) was taken back, {version_before(plan)} serves again: {reason}"
@@ -82,3 +85,16 @@ def rollback(
         # The step that failed is in the record.
         pass
     return end_run(run, [record], inputs)
+
+
+def require_still_newest(record: Record, environment: str, release_id: str, plan: ReleasePlan) -> None:
+    """Under the lease, before anything is changed: a release that was at its end may have come out since the choice. Raise PermanentError then."""
+    with record.step("choose again, under the lease"):
+        again = choose_release(environment, release_id)
+        if again.release_id != plan.release_id:
+            raise PermanentError(
+                "roll back",
+                environment,
+                f"{again.release_id} came out since {plan.release_id} was chosen",
+                "Nothing was changed; start the rollback again for what is live now",
+            )
