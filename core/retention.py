@@ -132,7 +132,8 @@ def protect(
             reasons.setdefault(entry.backup_id, f"{label}: newest of {name}")
     leans_on = tuple(sorted(reasons, reverse=True))
 
-    unread = (e for e in newest_first if e.state == "uploaded" and e.backup_id not in worth)
+    # One whose state object is forged is listed as more than it is worth.
+    unread = (e for e in newest_first if e.state == worth.get(e.backup_id, e.state) == "uploaded")
     for entry, _ in zip(unread, range(policy.minimum_keep - len(usable)), strict=False):
         reasons[entry.backup_id] = f"{always} (never decoded; too few others are)"
     return Protection(reasons, leans_on, worth)

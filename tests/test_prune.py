@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.environment import Retention
 from core.errors import IntegrityError, PermanentError, TemporaryError
 from core.keys import MANIFEST, owner_key
 from core.segments import segment_key
@@ -134,6 +135,17 @@ def test_a_backup_whose_dump_lacks_an_object_stands_in_for_no_whole_one(keeping:
     assert whole in ids_left(keeping)
     assert f"{gapped} does not count: its dump lacks table public.lost" in texts(outcome, "warning")
     assert texts(outcome, "error") == ""
+
+
+def test_where_too_few_are_whole_the_newest_with_gaps_fill_the_number_up(s3_server: S3Server, bucket: str):
+    keeping = keeping_at(bucket, s3_server, retention=Retention(minimum_keep=4))
+    keeping.claim()
+    keeping.add(id_of(50), "decoded")
+    gapped = [keeping.add(id_of(day), "decoded", lacks=("table public.lost",)) for day in (42, 41, 40)]
+    keeping.add(id_of(0), "decoded")
+    outcome = prune(keeping)
+    assert outcome.deleted == (gapped[0],)
+    assert set(gapped[1:]) <= set(ids_left(keeping))
 
 
 def test_only_a_success_of_the_run_lets_anything_be_deleted(keeping: Keeping):
