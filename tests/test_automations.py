@@ -25,13 +25,12 @@ from deployments.local.data_folder import CHECKOUT
 ZOMBIES, STANDSTILL = "nightshift, runs without a heartbeat", "nightshift, no sweep for ten minutes"
 BACKUP, DRILL = "nightshift, no nightly backup for 26 hours", "nightshift, no drill for 26 hours"
 # Without anybody to tell they would do nothing.
-RUN, SWEEP, WAITS, UNBEGUN = (
+RUN, SWEEP, WAITS = (
     "nightshift, a run ended badly",
     "nightshift, a sweep ended badly",
     "nightshift, a run waits for a person",
-    "nightshift, a run has not begun",
 )
-TELLING, ACTING = {RUN, SWEEP, WAITS, UNBEGUN}, {ZOMBIES, STANDSTILL, BACKUP, DRILL}
+TELLING, ACTING = {RUN, SWEEP, WAITS}, {ZOMBIES, STANDSTILL, BACKUP, DRILL}
 NOT_MADE = "not made: nobody is to be told"
 
 
@@ -134,11 +133,11 @@ def test_who_is_told_is_named_once_and_stays_until_another_is_named_or_nobody(
     output = run_command("--notify", "custom-webhook/oncall")
     assert "They tell custom-webhook/oncall." in output
     assert all(f"{name}: made" in output for name in TELLING | ACTING)
-    assert told(client) == TELLING | {STANDSTILL, BACKUP, DRILL}
+    assert told(client) == {RUN, SWEEP, WAITS, STANDSTILL, BACKUP, DRILL}
     # As `nightshift release` does, and as somebody who repeats the command without the option.
     assert set(ensure_automations(client).values()) == {"as it should be"}
     assert "They tell custom-webhook/oncall." in run_command()
-    assert told(client) == TELLING | {STANDSTILL, BACKUP, DRILL}
+    assert told(client) == {RUN, SWEEP, WAITS, STANDSTILL, BACKUP, DRILL}
 
     output = run_command("--notify", "none")
     assert all(f"{name}: taken away" in output for name in TELLING)
