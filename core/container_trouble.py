@@ -91,7 +91,9 @@ def container_troubles(
     elif "running" in state and not initial and not one.get("ready"):
         words = last_words(events, "Unhealthy")
         grace = max(graces.probe, _declared_seconds(pod, str(one.get("name", ""))))
-        yield "probe", f"it runs and is not ready{': ' if words else ''}{words}{_restarted(one)}", grace
+        # Started again a moment ago: how it ended tells more than that it is not ready yet.
+        before = f"; before, {end_words(one)}" if _last_end(one) else _restarted(one)
+        yield "probe", f"it runs and is not ready{': ' if words else ''}{words}{before}", grace
     elif "running" in state and initial:
         yield "waiting", "it still runs, and the Pod's other containers wait for it", None
 

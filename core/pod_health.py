@@ -12,6 +12,7 @@ from typing import Any
 from core.gate_readings import PodSide
 from core.manifest import Record
 from core.metric_gate import Finding, Verdict, verdict_of
+from core.pod_trouble import find_troubles
 from core.redaction import redact
 
 Document = dict[str, Any]
@@ -116,7 +117,7 @@ def health_verdict(at: datetime, pods: Sequence[Document], answers: Sequence[Pod
     if not pods:
         finding = Finding(gate="health", state="inconclusive", found="there is no Pod to ask")
     elif not ready:
-        finding = Finding(gate="health", state="fail", found=f"none of {len(pods)} Pods is ready")
+        finding = Finding(gate="health", state="fail", found=f"none of {len(pods)} Pods is ready{_why_unready(pods)}")
     elif ill:
         finding = Finding(gate="health", state="fail", found=f"{counted}; {_told(ill)}")
     elif bad:
@@ -128,6 +129,12 @@ def health_verdict(at: datetime, pods: Sequence[Document], answers: Sequence[Pod
     else:
         finding = Finding(gate="health", state="pass", found=f"{counted}, and each of these answered 200")
     return verdict_of(at, [finding])
+
+
+def _why_unready(pods: Sequence[Document]) -> str:
+    """What is wrong with one of them, as its status tells: which of its containers ended, and how."""
+    worst = next(iter(find_troubles(pods, {}, {})), None)
+    return f": {worst.sentence}" if worst else ""
 
 
 def _told(answers: Sequence[PodAnswer]) -> str:

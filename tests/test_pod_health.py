@@ -131,6 +131,23 @@ def test_none_ready_fails_and_none_there_holds(pod_proxy: PodProxy, check: Calla
     assert check().state == "inconclusive"
 
 
+@pytest.mark.parametrize(
+    "now", [{"terminated": {"exitCode": 3}}, {"running": {}}, {"waiting": {"reason": "CrashLoopBackOff"}}]
+)
+def test_of_pods_that_are_not_ready_is_told_how_they_ended(
+    pod_proxy: PodProxy, check: Callable[..., Any], now: dict[str, Any]
+) -> None:
+    """A rollout is complete at the first moment in which all are ready; who ends right after it is met here."""
+    ended = pod("api-7f-a", ready=False)
+    before = {} if "terminated" in now else {"lastState": {"terminated": {"exitCode": 3}}, "restartCount": 1}
+    ended["status"]["containerStatuses"] = [{"name": "api", "ready": False, "state": now, **before}]
+    pod_proxy.lists = [[ended]]
+    verdict = check()
+    assert verdict.state == "fail"
+    assert verdict.found.startswith("none of 1 Pods is ready: Pod api-7f-a, container api: ")
+    assert "it ended with exit code 3" in verdict.found
+
+
 def test_an_api_server_that_is_away_or_says_no_holds(pod_proxy: PodProxy, check: Callable[..., Any]) -> None:
     for code in (500, 403):
         pod_proxy.list_code = code

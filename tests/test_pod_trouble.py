@@ -156,6 +156,14 @@ PULL = 'Failed to pull image "registry.example.com/api:2": rpc error: code = Unk
             GRACES.probe,
             "it runs and is not ready, restarted once",
         ),
+        # Begun again a moment ago.
+        (
+            container(state={"running": {}}, restartCount=1, lastState=ended(3)),
+            (),
+            "probe",
+            GRACES.probe,
+            "it runs and is not ready; before, it ended with exit code 3, restarted once",
+        ),
         (
             waiting("ContainerCreating"),
             (event("FailedMount", 'MountVolume.SetUp failed: configmap "settings" not found'),),
