@@ -55,9 +55,14 @@ def evidence_head_key(prefix: str) -> str:
     return f"{prefix}/evidence-head.json"
 
 
+def restores_folder(prefix: str) -> str:
+    """The folder of what is kept of an environment's restored copies, with a slash at its end."""
+    return f"{prefix}/restores/"
+
+
 def restore_key(prefix: str, restore_id: str) -> str:
     """The key of the object that says what a restore made and verified."""
-    return f"{prefix}/restores/{restore_id}.json"
+    return f"{restores_folder(prefix)}{restore_id}.json"
 
 
 def release_plan_key(prefix: str, release_id: str, plan_sha256: str) -> str:

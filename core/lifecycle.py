@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from core.checks import Check
 from core.environment import Retention
+from core.keys import evidence_folder, releases_folder, restores_folder, watches_folder
 
 # A restore from these takes minutes to hours, so decode, drill and restore would fail. GLACIER_IR is read at once.
 NOT_READABLE_AT_ONCE = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -30,28 +31,45 @@ def longest_needed_days(policy: Retention) -> int:
 
 
 def check_lifecycle(
-    rules: Sequence[Mapping[str, Any]], folders: Sequence[str], evidence: str, policy: Retention
+    rules: Sequence[Mapping[str, Any]], folders: Sequence[str], prefix: str, policy: Retention
 ) -> list[Check]:
-    """Given a bucket's lifecycle rules, the databases' folders and the evidence's (with a slash at their end) and the retention policy, return one check
-    for each thing that a rule does to backups or evidence, or one that passed.
+    """Given a bucket's lifecycle rules, the databases' folders (with a slash at their end), the environment's prefix and the retention policy, return one check
+    for each thing that a rule does to backups, or where it leaves those alone, to what else is kept; or one that passed.
     """
     checks = []
     for number, rule in enumerate(rules, start=1):
+        name = f"rule {rule.get('ID') or number} (on {_prefix(rule) or 'the whole bucket'})"
         touched = [folder for folder in folders if rule_touches(rule, folder)]
         effects = [*_expiration(rule, policy), *_transitions(rule, policy)] if touched else []
-        if not touched and rule_touches(rule, evidence):
-            touched, effects = [evidence], _on_evidence(rule)
-        name = f"rule {rule.get('ID') or number}"
+        if not touched:
+            touched = [folder for folder in _records(prefix) if rule_touches(rule, folder)]
+            effects = [effect for folder in touched for effect in _on_records(rule, _records(prefix)[folder])]
         checks += [
             Check(
                 name=NAME,
                 state=effect.state,
-                found=f"{name} (on {_prefix(rule) or 'the whole bucket'}) {effect.found}",
+                found=f"{name} {effect.found}",
                 next_step=_FIX.format(folders=", ".join(touched)),
             )
             for effect in effects
         ]
     return checks or [Check(name=NAME, state="passed", found="no rule expires or archives what is ours")]
+
+
+def _records(prefix: str) -> Mapping[str, tuple[str, str]]:
+    """The folders of what is kept beside backups, each with what it holds, and what does not work without."""
+    return {
+        evidence_folder(prefix): ("reports", "`nightshift evidence verify` will find them missing"),
+        releases_folder(prefix): (
+            "plans and ends of releases",
+            "an older release can be neither recovered nor taken back",
+        ),
+        watches_folder(prefix): ("what watches saw", "one that goes on could not be told to its end"),
+        restores_folder(prefix): (
+            "records of restored copies",
+            "one that is older can be neither swapped in nor taken back",
+        ),
+    }
 
 
 def rule_touches(rule: Mapping[str, Any], folder: str) -> bool:
@@ -176,11 +194,16 @@ def _expiration(rule: Mapping[str, Any], policy: Retention) -> list[_Effect]:
     ]
 
 
-def _on_evidence(rule: Mapping[str, Any]) -> list[_Effect]:
+def _on_records(rule: Mapping[str, Any], kept: tuple[str, str]) -> list[_Effect]:
+    what, without = kept
     expiration = rule.get("Expiration") or {}
-    if not (expiration.get("Date") or expiration.get("Days")):
-        return []
-    return [_Effect("warning", "expires reports: `nightshift evidence verify` will find them missing")]
+    expires = bool(expiration.get("Date") or expiration.get("Days"))
+    classes = [str(one.get("StorageClass")) for one in rule.get("Transitions") or ()]
+    archived = [
+        f"moves {what} to {one}, which cannot be read at once" for one in classes if one in NOT_READABLE_AT_ONCE
+    ]
+    found = [f"expires {what}", *archived] if expires else archived
+    return [_Effect("warning", f"{one}: {without}") for one in found]
 
 
 def _transitions(rule: Mapping[str, Any], policy: Retention) -> list[_Effect]:

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from core.checks import Check
 from core.environment import Environment
 from core.errors import PermanentError, TemporaryError
-from core.keys import database_folder, evidence_folder
+from core.keys import database_folder
 from core.lifecycle import NAME as LIFECYCLE
 from core.lifecycle import check_lifecycle, check_object_lock, check_public_access, check_versioning
 from core.retention import CLOCK_TOLERANCE
@@ -155,7 +155,6 @@ def _check_keeping(environment: Environment, store: ObjectStore) -> Iterator[Che
     """What the bucket's own rules would do to backups."""
     client, bucket = store.client, store.bucket
     folders = [database_folder(environment.prefix, database) for database in environment.databases]
-    evidence = evidence_folder(environment.prefix)
     lifecycle = _read(
         store, lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket), ("NoSuchLifecycleConfiguration",)
     )
@@ -163,7 +162,7 @@ def _check_keeping(environment: Environment, store: ObjectStore) -> Iterator[Che
     if lifecycle.problem:
         yield _unread(LIFECYCLE, lifecycle.problem, "s3:GetLifecycleConfiguration")
     else:
-        yield from check_lifecycle(rules, folders, evidence, environment.retention)
+        yield from check_lifecycle(rules, folders, environment.prefix, environment.retention)
     versioning = _read(store, lambda: client.get_bucket_versioning(Bucket=bucket))
     if versioning.problem:
         yield _unread("versioning", versioning.problem, "s3:GetBucketVersioning")

@@ -113,7 +113,7 @@ class _Pruning:
 
     def make_plan(self, catalogue: Catalogue) -> tuple[Plan, Trust]:
         policy, zone = self.environment.retention, self.environment.zone
-        refusal = self.clock_refusal() or self.success_refusal(catalogue)
+        refusal = self.clock_refusal() or self.success_refusal(catalogue) or self.lock_refusal()
         examiner = Examiner(self.store, self.environment, self.database, self.keys)
         trust = verify_protection(catalogue.backups, policy, zone, examiner.look)
         if trust.exhausted:
@@ -144,6 +144,21 @@ class _Pruning:
             return ""
         state = next((entry.state for entry in catalogue.entries if entry.backup_id == mine), "not there")
         return "" if state in USABLE else f"this run's own backup {mine} is {state}, not decoded"
+
+    def lock_refusal(self) -> str:
+        """With an object lock, this run's own manifest was just locked.
+
+        S3 tells no lock to credentials without s3:GetObjectRetention (Amazon S3 API Reference, HeadObject).
+        """
+        days = self.environment.store.object_lock_days
+        if self.current_backup_id is None or not days:
+            return ""
+        if self.store.lock_of(f"{self.folder}{self.current_backup_id}/{MANIFEST}"):
+            return ""
+        return (
+            f"the manifest of this run's own backup {self.current_backup_id} shows no lock, though store.object_lock_days = {days}: allow s3:GetObjectRetention"
+            " to these credentials, or use a service that locks; a locked object would be hidden behind a delete marker"
+        )
 
     def find_remains(self, catalogue: Catalogue, robbed: Sequence[CatalogueEntry]) -> _Sweep:
         """What unfinished backups left.

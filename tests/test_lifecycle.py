@@ -16,7 +16,7 @@ from core.lifecycle import (
 )
 
 FOLDERS = ("prod/app/", "prod/billing/")
-EVIDENCE = "prod/evidence/"
+PREFIX = "prod"
 POLICY = Retention(days=30)
 SOME_DAY = datetime(2027, 1, 1, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ def rule(*, status: str = "Enabled", **parts: Any) -> dict[str, Any]:
 
 
 def look(*rules: dict[str, Any], policy: Retention = POLICY) -> list[tuple[str, str]]:
-    return [(check.state, check.found) for check in check_lifecycle(rules, FOLDERS, EVIDENCE, policy)]
+    return [(check.state, check.found) for check in check_lifecycle(rules, FOLDERS, PREFIX, policy)]
 
 
 @pytest.mark.parametrize(
@@ -95,15 +95,34 @@ def test_a_move_to_a_class_that_cannot_be_read_at_once_is_told(transition: dict[
     assert [state for state, _ in look(rule(Transitions=[transition]))] == states
 
 
-def test_a_rule_for_the_evidence_alone_warns():
-    only_evidence = {"Filter": {"Prefix": "prod/evidence/"}}
-    assert [state for state, _ in look(rule(**only_evidence, Expiration={"Days": 1}))] == ["warning"]
-    assert [state for state, _ in look(rule(**only_evidence))] == ["passed"]
+@pytest.mark.parametrize(
+    ("folder", "what"),
+    [
+        ("evidence", "reports: `nightshift evidence verify` will find them missing"),
+        ("releases", "plans and ends of releases: an older release"),
+        ("watches", "what watches saw: one that goes on"),
+        ("restores", "records of restored copies: one that is older"),
+    ],
+)
+def test_a_rule_for_what_is_kept_beside_backups_warns(folder: str, what: str):
+    only = {"Filter": {"Prefix": f"prod/{folder}/"}}
+    for expiration in ({"Days": 90}, {"Date": SOME_DAY}):
+        ((state, found),) = look(rule(**only, Expiration=expiration))
+        assert state == "warning"
+        assert f"expires {what}" in found
+    ((state, found),) = look(rule(**only, Transitions=[{"Days": 90, "StorageClass": "DEEP_ARCHIVE"}]))
+    assert state == "warning"
+    assert "to DEEP_ARCHIVE, which cannot be read at once" in found
+    assert [state for state, _ in look(rule(**only, Transitions=[{"Days": 9, "StorageClass": "GLACIER_IR"}]))] == [
+        "passed"
+    ]
+    assert [state for state, _ in look(rule(**only, Expiration={"ExpiredObjectDeleteMarker": True}))] == ["passed"]
+    assert [state for state, _ in look(rule(**only))] == ["passed"]
 
 
 def test_each_check_says_which_folders_to_leave_out():
     (check,) = check_lifecycle(
-        [rule(Filter={"Prefix": "prod/billing/"}, Expiration={"Days": 5})], FOLDERS, EVIDENCE, POLICY
+        [rule(Filter={"Prefix": "prod/billing/"}, Expiration={"Days": 5})], FOLDERS, PREFIX, POLICY
     )
     assert "prod/billing/" in check.next_step
     assert "prod/app/" not in check.next_step

@@ -126,6 +126,26 @@ def test_objects_under_a_real_lock_are_reported_and_stay(s3_server: S3Server, lo
     keeping.close()
 
 
+def test_credentials_that_may_not_see_locks_delete_nothing(
+    s3_faults: FaultProxy, s3_server: S3Server, locking_bucket: str
+):
+    """S3 answers their HEAD as if there were no lock, and a DELETE would hide what is locked behind a marker."""
+    seeing = keeping_at(locking_bucket, s3_server, object_lock_days=1)
+    seeing.claim()
+    seeing.add(id_of(40), "decoded")
+    current = seeing.add(id_of(0), "decoded")
+    seeing.close()
+    keeping = keeping_at(locking_bucket, s3_faults, object_lock_days=1)
+    s3_faults.refuse("HEAD", MANIFEST, status=200, times=9)
+    before = keeping.keys_in_bucket()
+    outcome = prune(keeping, current=current)
+    assert outcome.deleted == ()
+    assert f"own backup {current} shows no lock" in texts(outcome, "error")
+    assert "s3:GetObjectRetention" in texts(outcome, "error")
+    assert keeping.keys_in_bucket() == before
+    keeping.close()
+
+
 def test_a_backup_whose_dump_lacks_an_object_stands_in_for_no_whole_one(keeping: Keeping):
     whole = keeping.add(id_of(41), "decoded")
     gapped = keeping.add(id_of(40), "decoded", lacks=("table public.lost",))
