@@ -94,7 +94,9 @@ def test_a_pod_that_is_never_ready_fails_and_one_that_only_says_so_holds(
         seconds=60,
     )
     verdict = checked(cluster, drill_namespace, selector)
-    assert (verdict.state, verdict.found) == ("fail", "none of 1 Pods is ready")
+    assert verdict.state == "fail"
+    assert verdict.found.startswith("none of 1 Pods is ready: Pod gates-never-")
+    assert "container hello: it runs and is not ready" in verdict.found
 
 
 def test_a_pod_whose_probe_is_wrong_is_asked_itself(
