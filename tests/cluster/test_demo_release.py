@@ -82,6 +82,6 @@ def test_ctrl_c_in_the_middle_of_a_release_leaves_nothing(cluster: KubernetesCli
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130, output + more
+    assert process.returncode == 130, output + more + errors
     assert "ended by Ctrl-C; nothing is left running" in errors
     nothing_is_left(cluster, output + more)
