@@ -4,13 +4,15 @@ The image: NIGHTSHIFT_TEST_SCRATCH_IMAGE when it is set (any that the cluster ca
 lies beside it.
 """
 
+import fcntl
 import os
 import re
 import secrets
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,14 @@ def lab_program(part: str) -> Path:
         pytest.skip(f"no {LAB}")
     assert (LAB / part).exists(), f"the lab has no {part}"
     return LAB / part
+
+
+@contextmanager
+def image_turn() -> Iterator[None]:
+    """One test process after the other: two that make the lab's image of the same name at once take its file from each other."""
+    with (Path(tempfile.gettempdir()) / "nightshift-test-images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class Removals(ExitStack):
@@ -112,13 +122,14 @@ def postgres_image() -> str:
     ]
     options = [item for one in added for item in ("--add", one)]
     path = f"{programs.folder}:/usr/local/bin:/usr/bin:/bin"
-    made = subprocess.run(
-        [image_maker, IMAGE, "--from", "python", *options, "--env", f"PATH={path}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    with image_turn():
+        made = subprocess.run(
+            [image_maker, IMAGE, "--from", "python", *options, "--env", f"PATH={path}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
     assert made.returncode == 0, made.stderr
     return f"localhost/{IMAGE}"
 

@@ -1,14 +1,12 @@
 """Images of a small web application that the node of a disposable cluster can start: two versions, made with the lab's own build.sh beside the checkout."""
 
-import fcntl
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.fix_cluster import lab_program
+from tests.fix_cluster import image_turn, lab_program
 
 _ATTEMPTS = 3
 
@@ -26,9 +24,7 @@ class HelloImages:
 def hello_images() -> HelloImages:
     """The images, made once a session."""
     program = lab_program("apps/hello/build.sh")
-    # The lab's node takes one image after the other.
-    with (Path(tempfile.gettempdir()) / "nightshift-test-images.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with image_turn():
         first, second = (_made(program, f"nightshift-test-{number}") for number in (1, 2))
     return HelloImages(first, second, "localhost/hello:nightshift-test-missing")
 

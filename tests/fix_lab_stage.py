@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tasks.kubernetes_client import KubernetesClient
-from tests.fix_cluster import LAB, Removals, lab_program
+from tests.fix_cluster import LAB, Removals, image_turn, lab_program
 from tests.fix_object_store import S3Server
 from tests.fix_release import COMMIT, Stage, release_settings
 from tests.waiting import wait_until
@@ -18,9 +18,9 @@ from tests.waiting import wait_until
 
 def build_hello(version: str, *options: str) -> str:
     """Make an image of the lab's application and return its name by digest."""
-    made = subprocess.run(
-        [LAB / "apps/hello/build.sh", version, *options], capture_output=True, text=True, check=True, timeout=60
-    )
+    command = [LAB / "apps/hello/build.sh", version, *options]
+    with image_turn():
+        made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     return next(line for line in made.stdout.split() if "@sha256:" in line)
 
 

@@ -18,7 +18,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 from tasks.postgres_binaries import installed_servers
-from tests.fix_cluster import lab_program, needed_libraries
+from tests.fix_cluster import image_turn, lab_program, needed_libraries
 from tests.fix_platform import CHECKOUT
 from tests.leave_out import leave_out
 
@@ -104,9 +104,10 @@ def nightshift_image(tmp_path_factory: pytest.TempPathFactory) -> str:
         _write(archive, "etc/group", f"root:x:0:\nnightshift:x:{USER}:\nnogroup:x:65534:\n")
     variables = [item for name, value in VARIABLES.items() for item in ("--env", f"{name}={value}")]
     options = ["--layer", layer, *variables, "--user", f"{USER}:{USER}", "--workdir", VARIABLES["HOME"]]
-    made = subprocess.run(
-        [maker, IMAGE, "--from", "python", *options], capture_output=True, text=True, check=False, timeout=300
-    )
+    with image_turn():
+        made = subprocess.run(
+            [maker, IMAGE, "--from", "python", *options], capture_output=True, text=True, check=False, timeout=300
+        )
     layer.unlink()
     assert made.returncode == 0, made.stderr
     return f"localhost/{IMAGE}"
