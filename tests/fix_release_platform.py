@@ -24,10 +24,11 @@ from deployments.local.data_folder import DataFolder
 from deployments.local.prefect_server import PrefectServer
 from deployments.local.service import Service
 from tasks.kubernetes_client import KubernetesClient
-from tests.fix_cluster import LAB, Removals, lab_program
+from tests.fix_cluster import Removals, lab_program
+from tests.fix_lab_stage import create_hello
 from tests.fix_object_store import S3Server
 from tests.fix_platform import CHECKOUT
-from tests.fix_release import COMMIT, NEXT_COMMIT, SKIPPED, Stage, release_settings
+from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage, release_settings
 from tests.waiting import wait_until
 
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -240,14 +241,8 @@ def platform_stage(  # noqa: PLR0917 - fixtures
         settings = release_settings(bucket, s3_server.endpoint, *names, "localhost/hello")
         stage = Stage(release_platform.folder, settings, cluster, *names, hello)
         stage.write()
-        for document in yaml.safe_load_all((LAB / "apps/hello/hello.yaml").read_text()):
-            if document["kind"] == "Deployment":
-                document["spec"]["progressDeadlineSeconds"] = 120
-                document["spec"]["template"]["spec"]["containers"][0]["image"] = hello("1")
-                document["metadata"]["annotations"] = {"nightshift.dev/commit": COMMIT}
-            root = "/apis/apps/v1" if document["kind"] == "Deployment" else "/api/v1"
-            cluster.create(f"{root}/namespaces/{names[0]}/{document['kind'].lower()}s", document)
+        create_hello(cluster, names[0], hello("1"))
         wait_until(
-            lambda: stage.deployment().get("status", {}).get("availableReplicas") == 2, "hello is there", seconds=90
+            lambda: stage.deployment().get("status", {}).get("availableReplicas") == 2, "hello is there", seconds=120
         )
         yield stage
