@@ -72,7 +72,7 @@ class ApiProxy:
         """Whether who says so is let in; else: 401."""
         return True
 
-    def meet(self, method: str, path: str) -> Fault | None:
+    def meet(self, method: str, path: str, body: bytes) -> Fault | None:
         """What becomes of a request; None: it is passed on. Called for each, by the thread of its connection."""
         raise NotImplementedError
 
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.proxy.admits(self.headers.get("Authorization", "")):
             self._fail(Fault(401, status(401, "Unauthorized")))
             return
-        fault = self.proxy.meet(method, self.path)
+        fault = self.proxy.meet(method, self.path, body)
         if fault is not None and not fault.after:
             self._fail(fault)
             return

@@ -78,7 +78,7 @@ class FaultProxy(ApiProxy):
         self.refused += not is_admitted
         return is_admitted
 
-    def meet(self, method: str, path: str) -> Fault | None:
+    def meet(self, method: str, path: str, _body: bytes) -> Fault | None:
         """The scripted fault."""
         with self.lock:
             for one in self._scripts:

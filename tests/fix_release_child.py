@@ -25,7 +25,7 @@ from tasks.environments import load_environment
 from tasks.recording import Record, RunRecord
 from tasks.release_plans import ReleaseRequest
 from tasks.release_recovery_steps import left_open
-from tests.fix_kill_proxy import KillProxy
+from tests.fix_kill_proxy import Counts, KillProxy, every_write
 from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage
 
 
@@ -100,9 +100,14 @@ def ended(child: int) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def send_to_sleep(stage: Stage, proxy: KillProxy, number: int, request: ReleaseRequest) -> int:
-    """Release in a child that is stopped with its write of this number on the way; return the child's process id. `proxy.stopped` tells whether it came so far."""
-    proxy.arm(number, "asleep", 0)
+def send_to_sleep(
+    stage: Stage, proxy: KillProxy, number: int, request: ReleaseRequest, *, counts: Counts = every_write
+) -> int:
+    """Release in a child that is stopped with its write of this number (of those that count) on the way; return the child's process id.
+
+    `proxy.stopped` tells whether it came so far.
+    """
+    proxy.arm(number, "asleep", 0, counts)
     child = release_in_child(stage, request, kubeconfig=str(proxy.kubeconfig))
     proxy.process = child
     while not proxy.stopped.wait(0.02) and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -132,15 +137,25 @@ def forked(work: Callable[[], None]) -> int:
 
 
 def kill_at_write(
-    stage: Stage, proxy: KillProxy, number: int, when: str, image: str = "v2", *, run_id: str = "", **more: Any
+    stage: Stage,
+    proxy: KillProxy,
+    number: int,
+    when: str,
+    image: str = "v2",
+    *,
+    run_id: str = "",
+    counts: Counts = every_write,
+    **more: Any,
 ) -> tuple[str, bool]:
-    """Release an image in a child that is killed before or after its write of this number; return the run's id and whether it was killed (else: it ended).
+    """Release an image in a child that is killed before or after its write of this number (of those that count).
+
+    Return the run's id and whether it was killed (else: it ended).
 
     run_id: of a flow run that Prefect knows or a test speaks for; else one is made that crashed.
     """
     run_id = run_id or crashed_run()
     request = request_of(stage, run_id, image, **more)
-    proxy.arm(number, when, 0)
+    proxy.arm(number, when, 0, counts)
     child = release_in_child(stage, request, kubeconfig=str(proxy.kubeconfig))
     proxy.process = child
     _, status = os.waitpid(child, 0)
