@@ -1,6 +1,7 @@
 """A whole drill on a scratch Pod of a real cluster, by the account of drill-pods.yaml: from the backup in S3 to a proven backup, with nothing left."""
 
 import logging
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from tasks.kubeconfig import find_connection
 from tasks.kubernetes_answers import ForbiddenError
 from tasks.kubernetes_client import KubernetesClient
 from tasks.postgres_binaries import installed_servers
-from tasks.scratch_folder import SOCKET_PARENT, SOCKET_PREFIX
 from tests.cluster.test_rbac import token_kubeconfig
 from tests.fix_cluster import Removals, objects_of
 from tests.fix_manifests import Document, collection_of, documents
@@ -26,8 +26,12 @@ ROWS = 250_000
 TABLE = "CREATE TABLE public.large AS SELECT g AS id, md5(g::text) || repeat('x', 68) AS text FROM generate_series(1, 250000) AS g"
 
 
-def sockets() -> set[Path]:
-    return set(SOCKET_PARENT.glob(f"{SOCKET_PREFIX}*"))
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where this test's drills make the folders of their sockets: in /tmp itself, others come and go meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="ns-", dir="/tmp") as folder:
+        monkeypatch.setattr("tasks.scratch_folder.SOCKET_PARENT", Path(folder))
+        yield Path(folder)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def test_a_backup_is_proven_on_a_pod_by_the_shipped_role_and_nothing_is_left_of_
     cluster: KubernetesClient,
     account: Account,
     postgres_image: str,
+    sockets: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -76,9 +81,9 @@ def test_a_backup_is_proven_on_a_pod_by_the_shipped_role_and_nothing_is_left_of_
     monkeypatch.setattr(drill_pod, "_SEEN_SECONDS", 1.0)
     name = fresh_database(postgres_15, TABLE)
     night.settings["databases"] = {"first": postgres_15.database(name).model_dump(exclude_defaults=True)}
-    pod = {"namespace": account.pods, "image": postgres_image, "memory": "512Mi", "cpu": "2", "disk": "2Gi"}
+    # A part of the node's processors: a limit is a request, too, and Pods of other tests must fit beside it.
+    pod = {"namespace": account.pods, "image": postgres_image, "memory": "512Mi", "cpu": "500m", "disk": "2Gi"}
     night.settings["drill"] = {"scratch": "pod", "pod": pod}
-    before = sockets()
     assert night.run(databases=["first"]).is_completed()
     with caplog.at_level(logging.WARNING, logger=drill_pod.__name__):
         state = night.drill(databases=["first"])
@@ -90,7 +95,7 @@ def test_a_backup_is_proven_on_a_pod_by_the_shipped_role_and_nothing_is_left_of_
     controls = next(step.facts["controls"] for step in night.report.steps if step.name == "negative controls")
     assert all(control["detected"] for control in controls)
     assert objects_of(cluster, account.pods) == []
-    assert sockets() <= before
+    assert list(sockets.iterdir()) == []
 
 
 def test_the_account_may_that_and_nothing_else_anywhere(account: Account) -> None:

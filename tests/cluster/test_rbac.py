@@ -121,7 +121,7 @@ def _with_traffic(release: Release, kind: str) -> Release:
 
 def token_kubeconfig(client: KubernetesClient, namespace: str, account: str, folder: Path) -> Path:
     """Given a ServiceAccount, write a kubeconfig with a token of it and nothing else, and return its path."""
-    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
     path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
     return _token_only(client.create(path, asked)["status"]["token"], folder)
 

@@ -1,6 +1,7 @@
 """The scratch Pod on a real cluster: it comes, serves, gives a dump's code nothing, goes in any case, and says in one sentence why it does not come."""
 
 import os
+import secrets
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -208,7 +209,8 @@ def test_a_pod_that_ends_while_it_is_used_says_why(
 KILLED = (
     "import os, sys; from tasks.scratch import open_scratch\n"
     "from tests.cluster.test_scratch_pod import environment_for; from tests.fix_scratch import manifest_of\n"
-    "with open_scratch(environment_for(sys.argv[1], sys.argv[2]), manifest_of(int(sys.argv[3])), run_id='killed', work_parent=None):\n"
+    "environment = environment_for(sys.argv[1], sys.argv[2], name=sys.argv[4])\n"
+    "with open_scratch(environment, manifest_of(int(sys.argv[3])), run_id='killed', work_parent=None):\n"
     "    os.kill(os.getpid(), 9)\n"
 )
 
@@ -216,8 +218,10 @@ KILLED = (
 def test_a_killed_drills_pod_is_swept_when_nobody_marks_it_any_more_and_by_its_own_environment_only(
     cluster: KubernetesClient, drill_namespace: str, postgres_image: str
 ) -> None:
+    # Of a name of its own: drills of other tests sweep this machine's folders, too.
+    name = f"killed-{secrets.token_hex(4)}"
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, drill_namespace, postgres_image, str(MAJOR)],
+        [sys.executable, "-c", KILLED, drill_namespace, postgres_image, str(MAJOR), name],
         cwd=CHECKOUT,
         env=dict(os.environ),
         capture_output=True,
@@ -226,7 +230,7 @@ def test_a_killed_drills_pod_is_swept_when_nobody_marks_it_any_more_and_by_its_o
         timeout=120,
     )
     assert done.returncode == -9, done.stderr
-    environment = environment_for(drill_namespace, postgres_image)
+    environment = environment_for(drill_namespace, postgres_image, name=name)
     later = datetime.now(UTC) + timedelta(minutes=6)
     assert sweep_scratch(environment_for(drill_namespace, postgres_image, name="other"), now=later) == ()
     # Its mark is fresh: as far as anybody elsewhere can tell, the drill is alive. On this machine its lock is gone, and so is its password.
