@@ -17,6 +17,7 @@ from tests.fix_cluster import Removals, lab_program
 from tests.fix_hello import HelloImages
 from tests.fix_manifests import FOLDER, documents
 from tests.fix_reader import Reader, this_shell
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -79,7 +80,14 @@ def taken_back(cluster: KubernetesClient, namespace: str, reader: Reader) -> Non
     assert "nightshift-server" in reader.types(page, "kubectl -n production get deployments", stands_for=own)
     changed = reader.shell(f"kubectl -n {namespace} set env deployment/nightshift-server VERSION=2")
     assert changed.returncode == 0, changed.stderr
+
+    def is_seen() -> bool:
+        found = cluster.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/nightshift-server")
+        return bool(found["status"].get("observedGeneration") == found["metadata"]["generation"])
+
     for name in ("hello-green", "api-server"):
+        # Until its controller has given the last change a revision, there is none before it to go back to.
+        wait_until(is_seen, "the last change has its revision")
         line = f"kubectl -n production rollout undo deployment/{name}"
         assert "rolled back" in reader.types(page, line, stands_for={**own, name: "nightshift-server"})
     journal = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "nightshift-r-0"}}
@@ -142,7 +150,7 @@ def serve(cluster: KubernetesClient, namespace: str, image: str) -> None:
         "image": image,
         "imagePullPolicy": "Never",
         "ports": [{"name": "http", "containerPort": 8080}],
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1},
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 5},
     }
     template = {"metadata": {"labels": labels}, "spec": {"containers": [container], "terminationGracePeriodSeconds": 1}}
     metadata = {"name": "nightshift-server"}
