@@ -9,6 +9,7 @@ from tests.kubernetes_conformance import (
     rolled_out,
     told,
 )
+from tests.waiting import wait_until
 
 REVISION = "deployment.kubernetes.io/revision"
 CONDITION = {"type", "status", "reason", "message", "lastUpdateTime", "lastTransitionTime"}
@@ -164,8 +165,16 @@ def a_service_leads_to_its_ready_pods(world: World) -> None:
     endpoints = world.wait(world.path("v1", "endpoints", "api"), ready, "both Pods are led to")
     assert endpoints["subsets"][0]["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
     assert {one["targetRef"]["kind"] for one in endpoints["subsets"][0]["addresses"]} == {"Pod"}
-    (found,) = world.client.list(world.path(world.slices, "endpointslices"), labelSelector="kubernetes.io/service-name=api")  # fmt: skip
-    assert {one["addresses"][0] for one in found["endpoints"] if one["conditions"]["ready"]} == wanted
+    path = world.path(world.slices, "endpointslices")
+
+    def in_slices() -> bool:
+        # Another controller writes them.
+        found = world.client.list(path, labelSelector="kubernetes.io/service-name=api")
+        listed = [one for each in found for one in each["endpoints"] or () if one["conditions"]["ready"]]
+        return {one["addresses"][0] for one in listed} == wanted
+
+    wait_until(in_slices, "both Pods are in the one slice", seconds=60)
+    (_only,) = world.client.list(path, labelSelector="kubernetes.io/service-name=api")
     world.client.merge(world.path("v1", "services", "api"), {"spec": {"selector": {"app": "nobody"}}})
     world.wait(world.path("v1", "endpoints", "api"), lambda one: not one.get("subsets"), "nothing is led to")
     pod = _pods(world, world.first)[0]["metadata"]["name"]

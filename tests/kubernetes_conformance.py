@@ -67,7 +67,7 @@ def deployment(world: World, image: str, **spec: Any) -> Document:
         "imagePullPolicy": "IfNotPresent",
         "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
         "ports": [{"name": "http", "containerPort": 8080}],
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1},
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 5},
     }
     return {
         "apiVersion": "apps/v1",
