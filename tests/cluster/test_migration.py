@@ -240,7 +240,7 @@ def test_a_job_whose_image_cannot_be_pulled_is_ended_with_the_cause_and_kept(lab
 def test_what_a_killed_migration_left_running_in_the_server_is_waited_for(lab: Lab) -> None:
     lab.execute(TABLE)
     environment = lab.environment()
-    document = lab.document(environment, PYTHON, "SELECT pg_sleep(10); CREATE TABLE late (a int)")
+    document = lab.document(environment, PYTHON, "SELECT pg_sleep(25); CREATE TABLE late (a int)")
     before = state_before(environment)
     start_job(lab.client, lab.namespace, document)
     name = document["metadata"]["name"]
@@ -250,7 +250,7 @@ def test_what_a_killed_migration_left_running_in_the_server_is_waited_for(lab: L
             asked = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND state = 'active'"
             return connection.execute(asked, (name,)).fetchone() == (1,)
 
-    wait_until(runs, "the migration's statement runs", seconds=60)
+    wait_until(runs, "the migration's statement runs", seconds=120)
     end_job(lab.client, lab.namespace, name)
     end, after, judgement = wait_and_judge(
         lab.client, environment, document, before, on_line=lab.lines.append, still_ours=lambda: None
@@ -274,4 +274,4 @@ def test_a_job_that_only_takes_a_name_has_no_pod_and_keeps_the_migration_from_be
     assert pods_of(lab.client, lab.namespace, name) == []
     # Should somebody let it go on, it does nothing.
     lab.client.merge(f"{jobs}/{name}", {"spec": {"parallelism": 1}})
-    wait_until(lambda: finished(lab.client.get(f"{jobs}/{name}")) == "Failed", "it has ended", seconds=60)
+    wait_until(lambda: finished(lab.client.get(f"{jobs}/{name}")) == "Failed", "it has ended", seconds=120)

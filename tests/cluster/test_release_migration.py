@@ -30,6 +30,9 @@ with connection.cursor() as cursor:
         cursor.execute("INSERT INTO migrations (name) VALUES (%s)", (pending[0],))
 """
 
+# A migration that is in its middle for as long as a test wants.
+UNTIL_TOLD = "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM go_on) LOOP PERFORM pg_catalog.pg_sleep(0.1); END LOOP; END $$"
+
 
 def test_backed_up_migrated_and_rolled_out_without_its_password_anywhere(
     lab: Lab, caplog: pytest.LogCaptureFixture
@@ -109,9 +112,9 @@ def test_a_session_that_holds_the_tables_lock_is_tried_against_longer_at_the_end
     assert "clean: the migration failed, since it did not get a lock within lock_timeout" in str(state.message)
     assert "it was tried as often as release.migration.lock_attempts allows" in str(state.message)
     assert len(lab.jobs()) == 2
-    # Queued behind ALTER TABLE for as long as lock_timeout, and no longer; a generous limit.
+    # Queued behind ALTER TABLE for as long as lock_timeout, and no longer, in two tries; generous limits: a busy machine makes it wait besides.
     assert 0.5 < max(took) < 8
-    assert sum(one > 0.25 for one in took) <= 6
+    assert sum(one for one in took if one > 0.25) < 12
     assert lab.serves_old()
 
 
@@ -134,10 +137,11 @@ def test_killed_while_its_job_runs_the_job_is_waited_for_and_not_made_again(
 ) -> None:
     stage = lab.stage
     stage.settings["release"]["backup"] = False
-    lab.migrates("SELECT pg_sleep(8)", ADD_COLUMN, APPLIED)
+    lab.postgres.server.execute(lab.database, "CREATE TABLE go_on (a int)")
+    lab.migrates(UNTIL_TOLD, ADD_COLUMN, APPLIED)
     request = request_of(stage, crashed_run(), "v2", migrate=True, schema_compatibility=compatibility)
     child = release_in_child(stage, request, kubeconfig=os.environ["KUBECONFIG"])
-    wait_until(lambda: any((one.get("status") or {}).get("active") for one in lab.jobs()), "the Job runs", seconds=60)
+    wait_until(lambda: any((one.get("status") or {}).get("active") for one in lab.jobs()), "the Job runs", seconds=120)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     state = stage.recover()
@@ -146,7 +150,8 @@ def test_killed_while_its_job_runs_the_job_is_waited_for_and_not_made_again(
     assert stage.lease_holder() == request.release_id
     assert "holds it" in str(lab.release("v2").message)
     (job,) = lab.jobs()
-    wait_until(lambda: lab.jobs()[0]["status"].get("conditions"), "the Job has ended", seconds=60)
+    lab.postgres.server.execute(lab.database, "INSERT INTO go_on VALUES (1)")
+    wait_until(lambda: lab.jobs()[0]["status"].get("conditions"), "the Job has ended", seconds=120)
     ended = stage.recover()
     assert ended.is_completed(), ended.message
     assert stage.image_of() == stage.image(image)
