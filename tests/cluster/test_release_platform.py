@@ -36,12 +36,16 @@ def versions_that_answer(stage: Stage) -> set[str]:
     service = stage.client.get(f"/api/v1/namespaces/{stage.namespace}/services/hello")
     url = f"http://{service['spec']['clusterIP']}/"
     answers = (httpx.get(url, timeout=5, trust_env=False, headers={"Connection": "close"}) for _ in range(20))
-    return {answer.raise_for_status().json()["version"] for answer in answers}
+    try:
+        return {answer.raise_for_status().json()["version"] for answer in answers}
+    except httpx.TransportError as error:
+        # A node that is busy still sends some to a Pod that has ended.
+        return {repr(error)}
 
 
 def only_answers(stage: Stage, version: str) -> None:
     """Hold that this version alone answers. A Pod that was told to end goes on answering for two seconds."""
-    wait_until(lambda: versions_that_answer(stage) == {version}, f"{version} alone answers", seconds=10)
+    wait_until(lambda: versions_that_answer(stage) == {version}, f"{version} alone answers")
 
 
 def is_rolling(stage: Stage) -> bool:
@@ -114,15 +118,17 @@ def test_an_environment_without_a_release_table_says_so(
 def test_of_two_releases_at_once_one_is_rolled_out_and_the_other_ends_naming_it(
     release_platform: ReleasePlatform, platform_stage: Stage, hello: Hello
 ) -> None:
-    first = release_platform.post_release(hello("slow", SLOW), "delivery-first")
+    # Slower than the start of another run's process, however busy the machine.
+    slowest = hello("slowest", "READY_DELAY=40")
+    first = release_platform.post_release(slowest, "delivery-first")
     wait_until(lambda: is_rolling(platform_stage), "the rollout", seconds=60)
     second = release_platform.post_release(platform_stage.image("2"), "delivery-second")
     refused = release_platform.wait_for_end(second["id"])
     assert refused["type"] == "FAILED"
     assert f"r-{first['id'].replace('-', '')[:12]}" in refused["message"]
     assert release_platform.state(first["id"])["type"] == "RUNNING"
-    assert release_platform.wait_for_end(first["id"])["type"] == "COMPLETED"
-    assert platform_stage.image_of() == hello("slow", SLOW)
+    assert release_platform.wait_for_end(first["id"], seconds=240)["type"] == "COMPLETED"
+    assert platform_stage.image_of() == slowest
 
 
 def test_a_release_that_is_killed_in_its_rollout_is_brought_back_by_itself(
