@@ -32,7 +32,7 @@ from tasks.kubernetes_kinds import find_kind
 from tasks.kubernetes_watch import wait_for_object
 from tests.fix_cluster import LAB, lab_program
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 Document = dict[str, Any]
 FENCE = Fence("lab", "release-1", 1)
@@ -124,7 +124,7 @@ class Workload:
             return bool(seen and status.get("availableReplicas", 0) == status.get("replicas", 0) == replicas)
 
         collection = find_kind(self.client, "Deployment").path(self.namespace)
-        wait_for_object(self.client, collection, name, ready, seconds=90)
+        wait_for_object(self.client, collection, name, ready, seconds=180)
 
     def turn(self, name: str) -> None:
         """Switch the Service by hand."""

@@ -37,7 +37,7 @@ def deploy(cluster: KubernetesClient, drill_namespace: str, images: None) -> Dep
             "image": f"localhost/hello:{version}",
             "imagePullPolicy": "IfNotPresent",
             "ports": [{"containerPort": 8080}],
-            "readinessProbe": {"httpGet": {"path": probe, "port": 8080}, "periodSeconds": 1},
+            "readinessProbe": {"httpGet": {"path": probe, "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 5},
         }
         template = {
             "metadata": {"labels": labels},
@@ -64,7 +64,7 @@ def wait_for_ready(cluster: KubernetesClient, namespace: str, selector: str, cou
         side = find_side(cluster, namespace, selector)
         return side is not None and len(side.names) == count
 
-    wait_until(ready, f"{count} Pods of {selector} are ready", seconds=60)
+    wait_until(ready, f"{count} Pods of {selector} are ready", seconds=120)
 
 
 def test_ready_pods_pass_and_a_port_where_nobody_listens_holds(
@@ -91,7 +91,7 @@ def test_a_pod_that_is_never_ready_fails_and_one_that_only_says_so_holds(
     wait_until(
         lambda: any(pod["status"].get("phase") == "Running" for pod in cluster.list(pods, labelSelector=selector)),
         "the Pod runs",
-        seconds=60,
+        seconds=120,
     )
     verdict = checked(cluster, drill_namespace, selector)
     assert verdict.state == "fail"

@@ -44,6 +44,8 @@ def test_a_release_and_its_rollback_lose_no_request_and_who_answers_follows_the_
     lab_stage: Stage, lab_alb: Alb
 ) -> None:
     with SplittingProxy(lab_stage.namespace, lab_alb.weights) as balancer, Hammer(balancer.address) as hammer:
+        # The balancer reads the weights for itself, and on a busy machine later.
+        lab_stage.settings["release"]["drain_seconds"] = 5
         lab_stage.settings["release"]["traffic"]["soak_seconds"] = 1
         released = lab_stage.release("v2", adopt=True)
         assert released.is_completed(), released.message
@@ -64,7 +66,7 @@ def test_weights_that_the_balancer_does_not_take_over_stop_the_release_there_and
 ) -> None:
     # The Ingress is patched, and whoever should carry it into the rules does not.
     lab_alb.ignored = {25}
-    lab_stage.settings["release"]["traffic"]["effective_seconds"] = 15
+    lab_stage.settings["release"]["traffic"]["effective_seconds"] = 30
     state = lab_stage.release("v2", adopt=True)
     assert state.name == "RolledBack", state.message
     assert "has the weights hello 90, hello-blue 10, wanted is hello 75 %, hello-blue 25 %" in str(state.message)

@@ -13,7 +13,7 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-SOAK_SECONDS = 2
+SOAK_SECONDS = 4
 
 
 @pytest.fixture
@@ -21,7 +21,8 @@ def gateway(lab_stage: Stage, lab_controllers: None) -> Iterator[SplittingProxy]
     """`hello` behind a route that gives Service hello everything, and a gateway that obeys it."""
     lab_stage.settings["release"] |= {
         "strategy": "blue-green",
-        "drain_seconds": 1,
+        # The gateway looks for itself, and on a busy machine later.
+        "drain_seconds": 5,
         "traffic": {"kind": "httproute", "name": "hello", "soak_seconds": SOAK_SECONDS, "effective_seconds": 60},
     }
     document = {

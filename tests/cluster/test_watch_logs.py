@@ -15,7 +15,7 @@ from tasks.watch_logs import look_at_logs, train_logs
 from tests.fix_hello import HelloImages
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 Deploy = Callable[..., None]
 
@@ -60,7 +60,7 @@ def test_errors_of_the_new_version_alone_are_told(
     deploy("old", 1, ERROR_RATE="0")
     # Each request fails, and is logged as an error; and after some seconds it ends, having said so.
     deploy("new", 2, ERROR_RATE="1", CRASH_AFTER="8")
-    wait_until(lambda: len(pods_of(cluster, drill_namespace, "old")) == 1, "the old version answers", seconds=40)
+    wait_until(lambda: len(pods_of(cluster, drill_namespace, "old")) == 1, "the old version answers", seconds=120)
     logs = WatchLogs(kind="pods", hits=1, settle_seconds=0, seconds=20)
     where = {"namespace": drill_namespace, "client": cluster}
     baseline = train_logs(logs, before=datetime.now(UTC), now=datetime.now(UTC), workloads=["old"], **where)
@@ -77,7 +77,7 @@ def test_errors_of_the_new_version_alone_are_told(
         templates = {one.template for one in seen.new if len(one.pods) == 2}
         return seen if templates == {"request", "CRASH_AFTER"} else None
 
-    ends, seen = time.monotonic() + 60, told()
+    ends, seen = time.monotonic() + 150, told()
     while seen is None and time.monotonic() < ends:
         time.sleep(0.5)
         seen = told()

@@ -19,7 +19,7 @@ from tests.cluster.test_rollout import Lab, deployment
 from tests.fix_cluster import lab_program
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 IMAGE = "localhost/hello:watch-pods-1"
 NAMES = ("api", "worker", "web")
 WATCHED = tuple(Watched(deployment=name, containers=("hello",), image=IMAGE) for name in NAMES[:2])
@@ -52,7 +52,7 @@ def test_a_version_that_ends_at_once_is_found_in_one_look_and_an_end_for_want_of
         with HastyClient.within(None, seconds=10) as client:
             return look_at_pods(client, namespace, WATCHED, before=before)
 
-    wait_until(lambda: all(_ready(lab.client, namespace, name) for name in NAMES), "all Pods are ready", seconds=60)
+    wait_until(lambda: all(_ready(lab.client, namespace, name) for name in NAMES), "all Pods are ready", seconds=120)
     seen = pods_after(None, look(None), bucket=-1)
     assert seen.elsewhere is not None
     assert (seen.elsewhere.everywhere.workloads, seen.elsewhere.everywhere.crashing) == (1, 0)
@@ -69,7 +69,7 @@ def test_a_version_that_ends_at_once_is_found_in_one_look_and_an_end_for_want_of
             strategic=True,
         )  # fmt: skip
     began, found = time.monotonic(), ""
-    while time.monotonic() - began < 100:
+    while time.monotonic() - began < 240:
         after = pods_after(seen, look(seen), bucket=0)
         found = crash_loop(after, bucket=0) or ""
         # A container that was just started anew is not held back in that look, and events come a little later.
