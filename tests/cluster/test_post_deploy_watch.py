@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 def lab_day(lab_stage: Stage, prometheus_api: PrometheusApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[Day]:
     """`lab_stage` with a table [watch]; its requests are counted by nobody."""
     lab_stage.settings["watch"] = {"policy": "roll-back", "health": {"databases": False}}
+    # What a look misses is said and seen by the next; here each has one look, on a busy machine.
+    monkeypatch.setattr("tasks.watch_looks.LOOK_SECONDS", 30.0)
     found = Day(lab_stage, prometheus_api)
     with on_server(found, monkeypatch):
         yield found

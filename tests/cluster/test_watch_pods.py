@@ -49,7 +49,7 @@ def test_a_version_that_ends_at_once_is_found_in_one_look_and_an_end_for_want_of
     made(lab, namespace, "worker")
 
     def look(before: PodsSeen | None) -> PodsLook:
-        with HastyClient.within(None, seconds=10) as client:
+        with HastyClient.within(None, seconds=60) as client:
             return look_at_pods(client, namespace, WATCHED, before=before)
 
     wait_until(lambda: all(_ready(lab.client, namespace, name) for name in NAMES), "all Pods are ready", seconds=120)
