@@ -90,7 +90,12 @@ def documents(image: str) -> list[Document]:
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "ports": [{"name": "http", "containerPort": 8080}],
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1, "failureThreshold": 2},
+        "readinessProbe": {
+            "httpGet": {"path": "/ready", "port": "http"},
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+            "failureThreshold": 2,
+        },
     }
     pod = {"terminationGracePeriodSeconds": 5, "containers": [container]}
     deployment: dict[str, Any] = {
@@ -100,7 +105,7 @@ def documents(image: str) -> list[Document]:
         "spec": {
             "replicas": REPLICAS,
             "selector": {"matchLabels": labels},
-            "progressDeadlineSeconds": 60,
+            "progressDeadlineSeconds": 120,
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }

@@ -15,7 +15,7 @@ from tests.fix_platform import start_nightshift
 from tests.fix_reader import Reader, this_shell
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1000)]
 
 
 def demo(tmp_path: Path) -> "subprocess.Popen[str]":
@@ -45,7 +45,7 @@ def test_a_good_a_bad_and_a_killed_release_end_as_they_should(cluster: Kubernete
     lab_program("apps/hello/build.sh")
     (tmp_path / "nightshift").symlink_to(CHECKOUT)
     reader = Reader(tmp_path, {**this_shell(), "NIGHTSHIFT_DATA": str(tmp_path)})
-    done = reader.ends("README.md", "make demo-release", seconds=450)
+    done = reader.ends("README.md", "make demo-release", seconds=750)
     output, errors = done.stdout, done.stderr
     for line in (
         "1 of 3: a good version",
@@ -78,7 +78,7 @@ def test_ctrl_c_in_the_middle_of_a_release_leaves_nothing(cluster: KubernetesCli
                 break
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        more, errors = process.communicate(timeout=120)
+        more, errors = process.communicate(timeout=300)
     finally:
         process.kill()
         process.wait()
