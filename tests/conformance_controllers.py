@@ -173,7 +173,7 @@ def a_service_leads_to_its_ready_pods(world: World) -> None:
         listed = [one for each in found for one in each["endpoints"] or () if one["conditions"]["ready"]]
         return {one["addresses"][0] for one in listed} == wanted
 
-    wait_until(in_slices, "both Pods are in the one slice", seconds=60)
+    wait_until(in_slices, "both Pods are in the one slice", seconds=120)
     (_only,) = world.client.list(path, labelSelector="kubernetes.io/service-name=api")
     world.client.merge(world.path("v1", "services", "api"), {"spec": {"selector": {"app": "nobody"}}})
     world.wait(world.path("v1", "endpoints", "api"), lambda one: not one.get("subsets"), "nothing is led to")

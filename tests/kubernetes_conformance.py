@@ -55,7 +55,7 @@ class World:
             seen[0] = self.client.get(path)
             return holds(seen[0])
 
-        wait_until(look, name, seconds=60)
+        wait_until(look, name, seconds=120)
         return seen[0]
 
 
@@ -75,7 +75,7 @@ def deployment(world: World, image: str, **spec: Any) -> Document:
         "metadata": {"name": "api"},
         "spec": {
             "replicas": 2,
-            "progressDeadlineSeconds": 60,
+            "progressDeadlineSeconds": 180,
             "selector": {"matchLabels": {"app": "api"}},
             "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {

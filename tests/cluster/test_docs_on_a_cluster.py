@@ -19,7 +19,7 @@ from tests.fix_manifests import FOLDER, documents
 from tests.fix_reader import Reader, this_shell
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

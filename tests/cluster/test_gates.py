@@ -13,7 +13,7 @@ from tasks.pod_health import check_pods, find_side
 from tests.fix_cluster import lab_program
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 VERSIONS = {"gates-good": (), "gates-bad": ("ERROR_RATE=0.5",), "gates-never": ("READY_DELAY=never",)}
 Deploy = Callable[..., str]

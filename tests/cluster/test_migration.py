@@ -26,7 +26,7 @@ from tests.fix_cluster import lab_program
 from tests.fix_pod_postgres import SQL_CLIENT, PodPostgres
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(800)]
 PYTHON = "localhost/python:3"
 TABLE = "CREATE TABLE migrations (id serial PRIMARY KEY, name text)"
 

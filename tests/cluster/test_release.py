@@ -10,7 +10,7 @@ from tests.fix_lab_stage import manifest_of
 from tests.fix_registry import ImageRegistry
 from tests.fix_release import COMMIT, NEXT_COMMIT, SKIPPED, Stage, serving
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 def test_a_good_release_is_rolled_out_and_leaves_a_closed_journal_a_free_lease_and_a_report(lab_stage: Stage) -> None:

@@ -17,7 +17,7 @@ from tests.fix_release_shift import blue_green, ready
 from tests.fix_traffic_proxy import Hammer, SplittingProxy
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

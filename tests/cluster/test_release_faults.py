@@ -19,7 +19,7 @@ from tests.fix_release import COMMIT, Stage, serving
 from tests.fix_release_child import crashed_run, end_of, ended, release_in_child, request_of, send_to_sleep
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces"
 
 

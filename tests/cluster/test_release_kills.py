@@ -6,7 +6,7 @@ from tests.fix_kill_proxy import KillProxy
 from tests.fix_release import Stage, serving
 from tests.fix_release_child import kill_at_write
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 BLUE_GREEN = {
     "strategy": "blue-green",

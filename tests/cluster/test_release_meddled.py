@@ -14,7 +14,7 @@ from tests.fix_fault_proxy import FaultProxy
 from tests.fix_release import Stage, serving
 from tests.fix_release_shift import Route, add_autoscaler, least, make_route, ready
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 ROLLED = "roll out deployment/hello"
 
 

@@ -11,7 +11,7 @@ from tests.fix_lab_migration import ADD_COLUMN, APPLIED, Lab
 from tests.fix_release_child import crashed_run, release_in_child, request_of
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(800)]
 
 # A migrator as `knex migrate:up` is: each run applies the next of two, and ends well. Given the word "list", it tells which are still to be applied.
 ONE_A_RUN = """\

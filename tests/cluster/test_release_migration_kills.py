@@ -12,7 +12,7 @@ from tests.fix_release_child import kill_at_write
 from tests.fix_release_migration import applied
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(800)]
 
 BLUE_GREEN = {
     "strategy": "blue-green",

@@ -8,7 +8,7 @@ from tests.fix_lab_stage import build_hello
 from tests.fix_release import Stage, serving
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 def is_as_before(stage: Stage) -> bool:

@@ -11,7 +11,7 @@ from tests.fix_release import Stage
 from tests.fix_traffic_proxy import Hammer, SplittingProxy
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 SOAK_SECONDS = 4
 

@@ -22,7 +22,7 @@ from tasks.rollout_stability import observe_stability
 from tests.fix_cluster import Removals, lab_program
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.xdist_group("rollout")]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(800), pytest.mark.xdist_group("rollout")]
 # What half a minute may be on a node where seventeen Pods begin at once and other tests run; what only a deadline tells takes ten minutes.
 SOON = 100
 IMAGES = {

@@ -24,7 +24,7 @@ from tests.fix_platform import CHECKOUT
 from tests.fix_scratch import manifest_of, scratch_environment
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(800)]
 MAJOR = installed_servers()[0].major
 # Seconds that a busy node may take to notice.
 PATIENCE = 150

@@ -20,7 +20,7 @@ from tests.fix_cluster import Removals, lab_program
 from tests.fix_traffic_proxy import Hammer, SplittingProxy
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 BLUE, GREEN = (
     Side(name=color, service=f"hello-{color}", port=80, selector={"app": "hello", "color": color})

@@ -27,7 +27,7 @@ from tests.fix_object_store import S3Server
 from tests.fix_platform import CHECKOUT
 from tests.fix_velero import Velero, location
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 Document = dict[str, Any]
 

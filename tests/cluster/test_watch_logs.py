@@ -15,7 +15,7 @@ from tasks.watch_logs import look_at_logs, train_logs
 from tests.fix_hello import HelloImages
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 Deploy = Callable[..., None]
 
