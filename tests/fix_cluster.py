@@ -72,6 +72,12 @@ class Removals(ExitStack):
         """Create a namespace, and return its name."""
         name = name or f"nightshift-test-{secrets.token_hex(4)}"
         self.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        accounts = f"{NAMESPACES}/{name}/serviceaccounts"
+        # Its controller comes a moment later, and no Pod is taken before.
+        wait_until(
+            lambda: "default" in {one["metadata"]["name"] for one in self.client.list(accounts)},
+            f"the account of {name} is there",
+        )
         return name
 
     def _remove(self, path: str, uid: str) -> None:

@@ -8,7 +8,7 @@ from core.access_right import AccessRight
 from tasks.access_review import lacking_rights
 from tasks.kubeconfig import find_connection
 from tasks.kubernetes_client import KubernetesClient
-from tests.cluster.test_rbac import token_kubeconfig
+from tests.cluster.test_rbac import token_kubeconfig, wait_for_rights
 from tests.fix_cluster import Removals
 from tests.fix_manifests import Document, collection_of, documents
 from tests.test_kubernetes_files import OURS, job
@@ -47,7 +47,9 @@ def test_the_worker_may_do_what_it_needs_and_nothing_beside_it(
         for document in documents("worker.yaml", here):
             if document["kind"] != "Deployment":
                 removals.create(collection_of(document), document)
-        variables = {"KUBECONFIG": str(token_kubeconfig(cluster, here, "nightshift-worker", tmp_path))}
+        kubeconfig = token_kubeconfig(cluster, here, "nightshift-worker", tmp_path)
+        wait_for_rights(kubeconfig, AccessRight("create", "jobs", "batch", here))
+        variables = {"KUBECONFIG": str(kubeconfig)}
         with KubernetesClient(lambda: find_connection(None, variables)) as worker:
             needed = [
                 *(AccessRight(verb, "jobs", "batch", here) for verb in ("get", "list", "watch", "create", "delete")),

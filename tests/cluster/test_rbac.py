@@ -19,6 +19,7 @@ from tasks.kubernetes_client import KubernetesClient
 from tasks.release_rights import check_rights
 from tests.fix_cluster import Removals
 from tests.test_release_rights import EVERYTHING, RBAC
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 SECRET = "api-server-env"
@@ -54,7 +55,21 @@ def make_account(removals: Removals, workloads: str, control: str, folder: Path)
     text = text.replace("nightshift-release-nodes", f"nightshift-test-{secrets.token_hex(4)}")
     for wanted in yaml.safe_load_all(text):
         removals.create(_path(wanted), wanted)
-    return token_kubeconfig(removals.client, control, "nightshift-release", folder)
+    file = token_kubeconfig(removals.client, control, "nightshift-release", folder)
+    # One of each role.
+    rights = (
+        AccessRight("create", "leases", "coordination.k8s.io", control),
+        AccessRight("patch", "deployments", "apps", workloads),
+        AccessRight("list", "nodes"),
+    )
+    wait_for_rights(file, *rights)
+    return file
+
+
+def wait_for_rights(kubeconfig: Path, *rights: AccessRight) -> None:
+    """Wait until an API server that is busy knows the roles that were just bound to an account."""
+    with KubernetesClient(lambda: find_connection(None, {"KUBECONFIG": str(kubeconfig)})) as client:
+        wait_until(lambda: not lacking_rights(client, rights), "the roles are known")
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from core.errors import NightshiftError
 from core.fence import Document
 from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
@@ -92,8 +91,6 @@ class Lab:
 
     def namespace(self, *quotas: Callable[[str], Document]) -> str:
         name = self._removals.namespace()
-        account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-        wait_until(lambda: _there(self.client, account), "the namespace's account is there")
         for make in quotas:
             made = self.client.create(f"/api/v1/namespaces/{name}/resourcequotas", make(name))
             path = f"/api/v1/namespaces/{name}/resourcequotas/{made['metadata']['name']}"
@@ -135,13 +132,6 @@ class Lab:
         """Remove the namespaces."""
         self._removals.close()
         self.client.__exit__()
-
-
-def _there(client: KubernetesClient, path: str) -> bool:
-    try:
-        return bool(client.get(path))
-    except NightshiftError:
-        return False
 
 
 @pytest.fixture(scope="module")
