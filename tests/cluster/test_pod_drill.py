@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from core.access_right import AccessRight
 from tasks import drill_pod
 from tasks.kubeconfig import find_connection
 from tasks.kubernetes_answers import ForbiddenError
 from tasks.kubernetes_client import KubernetesClient
 from tasks.postgres_binaries import installed_servers
-from tests.cluster.test_rbac import token_kubeconfig
+from tests.cluster.test_rbac import token_kubeconfig, wait_for_rights
 from tests.fix_cluster import Removals, objects_of
 from tests.fix_manifests import Document, collection_of, documents
 from tests.fix_nightly import Night
@@ -59,9 +60,9 @@ def account(cluster: KubernetesClient, drill_namespace: str, tmp_path: Path) -> 
             rules += document.get("rules", ())
         folder = tmp_path / "account"
         folder.mkdir()
-        yield Account(
-            token_kubeconfig(cluster, control, "nightshift-drill-pods", folder), control, drill_namespace, rules
-        )
+        kubeconfig = token_kubeconfig(cluster, control, "nightshift-drill-pods", folder)
+        wait_for_rights(kubeconfig, AccessRight("create", "pods", namespace=drill_namespace))
+        yield Account(kubeconfig, control, drill_namespace, rules)
 
 
 def test_a_backup_is_proven_on_a_pod_by_the_shipped_role_and_nothing_is_left_of_it(  # noqa: PLR0917 - fixtures
@@ -79,6 +80,8 @@ def test_a_backup_is_proven_on_a_pod_by_the_shipped_role_and_nothing_is_left_of_
     monkeypatch.setenv("KUBECONFIG", str(account.kubeconfig))
     # Marked often, so that the right to do so is asked for however fast the drill is: without it there would be a warning.
     monkeypatch.setattr(drill_pod, "_SEEN_SECONDS", 1.0)
+    # A busy node takes more than a minute to end a Pod now and then; there would be a warning, too.
+    monkeypatch.setattr(drill_pod, "_GONE_SECONDS", 180.0)
     name = fresh_database(postgres_15, TABLE)
     night.settings["databases"] = {"first": postgres_15.database(name).model_dump(exclude_defaults=True)}
     # A part of the node's processors: a limit is a request, too, and Pods of other tests must fit beside it.
