@@ -10,6 +10,9 @@ from uuid import uuid4
 
 import pytest
 
+from core.access_right import AccessRight
+from tasks.access_review import lacking_rights
+from tasks.kubernetes_client import KubernetesClient
 from tests.cluster.test_rbac import make_account
 from tests.fix_api_proxy import Fault, is_write, status
 from tests.fix_cluster import Removals
@@ -42,6 +45,9 @@ def test_the_account_of_the_roles_releases_and_without_a_right_the_release_names
         released = lab_stage.release("v2")
         assert released.is_completed(), released.message
         without_right(lab_stage, "deployments", "patch")
+        right = AccessRight("patch", "deployments", "apps", lab_stage.namespace)
+        with KubernetesClient.open(None) as client:
+            wait_until(lambda: lacking_rights(client, [right]), "the API server knows that the right is gone")
         before = lab_stage.deployment()["spec"]
         refused = lab_stage.release("v1", COMMIT)
         assert refused.is_failed()

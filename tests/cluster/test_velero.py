@@ -325,6 +325,6 @@ def test_a_watch_tells_what_changed_after_the_version_that_was_listed(cluster: K
     cluster.delete(f"{maps}/a", uid=made["metadata"]["uid"])
     seen = [
         (change["metadata"]["name"], change.get("deleted", False))
-        for change in cluster.watch(maps, version, seconds=1, fieldSelector="metadata.name=a")
+        for change in cluster.watch(maps, version, seconds=5, fieldSelector="metadata.name=a")
     ]
     assert seen == [("a", False), ("a", True)]
