@@ -16,7 +16,8 @@ def is_as_before(stage: Stage) -> bool:
     wanted, status = stage.deployment()["spec"]["replicas"], stage.deployment()["status"]
     ready = [status.get(name, 0) for name in ("replicas", "readyReplicas", "updatedReplicas")]
     old = stage.image("v1")
-    return {stage.image_of(), serving(stage)} == {old} and ready == [wanted] * 3 and not stage.lease_holder()
+    # First of all: while its Pods are still to come, nobody serves.
+    return ready == [wanted] * 3 and {stage.image_of(), serving(stage)} == {old} and not stage.lease_holder()
 
 
 def merge(stage: Stage, **specification: Any) -> None:
