@@ -25,7 +25,7 @@ def world(cluster: KubernetesClient, drill_namespace: str, hello_images: HelloIm
         good_job=hello_images.first,
         bad_job=hello_images.first,
         slices=find_kind(cluster, "EndpointSlice").api_version,
-        progress_deadline=4,
+        progress_deadline=10,
     )
 
 
