@@ -31,6 +31,18 @@ ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 Document = dict[str, Any]
 
 
+def posted(rest: httpx.Client, path: str, body: Document) -> httpx.Response:
+    """The answer to a request that makes something. A server on SQLite answers 503 when two write at once: again then."""
+    answers: list[httpx.Response] = []
+
+    def taken() -> bool:
+        answers.append(rest.post(path, json=body))
+        return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+    wait_until(taken, f"the server takes {path}")
+    return answers[-1].raise_for_status()
+
+
 @dataclass(frozen=True)
 class PodRuns:
     """A worker in the cluster, a server, and what the test asks of both."""
@@ -44,8 +56,7 @@ class PodRuns:
         """Start a deployment's run as the UI does; return its id."""
         found = self.rest.get(f"/deployments/name/{flow}/pods").raise_for_status().json()
         body = {"parameters": parameters, "idempotency_key": secrets.token_hex(8)}
-        made = self.rest.post(f"/deployments/{found['id']}/create_flow_run", json=body).raise_for_status().json()
-        return str(made["id"])
+        return str(posted(self.rest, f"/deployments/{found['id']}/create_flow_run", body).json()["id"])
 
     def state(self, run: str) -> Document:
         """A run's state."""

@@ -26,6 +26,7 @@ from tests.fix_pod_runs import (
     exposed,
     pod_deployments,
     pool_template,
+    posted,
     run_secret,
 )
 from tests.waiting import wait_until
@@ -88,8 +89,8 @@ def _prepare(
 def _make_pool(rest: httpx.Client, namespace: str, image: str) -> None:
     """The pool of the shipped template, with this namespace and image, and the variable that chooses it."""
     pool = {"name": POOL, "type": "kubernetes", "base_job_template": pool_template(namespace, image)}
-    rest.post("/work_pools/", json=pool).raise_for_status()
-    rest.post("/variables/", json={"name": "nightshift_pool", "value": "_kubernetes"}).raise_for_status()
+    posted(rest, "/work_pools/", pool)
+    posted(rest, "/variables/", {"name": "nightshift_pool", "value": "_kubernetes"})
 
 
 def _start_worker(removals: Removals, namespace: str, image: str, api: str) -> str:

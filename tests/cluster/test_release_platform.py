@@ -15,6 +15,7 @@ import pytest
 
 from deployments.command.automations import AUTOMATIONS, ensure_automations
 from tests.fix_platform import start_nightshift
+from tests.fix_pod_runs import posted
 from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage
 from tests.fix_release_platform import ENDED, Hello, ReleasePlatform
 from tests.waiting import wait_until
@@ -150,9 +151,7 @@ def test_a_release_that_is_cancelled_in_its_rollout_is_brought_back_by_itself(
     run = release_platform.post_release(hello("slow", SLOW), "delivery-cancelled")
     wait_until(lambda: is_rolling(platform_stage), "the rollout", seconds=60)
     cancelled = time.time()
-    release_platform.rest.post(
-        f"/flow_runs/{run['id']}/set_state", json={"state": {"type": "CANCELLING"}}
-    ).raise_for_status()
+    posted(release_platform.rest, f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
     seconds_to_safety(release_platform, platform_stage, cancelled, "cancelled")
     assert platform_stage.image_of() == platform_stage.image("1")
     only_answers(platform_stage, "platform-1")
