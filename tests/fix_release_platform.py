@@ -24,7 +24,7 @@ from deployments.local.data_folder import DataFolder
 from deployments.local.prefect_server import PrefectServer
 from deployments.local.service import Service
 from tasks.kubernetes_client import KubernetesClient
-from tests.fix_cluster import Removals, lab_program
+from tests.fix_cluster import Removals, image_turn, lab_program
 from tests.fix_lab_stage import create_hello
 from tests.fix_object_store import S3Server
 from tests.fix_platform import CHECKOUT
@@ -216,7 +216,8 @@ def hello() -> Hello:
     def build(version: str, *options: str) -> str:
         if (version, *options) not in made:
             command = [program, f"platform-{version}", *options]
-            told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+            with image_turn():
+                told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
             made[version, *options] = next(line for line in told.split() if "@sha256:" in line)
         return made[version, *options]
 

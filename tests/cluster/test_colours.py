@@ -30,7 +30,7 @@ from tasks.fenced import stamp
 from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.kubernetes_watch import wait_for_object
-from tests.fix_cluster import LAB, lab_program
+from tests.fix_cluster import LAB, image_turn, lab_program
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -46,7 +46,8 @@ def images() -> tuple[str, str]:
 
     def build(version: str) -> str:
         command = [program, version]
-        made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        with image_turn():
+            made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
         return made.stdout + made.stderr
 
     build("colours-1")

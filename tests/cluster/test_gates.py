@@ -10,7 +10,7 @@ from core.environment_gates import Gates
 from core.metric_gate import Verdict
 from tasks.kubernetes_client import KubernetesClient
 from tasks.pod_health import check_pods, find_side
-from tests.fix_cluster import lab_program
+from tests.fix_cluster import image_turn, lab_program
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -24,7 +24,8 @@ def images() -> None:
     """The lab's application in three versions, on the lab's node."""
     build = lab_program("apps/hello/build.sh")
     for version, knobs in VERSIONS.items():
-        made = subprocess.run([build, version, *knobs], capture_output=True, text=True, check=False, timeout=120)
+        with image_turn():
+            made = subprocess.run([build, version, *knobs], capture_output=True, text=True, check=False, timeout=120)
         assert made.returncode == 0, made.stderr
 
 

@@ -22,7 +22,7 @@ from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.migration_job import end_job, look_at_job, pods_of, start_job
 from tasks.migration_steps import migrate_once, migration_document, state_before, wait_and_judge
-from tests.fix_cluster import lab_program
+from tests.fix_cluster import image_turn, lab_program
 from tests.fix_pod_postgres import SQL_CLIENT, PodPostgres
 from tests.waiting import wait_until
 
@@ -112,13 +112,14 @@ def migrate_image(tmp_path: Path) -> Iterator[Callable[..., str]]:
             (folder / f"{name}.sql").write_text(text)
         # The same files make the same tag: runs leave no more images behind than there are.
         tag = f"nightshift-test-{hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:12]}"
-        made = subprocess.run(
-            ["bash", program, tag, folder],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        with image_turn():
+            made = subprocess.run(
+                ["bash", program, tag, folder],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=120,
+            )
         assert made.returncode == 0, made.stderr
         return f"localhost/migrate:{tag}"
 

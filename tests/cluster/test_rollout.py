@@ -18,7 +18,7 @@ from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.rollout import RolloutFailedError, wait_for_rollout
 from tasks.rollout_stability import observe_stability
-from tests.fix_cluster import Removals, lab_program
+from tests.fix_cluster import Removals, image_turn, lab_program
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(800), pytest.mark.xdist_group("rollout")]
@@ -140,7 +140,8 @@ def lab() -> Iterator[Lab]:
         pytest.skip("KUBECONFIG names no cluster")
     build = lab_program("apps/hello/build.sh")
     for tag, knobs in IMAGES.items():
-        subprocess.run([build, tag, *knobs], check=True, capture_output=True, timeout=120)
+        with image_turn():
+            subprocess.run([build, tag, *knobs], check=True, capture_output=True, timeout=120)
     there = Lab()
     try:
         yield there

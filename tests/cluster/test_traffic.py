@@ -16,7 +16,7 @@ from tasks.kubernetes_kinds import find_kind
 from tasks.traffic import Traffic
 from tasks.traffic_httproute import RouteTraffic
 from tasks.traffic_service import ServiceTraffic
-from tests.fix_cluster import Removals, lab_program
+from tests.fix_cluster import Removals, image_turn, lab_program
 from tests.fix_traffic_proxy import Hammer, SplittingProxy
 from tests.waiting import wait_until
 
@@ -94,7 +94,8 @@ def _deployment(side: Side) -> Document:
 def lab() -> Iterator[Lab]:
     build = lab_program("apps/hello/build.sh")
     for side in (BLUE, GREEN):
-        subprocess.run([build, f"traffic-{side.name}"], check=True, capture_output=True, timeout=120)
+        with image_turn():
+            subprocess.run([build, f"traffic-{side.name}"], check=True, capture_output=True, timeout=120)
     with KubernetesClient.open(None) as client, Removals(client) as removals:
         yield Lab(client, removals.namespace())
 

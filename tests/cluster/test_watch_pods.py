@@ -16,7 +16,7 @@ from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.watch_pods import look_at_pods
 from tests.cluster.test_rollout import Lab, deployment
-from tests.fix_cluster import lab_program
+from tests.fix_cluster import image_turn, lab_program
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
@@ -27,7 +27,9 @@ WATCHED = tuple(Watched(deployment=name, containers=("hello",), image=IMAGE) for
 
 @pytest.fixture
 def lab(cluster: KubernetesClient) -> Iterator[Lab]:
-    subprocess.run([lab_program("apps/hello/build.sh"), "watch-pods-1"], check=True, capture_output=True, timeout=120)
+    build = lab_program("apps/hello/build.sh")
+    with image_turn():
+        subprocess.run([build, "watch-pods-1"], check=True, capture_output=True, timeout=120)
     there = Lab()
     yield there
     there.close()
