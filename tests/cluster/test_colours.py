@@ -31,6 +31,8 @@ from tasks.kubernetes_client import KubernetesClient
 from tasks.kubernetes_kinds import find_kind
 from tasks.kubernetes_watch import wait_for_object
 from tests.fix_cluster import LAB, image_turn, lab_program
+from tests.fix_lab_stage import PROBE_SECONDS
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -69,6 +71,8 @@ class Workload:
         self.client, self.namespace = client, namespace
         documents = list(yaml.safe_load_all((LAB / "apps" / "hello" / "hello.yaml").read_text()))
         pod = documents[0]["spec"]["template"]["spec"]
+        for probe in ("readinessProbe", "livenessProbe"):
+            pod["containers"][0][probe]["timeoutSeconds"] = PROBE_SECONDS
         pod["containers"][0] |= {
             "image": "localhost/hello:never-made",
             "envFrom": [{"configMapRef": {"name": "settings"}}],
@@ -196,8 +200,12 @@ def test_a_deployment_made_by_kubectl_becomes_a_pair_and_the_colours_alternate(
     assert blue["spec"]["template"]["spec"]["containers"][0]["image"] == image
     assert serving_side(client, hello.namespace, "hello", "hello") == "hello"
     assert not [name for name in endpoints() if name.startswith("hello-blue")]
-    preview = client.get(hello.path("Endpoints", "hello-blue"))
-    assert len(preview["subsets"][0]["addresses"]) == 2
+
+    def is_previewed() -> bool:
+        subsets = client.get(hello.path("Endpoints", "hello-blue")).get("subsets") or [{}]
+        return len(subsets[0].get("addresses") or ()) == 2
+
+    wait_until(is_previewed, "both are behind the preview")
 
     hello.turn("hello-blue")
     assert serving_side(client, hello.namespace, "hello", "hello") == "hello-blue"
