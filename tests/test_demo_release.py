@@ -12,7 +12,7 @@ import yaml
 from core.errors import ConfigurationError
 from deployments.command.demo_release import write_environment, write_prefect_file
 from deployments.local.data_folder import CHECKOUT
-from deployments.local.demo_application import Namespaces
+from deployments.local.demo_application import Namespaces, documents
 from deployments.local.demo_cluster import DemoImages, demo_cluster, read_images
 from tasks.environments import load_environment
 
@@ -171,3 +171,11 @@ def test_what_brings_the_demos_releases_to_their_end_is_deployed_with_its_automa
     assert {entry["name"] for entry in entries} == {"local"}
     assert recovery["triggers"]
     assert recovery["schedules"]
+
+
+def test_the_demos_application_is_not_taken_for_a_bad_one_where_all_processors_are_busy() -> None:
+    deployment, _service = documents("hello:1")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    # Two answers in a row that took more than a second, the default, were a readiness that flaps.
+    assert container["readinessProbe"]["timeoutSeconds"] >= 5
+    assert deployment["spec"]["progressDeadlineSeconds"] >= 120
