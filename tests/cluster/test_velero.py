@@ -154,11 +154,14 @@ def test_a_backup_is_rehearsed_beside_where_nothing_starts_and_nothing_is_left(l
     seen: Document = {}
 
     def look() -> None:
-        # Long enough for the controllers to try to make Pods.
+        # Long enough for the controllers to try to make Pods, however busy they are.
+        ends = time.monotonic() + 60
         time.sleep(2)
+        while not seen.get("refused") and time.monotonic() < ends:
+            events = lab.client.list(f"{NAMESPACES}/{lab.scratch}/events")
+            seen["refused"] = [event["message"] for event in events if "exceeded quota" in (event.get("message") or "")]
+            time.sleep(0.2)
         seen["pods"] = list(lab.client.list(f"{NAMESPACES}/{lab.scratch}/pods"))
-        events = lab.client.list(f"{NAMESPACES}/{lab.scratch}/events")
-        seen["refused"] = [event["message"] for event in events if "exceeded quota" in (event.get("message") or "")]
 
     lab.velero.afterwards = look
     state = lab.run(drill=True)
