@@ -24,7 +24,7 @@ Cause = Literal["", "deadline", "replica-failure", "replica-set", "paused", "zer
 # 5 ms and doubles), and a surge that waited for a Pod to go has come about unless that Pod still drains.
 CREATION_GRACE = 20.0
 _TIMED_OUT, _NO_REPLICA_SET = "ProgressDeadlineExceeded", "ReplicaSetCreateError"
-_OBSERVED_LATER = "Waiting for deployment spec update to be observed..."
+OBSERVED_LATER = "Waiting for deployment spec update to be observed..."
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def rollout_status(current: Document | None, name: str, written: Written) -> Rol
     generation = int(metadata.get("generation") or 0)
     if generation < written.generation:
         # A read older than our write, as from a cache: nothing in it is about us.
-        return RolloutStatus("progressing", _OBSERVED_LATER)
+        return RolloutStatus("progressing", OBSERVED_LATER)
     return _of_what_is_wanted(current, name, written) or _of_what_there_is(current, name, written, generation)
 
 
@@ -127,7 +127,7 @@ def _of_what_there_is(current: Document, name: str, written: Written, generation
         words = progressing.get("message", "")
         return _failed("replica-set", f'deployment "{name}" cannot make its ReplicaSet: {words}', CREATION_GRACE)
     if not observed:
-        return RolloutStatus("progressing", _OBSERVED_LATER)
+        return RolloutStatus("progressing", OBSERVED_LATER)
     refused = conditions.get("ReplicaFailure") or {}
     words = str(refused.get("message", "")) if refused.get("status") == "True" else ""
     if fresh and progressing.get("reason") == _TIMED_OUT:

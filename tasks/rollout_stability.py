@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from core.errors import TemporaryError
 from core.fence import Document
-from core.rollout_status import Written, rollout_status, written_rollout
+from core.rollout_status import OBSERVED_LATER, Written, rollout_status, written_rollout
 from core.stability import Standings, flapping, standings
 from tasks.kubernetes_answers import MissingError
 from tasks.kubernetes_client import KubernetesClient
@@ -14,7 +14,7 @@ from tasks.rollout import LOOK_SECONDS, RolloutFailedError
 from tasks.rollout_pods import new_pods, selector_of
 
 _PAUSE = 0.5
-# For so long after its end, an API server that is away is waited for: without a last look, nobody knows.
+# For so long after its end, an API server that is away is waited for, and a controller that has not seen a change yet: without a last look, nobody knows.
 _LAST_LOOK_SECONDS = 60.0
 _FLAPS = "Look at the Pods' logs and probes; minReadySeconds in the Deployment makes Kubernetes itself wait"
 
@@ -42,8 +42,8 @@ def observe_stability(
     ends = clock() + seconds
     while True:
         try:
-            settling.look()
-            if clock() >= ends:
+            known = settling.look(last=clock() >= ends + _LAST_LOOK_SECONDS)
+            if known and clock() >= ends:
                 break
             settling.watch(min(LOOK_SECONDS, max(1.0, ends - clock())))
         except TemporaryError as error:
@@ -74,8 +74,9 @@ class _Settling:
         self._pods_path = find_kind(client, "Pod").path(namespace)
         self._selector, self._version, self.ready = "", "", 0
 
-    def look(self) -> None:
-        """Read Deployment and Pods anew. Raise RolloutFailedError when it is not well."""
+    def look(self, *, last: bool) -> bool:
+        """Read Deployment and Pods anew; return whether the Deployment's numbers are of what it wants now. Raise RolloutFailedError when it is not well, or (last)
+        they are not."""
         self._still_ours()
         deployment = self._deployment()
         status = rollout_status(deployment, self._name, self._written)
@@ -90,10 +91,14 @@ class _Settling:
         wanted = int(deployment["spec"].get("replicas") or 1)
         self._wanted = wanted if self._wanted is None else self._wanted
         # An HPA may ask for more meanwhile: those that were there must stay ready, and the new ones have their time.
-        if status.state != "complete" and wanted <= self._wanted:
+        grows = wanted > self._wanted
+        # It asks for fewer, somebody annotates: until its controller has looked the numbers are those of before, and no sign of anything.
+        known = grows or status.sentence != OBSERVED_LATER
+        if status.state != "complete" and not grows and (known or last):
             raise self._failed(f"not complete any more: {status.sentence}")
         self._before = standings(self._before, pods)
         self.ready = len([pod for pod in pods if pod["metadata"]["uid"] in self._before])
+        return known
 
     def watch(self, seconds: float) -> None:
         """Look at each change of the Pods for so many seconds."""

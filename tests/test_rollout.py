@@ -473,6 +473,34 @@ def test_an_hpa_that_asks_for_more_while_it_settles_is_no_failure(release: Relea
         assert release.settle(client) == "2 new Pods stayed ready for 2 s without a restart"
 
 
+@pytest.mark.parametrize("change", [{"metadata": {"annotations": {"note": "x"}}}, {"spec": {"replicas": 1}}])
+def test_a_change_that_the_controller_has_not_seen_yet_while_it_settles_is_no_failure(
+    release: Release, client: LoggingClient, kubernetes: KubernetesApi, change: Document
+) -> None:
+    settled(release)
+    release.merge(change)
+
+    def seen() -> None:
+        wanted = kubernetes.read("apps/v1", "deployments", SPACE, "api")["spec"]["replicas"]
+        number = {"updatedReplicas": wanted, "replicas": wanted, "availableReplicas": wanted}
+        release.status(observedGeneration=3, **number)
+
+    # After its time, too.
+    with meanwhile((1.5, seen)):
+        release.settle(client, 1)
+    assert release.looks > 2
+
+
+def test_a_change_that_no_controller_sees_until_the_end_is_a_failure(
+    release: Release, client: LoggingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled(release)
+    monkeypatch.setattr(rollout_stability, "_LAST_LOOK_SECONDS", 1.0)
+    release.merge({"metadata": {"annotations": {"note": "x"}}})
+    with pytest.raises(RolloutFailedError, match="not complete any more: Waiting for deployment spec update"):
+        release.settle(client, 1)
+
+
 def test_too_few_that_are_left_at_the_end_are_a_failure(
     release: Release, client: LoggingClient, kubernetes: KubernetesApi
 ) -> None:
