@@ -9,11 +9,21 @@ from tests.fix_kill_proxy import KillProxy
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_migrated import Migrated
 from tests.fix_release import Stage
-from tests.fix_release_child import end_of, ended, recovery_in_child, release_in_child, request_of, send_to_sleep
+from tests.fix_release_child import end_of, ended, recovery_in_child, request_of, send_to_sleep
 from tests.test_release_kills import migrations_of, serving
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120), pytest.mark.xdist_group("release-late")]
 JOBS = "/apis/batch/v1/namespaces/shop/jobs"
+
+
+def makes_a_job(method: str, path: str, _body: bytes) -> bool:
+    """Whether a write does."""
+    return method == "POST" and "/jobs" in path
+
+
+def adds_to_the_journal(method: str, path: str, _body: bytes) -> bool:
+    """Whether a write does."""
+    return method == "PATCH" and "/configmaps/" in path
 
 
 @pytest.fixture
@@ -23,30 +33,17 @@ def dead_by_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.release_checklist.ITEMS", ())
 
 
-def number_of(stage: Stage, kubernetes: KubernetesApi, proxy: KillProxy, part: str) -> int:
-    """Which write of a release makes an object at this path; the world is then as it was before."""
-    begin = kubernetes.snapshot()
-    proxy.arm(0, "before", 0)
-    request = request_of(stage, str(uuid4()), "v2", adopt=True, migrate=True, skip_checks={})
-    assert ended(release_in_child(stage, request, kubeconfig=str(proxy.kubeconfig)))
-    kubernetes.restore(begin)
-    return 1 + next(n for n, (method, path) in enumerate(proxy.writes) if method == "POST" and part in path)
-
-
 @pytest.mark.parametrize("compatibility", ["backward", "breaking"])
-def test_a_request_for_the_migrations_job_that_arrives_after_its_release_went_back_starts_nothing(  # noqa: PLR0917 - fixtures
+def test_a_request_for_the_migrations_job_that_arrives_after_its_release_went_back_starts_nothing(
     stage: Stage,
-    kubernetes: KubernetesApi,
     kill_proxy: KillProxy,
     migrated: Migrated,
     dead_by_word: None,
     compatibility: str,
 ) -> None:
-    number = number_of(stage, kubernetes, kill_proxy, "/jobs")
-    migrated.clear()
     asked = {"migrate": True, "skip_checks": {}, "schema_compatibility": compatibility}
     request = request_of(stage, str(uuid4()), "v2", **asked)
-    child = send_to_sleep(stage, kill_proxy, number, request)
+    child = send_to_sleep(stage, kill_proxy, 1, request, counts=makes_a_job)
     assert kill_proxy.stopped.is_set()
     try:
         assert ended(recovery_in_child(stage))
@@ -65,10 +62,9 @@ def test_a_request_for_the_migrations_job_that_arrives_after_its_release_went_ba
 def test_a_job_that_comes_about_while_its_release_goes_back_is_waited_for_and_then_decided_anew(
     stage: Stage, kubernetes: KubernetesApi, kill_proxy: KillProxy, migrated: Migrated, dead_by_word: None
 ) -> None:
-    number = number_of(stage, kubernetes, kill_proxy, "/jobs")
-    migrated.clear()
     asked = {"migrate": True, "skip_checks": {}, "schema_compatibility": "breaking"}
-    child = send_to_sleep(stage, kill_proxy, number, request_of(stage, str(uuid4()), "v2", **asked))
+    request = request_of(stage, str(uuid4()), "v2", **asked)
+    child = send_to_sleep(stage, kill_proxy, 1, request, counts=makes_a_job)
     assert kill_proxy.stopped.is_set()
     # It arrives right before the recovery takes its name.
     kubernetes.before("POST", "/jobs", lambda *_: arrive(kubernetes, kill_proxy, child))
@@ -96,17 +92,18 @@ def test_a_name_is_taken_once_though_the_answer_was_lost_and_only_where_a_job_wa
     dead_by_word: None,
     quick_retries: None,
 ) -> None:
-    number = number_of(stage, kubernetes, kill_proxy, "/jobs")
-    migrated.clear()
     asked = {"migrate": True, "skip_checks": {}}
-    child = send_to_sleep(stage, kill_proxy, number, request_of(stage, str(uuid4()), "v2", **asked))
+    request = request_of(stage, str(uuid4()), "v2", **asked)
+    child = send_to_sleep(stage, kill_proxy, 1, request, counts=makes_a_job)
     kubernetes.fail("POST", "/jobs", 0, after=True)
     assert stage.recover().is_completed()
     kill_proxy.wake()
     assert ended(child)
     assert len(stage.client.get(JOBS)["items"]) == 1
     # Killed before: nothing was asked for, and there is nothing to keep away.
-    child = send_to_sleep(stage, kill_proxy, number - 2, request_of(stage, str(uuid4()), "v2", **asked))
+    request = request_of(stage, str(uuid4()), "v2", **asked)
+    child = send_to_sleep(stage, kill_proxy, 2, request, counts=adds_to_the_journal)
+    assert kill_proxy.stopped.is_set()
     assert ended(recovery_in_child(stage))
     kill_proxy.wake()
     assert ended(child)
