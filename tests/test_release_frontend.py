@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +11,7 @@ from core.release_journal import Journal
 from tests.fix_release import Stage
 from tests.fix_release_child import ended, recovery_in_child, release_in_child, request_of
 from tests.fix_vercel import DOMAIN, NEW, OLD, SECOND, THIRD, TOKEN, PublicAddress, Vercel, references
-from tests.fix_web_script import Reply
+from tests.fix_web_script import Asked, Reply
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
@@ -87,14 +86,25 @@ def test_a_promotion_without_an_answer_is_looked_up_before_it_is_asked_for_again
 
 
 def test_a_promotion_that_arrives_late_is_waited_for(front: Stage, vercel: Vercel) -> None:
+    on_the_way, looks = [False], list[str]()
+
     def late(after: bool) -> bool:
-        if not after and not vercel.asked:
-            threading.Timer(0.1, lambda: vercel._take_on("promote", NEW)).start()
+        on_the_way[0] |= not after
         return not after and not vercel.asked
 
-    vercel.on_write = late
+    def arriving(asked: Asked) -> Reply:
+        # At the second look since it was sent: by the clock it might come after the patience that it has here.
+        if on_the_way[0] and asked.method == "GET" and asked.path.startswith("/v9/projects/"):
+            looks.append(asked.path)
+            if len(looks) == 2:
+                with vercel.lock:
+                    vercel._take_on("promote", NEW)
+        return vercel._reply(asked)
+
+    vercel.on_write, vercel.web.reply = late, arriving
     assert front.release("v2", frontend=NEW).is_completed()
     assert (vercel.asked, vercel.live) == ([("promote", NEW)], {NEW})
+    assert len(looks) > 2
 
 
 def test_a_promotion_that_is_refused_takes_the_backend_back(front: Stage, vercel: Vercel) -> None:
