@@ -14,6 +14,7 @@ from core.watch_scraped import scraped_query
 from tasks.gates import check_metrics
 from tasks.prometheus import PrometheusClient
 from tests.fix_prometheus import Pod, Prometheus
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("prometheus")]
 
@@ -136,16 +137,20 @@ def test_the_client_knows_a_real_prometheus(prometheus: Prometheus) -> None:
 
 
 def test_a_watch_learns_how_many_pods_are_scraped(prometheus: Prometheus) -> None:
-    prometheus.scraped("good-1-a")
+    prometheus.scraped("good-1-a", "old-1-a")
     query = scraped_query(prometheus.gates(), made_by_pattern(("old-1", "good-1", "away-1", "gone-1")))
     nobody = scraped_query(prometheus.gates(), made_by_pattern(("away-1", "gone-1")))
     assert query is not None
     assert nobody is not None
-    at = time.time()
     with PrometheusClient(prometheus.address) as client:
-        (found,) = client.query_range(query, start=at, end=at, step=300)
-        assert client.query_range(nobody, start=at, end=at, step=300) == ()
-    assert [value for _, value in found.points] == [2]
+
+        def counted(asked: str) -> list[float]:
+            at = time.time()
+            return [value for one in client.query_range(asked, start=at, end=at, step=300) for _, value in one.points]
+
+        # A scrape that came too late on a busy machine is one that failed, until the next one.
+        wait_until(lambda: counted(query) == [2], "both are counted")
+        assert counted(nobody) == []
 
 
 def test_a_prometheus_that_went_away_holds(prometheus: Prometheus) -> None:
