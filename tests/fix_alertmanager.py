@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from core.environment_watch_alerts import WatchAlerts
-from tests.fix_prometheus import free_port
 from tests.leave_out import leave_out
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 # Nothing is told to anybody: a receiver without a way. An alert named Cause inhibits one named Symptom.

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ import pytest
 import yaml
 
 from deployments.local.data_folder import CHECKOUT
-from deployments.local.ports import HOST, free_port
+from deployments.local.ports import HOST
 from deployments.local.prefect_server import WORK_POOL, prefect_environment
 from deployments.local.service import Service
 from tests.fix_machine import release_deployments
 from tests.fix_postgres import PostgresServer, end_server, make_server
 from tests.fix_redis import RedisServer, new_redis
 from tests.leave_out import leave_out
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 SETTINGS = CHECKOUT / "deployments" / "distributed"
@@ -141,8 +143,10 @@ class Distributed:
         for worker in self.workers:
             if worker.process is not None and worker.running:
                 for below in psutil.Process(worker.process.pid).children(recursive=True):
-                    if below.environ().get("PREFECT__FLOW_RUN_ID") == run_id:
-                        return worker
+                    # One that has just ended is not it.
+                    with suppress(psutil.Error):
+                        if below.environ().get("PREFECT__FLOW_RUN_ID") == run_id:
+                            return worker
         raise AssertionError(f"no worker has run {run_id}")
 
 

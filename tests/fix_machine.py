@@ -19,11 +19,11 @@ import yaml
 
 from deployments.command.deploying import PREFECT_FILE, RELEASING, WATCHING, deployment_file
 from deployments.local.data_folder import CHECKOUT
-from deployments.local.ports import free_port
 from deployments.local.server_folder import ServerFolder
 from deployments.local.supervised import Supervised, marked
 from tests.fix_release import NEXT_COMMIT, SKIPPED
 from tests.fix_webhook import REPOSITORY_ID, SECRET, body_of, deployment, github_headers
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}

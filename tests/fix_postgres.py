@@ -11,7 +11,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -26,6 +25,7 @@ from psycopg import sql
 
 from core.environment_database import Database
 from tests.leave_out import leave_out
+from tests.ports import free_port
 
 SETTINGS = {
     "fsync": "off",
@@ -246,14 +246,6 @@ def _reachable(bin_folder: Path, os_user: str | None, folder: Path) -> Path:
     shutil.copytree(bin_folder.parent, copy, symlinks=True)
     copy.chmod(0o755)
     return copy / "bin"
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def make_server(major: int, **settings: str) -> PostgresServer:

@@ -4,7 +4,6 @@ and one that scrapes the Pods of a cluster.
 
 import json
 import shutil
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from core.errors import NightshiftError
 from tasks.kubernetes_client import KubernetesClient
 from tasks.prometheus import PrometheusClient
 from tests.leave_out import leave_out
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 SCRAPE_SECONDS = 0.25
@@ -116,7 +116,7 @@ def run_prometheus(folder: Path, document: dict[str, Any], *options: str, port: 
         yield address
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @contextmanager
@@ -188,13 +188,6 @@ def _raises(client: PrometheusClient) -> bool:
     except NightshiftError:
         return True
     return False
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class _Handler(BaseHTTPRequestHandler):

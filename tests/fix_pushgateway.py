@@ -1,7 +1,6 @@
 """A real Pushgateway, as Debian packages it, on loopback and in memory alone."""
 
 import shutil
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.leave_out import leave_out
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 
@@ -20,9 +20,7 @@ def pushgateway(tmp_path: Path) -> Iterator[str]:
     program = shutil.which("prometheus-pushgateway")
     if program is None:
         leave_out("no prometheus-pushgateway")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     address, log = f"http://127.0.0.1:{port}", tmp_path / "pushgateway.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -43,7 +41,7 @@ def pushgateway(tmp_path: Path) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def page(address: str) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.fix_postgres import free_port
 from tests.leave_out import leave_out
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 
@@ -57,7 +57,7 @@ class RedisServer:
         """End it."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(60)
 
     def _answers(self) -> bool:
         with self.client() as client:

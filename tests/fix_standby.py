@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fix_postgres import PostgresServer, as_user, end_server, free_port
+from tests.fix_postgres import PostgresServer, as_user, end_server
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from core.environment_webhook import ACTIONS_ISSUER, Webhook
 from core.webhook_signature import signature_of
-from deployments.local.ports import free_port
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 CHECKOUT = Path(__file__).resolve().parent.parent

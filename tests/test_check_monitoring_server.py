@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from core.release_checks import ReleaseCheck
 from tasks.check_monitoring import check_baseline, check_monitoring
 from tests.fix_preflight import preflight_for
 from tests.leave_out import leave_out
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.services
@@ -38,9 +38,7 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
     program = shutil.which("prometheus")
     if program is None:
         leave_out("no prometheus")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     jobs = [("api", f"127.0.0.1:{port}"), ("gone", "127.0.0.1:9")]
     settings: dict[str, Any] = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
@@ -58,17 +56,18 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _scraped(address: str) -> bool:
     try:
-        found = httpx.get(f"{address}/api/v1/query", params={"query": "count(up)"}).json()["data"]["result"]
+        found = httpx.get(f"{address}/api/v1/query", params={"query": "up"}).json()["data"]["result"]
         groups = httpx.get(f"{address}/api/v1/rules").json()["data"]["groups"]
     except (httpx.TransportError, KeyError, ValueError):
         return False
     healths = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
-    return bool(found) and found[0]["value"][1] == "2" and healths == {"ApiDown": "ok", "broken": "err"}
+    scraped = {one["metric"]["job"]: one["value"][1] for one in found}
+    return scraped == {"api": "1", "gone": "0"} and healths == {"ApiDown": "ok", "broken": "err"}
 
 
 def monitoring(prometheus: str, **settings: Any) -> ReleaseCheck:

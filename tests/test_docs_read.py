@@ -12,10 +12,10 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from tests.docs_pages import lines_of
 from tests.fix_machine import webhook_settings
-from tests.fix_postgres import free_port
 from tests.fix_reader import Reader
 from tests.fix_reader_home import Home, image
 from tests.leave_out import leave_out
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.services, pytest.mark.platform, pytest.mark.timeout(1500), pytest.mark.xdist_group("reader")]
 

@@ -14,8 +14,9 @@ from core.checks import failed_checks
 from core.environment_database import Database
 from tasks.pooler import find_pooler
 from tasks.preflight_postgres import check_postgres
-from tests.fix_postgres import PostgresServer, as_user, free_port, os_user_for_servers
+from tests.fix_postgres import PostgresServer, as_user, os_user_for_servers
 from tests.leave_out import leave_out
+from tests.ports import free_port
 
 pytestmark = pytest.mark.services
 
@@ -47,7 +48,7 @@ def bouncer(postgres_15: PostgresServer) -> Iterator[Callable[..., Database]]:
         )
         started.append((process, folder))
         database = postgres_15.database("postgres", port=port)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 psycopg.connect(
@@ -63,7 +64,7 @@ def bouncer(postgres_15: PostgresServer) -> Iterator[Callable[..., Database]]:
     yield start
     for process, folder in started:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         shutil.rmtree(folder)
 
 

@@ -14,8 +14,9 @@ from core.pg_commands import pg_dumpall_globals_command
 from tasks.clients import find_clients, installed_clients
 from tasks.postgres import connect, libpq_environment, translate
 from tasks.program_folders import BIN_VARIABLE
-from tests.fix_postgres import MAJORS, PostgresServer, free_port
+from tests.fix_postgres import MAJORS, PostgresServer
 from tests.leave_out import leave_out
+from tests.ports import free_port
 
 
 def test_a_session_has_no_time_outs_but_the_one_asked_for(any_postgres: PostgresServer) -> None:

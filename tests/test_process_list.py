@@ -21,13 +21,13 @@ from prefect.client.orchestration import SyncPrefectClient
 from deployments.command.follow import follow_run, start_deployment
 from deployments.command.prefect_api import server_of
 from deployments.local.platform import BUCKET
-from deployments.local.ports import free_port
 from tests.fix_office import PRODUCTION, Office, image_of, production_settings
 from tests.fix_platform import start_nightshift
 from tests.fix_process_list import ProcessList
 from tests.fix_vercel import NEW, TOKEN, PublicAddress, Vercel
 from tests.fix_web_script import Asked, Reply, WebScript
 from tests.fix_webhook import REPOSITORY_ID, SHA, body_of, deployment, github_headers
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 pytestmark = [

@@ -9,8 +9,9 @@ from psycopg import sql
 from core.errors import ConfigurationError, PermanentError, TemporaryError
 from deployments.local.sample_database import BACKUP_ROLE, load_sample, loader
 from deployments.local.sample_database.scripts import Script, read_scripts
-from tests.fix_postgres import PostgresServer, free_port
+from tests.fix_postgres import PostgresServer
 from tests.fix_sample_servers import PASSWORD, ROWS, Servers, difference, lines_of, run
+from tests.ports import free_port
 
 pytestmark = pytest.mark.xdist_group("sample_database")
 

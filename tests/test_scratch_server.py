@@ -10,8 +10,9 @@ from core.environment_restore import RestoreServer
 from core.errors import PermanentError, TemporaryError
 from tasks.postgres import connect
 from tasks.scratch import open_scratch
-from tests.fix_postgres import PostgresServer, free_port
+from tests.fix_postgres import PostgresServer
 from tests.fix_scratch import manifest_of, scratch_environment
+from tests.ports import free_port
 
 
 def environment_of(server: PostgresServer, *sources: Database) -> Environment:

@@ -22,10 +22,10 @@ from tasks.sealed import sealed_bytes
 from tasks.secrets import signing_keys
 from tasks.watch_count import count
 from tasks.watch_steps import judged
-from tests.fix_prometheus import free_port
 from tests.fix_release import Stage, hello_documents
 from tests.fix_sample_application import Application, sample_application
 from tests.fix_watch import Day
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(580), pytest.mark.xdist_group("watch-living")]

@@ -16,9 +16,9 @@ from core.watch_days import first_bucket
 from tasks.object_store import ObjectStore
 from tasks.sealed import sealed_bytes
 from tasks.secrets import signing_keys
-from tests.fix_prometheus import free_port
 from tests.fix_recorded_prometheus import RELEASED, Application, record, running
 from tests.fix_watch import Day
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300), pytest.mark.xdist_group("watch-recorded")]
 HOUR, HOUR_BUCKETS = 60, 12
