@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.local.ports import free_port
 from tests.fix_web_script import WebScript
 from tests.fix_webhook import (
     OLD_SECRET,
@@ -23,6 +22,7 @@ from tests.fix_webhook import (
     token,
     webhook_table,
 )
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("threats-receiver")]
@@ -85,7 +85,11 @@ def test_who_has_the_webhook_secret_starts_what_the_rules_allow_and_chooses_noth
         assert hook.github(deployment(3, payload={"image": image})).status_code == 422, image
     body = body_of(deployment(4))
     elsewhere = httpx.post(
-        f"{hook.address}/github/production", content=body, headers=github_headers(body, "deployment"), trust_env=False
+        f"{hook.address}/github/production",
+        content=body,
+        headers=github_headers(body, "deployment"),
+        timeout=30,
+        trust_env=False,
     )
     assert elsewhere.status_code == 404
     assert len(given(hook)) == 1

