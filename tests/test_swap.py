@@ -15,6 +15,7 @@ from tasks.swap import recover_swap, swap_databases, undo_swap
 from tasks.swap_plans import plan_swap, plan_undo, preview_swap
 from tests.fix_postgres import PostgresServer, end_server, make_server
 from tests.fix_swap import COMMENT, Pair, drop_pair, make_pair
+from tests.waiting import wait_until
 
 NewPair = Callable[..., Pair]
 NewRole = Callable[..., tuple[str, str]]
@@ -110,6 +111,8 @@ def test_clients_that_come_back_in_a_loop_are_without_their_database_for_less_th
 def test_who_does_not_leave_in_time_is_told_of_and_then_ended(pair: Pair) -> None:
     plan = pair.plan()
     told: list[tuple[Session, ...]] = []
+    # Who looked for the plan has left.
+    wait_until(lambda: sessions_of(pair) == 0, "nobody is connected")
     leaves, stays = (pair.server.connect(name) for name in (pair.live, pair.live))
     with closing(stays):
         stays.execute("SET application_name = 'worker 7'")
@@ -118,6 +121,7 @@ def test_who_does_not_leave_in_time_is_told_of_and_then_ended(pair: Pair) -> Non
         def on_wait(sessions: tuple[Session, ...]) -> None:
             told.append(sessions)
             leaves.close()
+            wait_until(lambda: sessions_of(pair) <= 1, "it has left")
 
         outcome = swap_databases(pair.login, plan, drain_seconds=0.5, on_wait=on_wait)
         assert len(told[0]) == 2
@@ -133,6 +137,15 @@ def test_who_does_not_leave_in_time_is_told_of_and_then_ended(pair: Pair) -> Non
     assert 400 <= outcome.drain_ms < 5000
     assert outcome.outage_ms < 4000
     assert pair.names() == {pair.live: "new", pair.old: "old"}
+
+
+def sessions_of(pair: Pair) -> int:
+    """How many sessions there are on both databases."""
+    with pair.server.connect() as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datid = ANY (%s)", (list(pair.oids.values()),)
+        ).fetchone()
+    return row[0] if row else 0
 
 
 def test_a_copy_that_somebody_is_connected_to_is_not_swapped_in(pair: Pair) -> None:
