@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import Any
 
 import boto3
+import psutil
 import psycopg
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
@@ -18,7 +19,8 @@ from tests.fix_platform import below, wait_until_gone
 from tests.fix_proxy import TcpProxy
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("platform")
+# The first one waits for the platform to start.
+pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(400)]
 
 MIB = 1024**2
 
@@ -61,6 +63,8 @@ def test_a_run_that_is_cancelled_ends_pg_dump_within_seconds_and_leaves_nothing(
 ) -> None:
     before = data_keys(s3)
     proxy = tcp_proxy(platform.postgres.port)
+    # From the first byte on: on a busy machine the dump might be over before anybody has seen a part of it.
+    proxy.slow_down(2 * MIB)
     # In parts as small as S3 allows, so that the upload begins early.
     variables = {"NIGHTSHIFT_LOCAL__DATABASES__APP__PORT": str(proxy.port), "NIGHTSHIFT_LOCAL__BACKUPS__PART_MIB": "5"}
     deployment = platform_client.read_deployment_by_name("nightly-backup/local")
@@ -68,11 +72,10 @@ def test_a_run_that_is_cancelled_ends_pg_dump_within_seconds_and_leaves_nothing(
         deployment.id, parameters={"environment": "local", "retention": "skip"}, job_variables={"env": variables}
     )
     wait_until(lambda: sessions(admin), "the backup has begun", seconds=60)
-    proxy.slow_down(8 * MIB)
     wait_until(lambda: uploads(s3), "a part of the dump is stored", seconds=60)
-    # From here on the rest of the dump would take minutes.
+    # From here on the rest of the dump would take a minute and a half.
     proxy.slow_down(MIB // 5)
-    dumps = [process for process in below(os.getpid()) if process.name() == "pg_dump"]
+    dumps = [process for process in below(os.getpid()) if is_dump(process)]
     assert len(dumps) == 1
 
     platform_client.set_flow_run_state(run.id, State(type=StateType.CANCELLING, name="Cancelling"))
@@ -82,11 +85,19 @@ def test_a_run_that_is_cancelled_ends_pg_dump_within_seconds_and_leaves_nothing(
     assert uploads(s3) == []
     assert data_keys(s3) == before
     # Nor do its locks and its snapshot stay.
-    wait_until(lambda: not sessions(admin), "the sessions have ended", seconds=10)
+    wait_until(lambda: not sessions(admin), "the sessions have ended", seconds=30)
 
 
-# The worker hears of a cancellation at its next look at the server.
-SOON_SECONDS = 15
+# The worker hears of a cancellation at its next look at the server; the dump by itself would go on for twice as long.
+SOON_SECONDS = 40
+
+
+def is_dump(process: psutil.Process) -> bool:
+    """Whether a process is pg_dump. One that has ended since it was listed is none: PostgreSQL's own come and go."""
+    try:
+        return process.name() == "pg_dump"
+    except psutil.NoSuchProcess:
+        return False
 
 
 def sessions(admin: psycopg.Connection[Any]) -> list[str]:
