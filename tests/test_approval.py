@@ -45,7 +45,7 @@ class Person:
         assert (view.state_type, view.state_name) == ("PAUSED", "Suspended"), view.message
         keys = self.state(run).state_details.run_input_keyset
         assert keys is not None
-        wait_until(lambda: not self.processes_of(run), "the suspended run's process ends", seconds=30)
+        wait_until(lambda: not self.processes_of(run), "the suspended run's process ends", seconds=90)
         return dict(keys)
 
     def form(self, run: UUID) -> tuple[dict[str, Any], str]:
@@ -177,7 +177,7 @@ def test_a_swap_waits_without_a_process_and_goes_on_in_a_new_one_only_for_the_ri
     assert person.state(run).name == "Suspended"
 
     assert person.resume(run, database_name="app", approver="Jo", reason="data was lost")[0] == "ACCEPT"
-    wait_until(lambda: person.processes_of(run), "a new process goes on", seconds=30)
+    wait_until(lambda: person.processes_of(run), "a new process goes on", seconds=90)
     _, again = person.form(run)
     assert f"“app” was typed, and the live database is “{LIVE}”" in again
     assert "fill in the form anew" in again

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -34,7 +35,12 @@ from deployments.local.data_folder import CHECKOUT
 from deployments.local.platform import Platform
 from tests.fix_platform import NightshiftCommand, start_nightshift
 
-with_platform = pytest.mark.xdist_group("platform")
+
+def with_platform(test: Callable[..., None]) -> Callable[..., None]:
+    """The first one waits for the platform to start."""
+    return pytest.mark.timeout(400)(pytest.mark.xdist_group("platform")(test))
+
+
 COMMANDS = {
     "Try it": ["demo", "demo-release", "try"],
     "This machine": ["up", "down", "status"],
@@ -210,7 +216,7 @@ def test_a_data_folder_that_is_a_file_is_told_in_a_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def ended(process: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int, str, str]:
+def ended(process: "subprocess.Popen[str]", seconds: float = 200) -> tuple[int, str, str]:
     """Wait for a command; its exit code, output and errors."""
     out, err = process.communicate(timeout=seconds)
     return process.returncode, out, err
@@ -245,7 +251,7 @@ def test_backup_follows_its_run_and_ends_as_the_run_ended(nightshift: Nightshift
     fails = nightshift("backup", "probe-fails", "--json")
     crashes = nightshift("backup", "probe-crashes")
 
-    code, out, err = ended(well, 120)
+    code, out, err = ended(well)
     assert code == 0, err
     assert "✔ dump app" in out
     assert "backed up ['app'] with retention dry-run" in out
@@ -281,16 +287,16 @@ def test_local_is_the_platform_that_runs_here_and_others_are_the_configured_serv
 @pytest.mark.services
 @with_platform
 def test_a_dry_run_of_a_restore_prints_its_plan_and_has_it_in_its_json(nightshift: NightshiftCommand) -> None:
-    code, _, err = ended(nightshift("backup", "local"), 120)
+    code, _, err = ended(nightshift("backup", "local"))
     assert code == 0, err
     dry_run = ("restore", "local", "app", "--dry-run", "--backup", "newest-decoded")
     possible, refused = nightshift(*dry_run), nightshift(*dry_run, "--target", "platform", "--json")
-    code, out, err = ended(possible, 120)
+    code, out, err = ended(possible)
     assert code == 0, err
     assert "becomes        new database platform_restored_" in out
     assert "overwritten    nothing" in out
     assert "nothing was changed" in out
-    code, out, err = ended(refused, 120)
+    code, out, err = ended(refused)
     assert code == 1, err
     document = json.loads(out)
     plan = {row["what"]: row["value"] for row in document["plan"]}
