@@ -32,7 +32,7 @@ class Alertmanager:
         self._program, self._folder, self._port = program, folder, free_port()
         (folder / "alertmanager.yml").write_text(yaml.safe_dump(CONFIGURATION))
         self.address = f"http://127.0.0.1:{self._port}"
-        self._http = httpx.Client(base_url=f"{self.address}/api/v2", trust_env=False, timeout=5)
+        self._http = httpx.Client(base_url=f"{self.address}/api/v2", trust_env=False, timeout=30)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -65,9 +65,9 @@ class FlowRun:
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """A request of the UI about it, and its answer."""
         address = f"{PREFECT_API_URL.value()}/flow_runs/{self.id}/{path}"
-        for pause in (0.2, 0.5, 1.0, 2.0, 0.0):
-            answer = httpx.request(method, address, json=body, timeout=30)
-            # SQLite is busy with what the run told just before.
+        for pause in (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 0.0):
+            answer = httpx.request(method, address, json=body, timeout=60)
+            # SQLite is busy with what the run told just before, and for longer beside other tests.
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
             time.sleep(pause)

@@ -97,7 +97,7 @@ def test_a_kill_in_the_middle_of_pg_restore_ends_it_too(
 
     try:
         child = start_flow("restore", "phase:analyze", "kill", database="first", backup="newest-decoded", target=TARGET)
-        wait_until(sleeping, "pg_restore at its slow table", seconds=60)
+        wait_until(sleeping, "pg_restore at its slow table", seconds=120)
         assert any("pg_restore" in program or "python" in program for program in processes_in(night.folder))
         os.kill(child.process.pid, signal.SIGKILL)
         child.wait_for_kill()
