@@ -327,15 +327,18 @@ def test_a_renewal_that_fails_for_a_while_does_not_end_a_release_and_one_that_fi
         FencedError("hold the lease", "it", "another has it"),
     ]
     asked: list[Exception] = []
+    looked = threading.Event()
 
     def renew() -> None:
-        wait_until(lambda: len(asked) < len(answers), "it was looked at")
+        # The second one not before what the first one did was looked at.
+        assert not asked or looked.wait(60)
         asked.append(answers[len(asked)])
         raise asked[-1]
 
     with renewed(renew, Fence("stage", "r-1", 3), seconds=0.05) as held:
-        wait_until(lambda: len(asked) == 1, "renewed once")
+        wait_until(lambda: asked, "renewed once")
         held.still_ours()
+        looked.set()
         with pytest.raises(FencedError, match="another has it"):
             wait_until(held.still_ours, "it is told")
 
