@@ -124,8 +124,24 @@ def wait_until_gone(processes: list[psutil.Process], seconds: float) -> list[str
     """Wait for processes to end, and return the commands of those that did not. A zombie that nobody waits for has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        alive = [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        alive = [process for process in processes if lives(process)]
         if not alive:
             return []
         time.sleep(0.1)
-    return [" ".join(process.cmdline()) for process in alive]
+    return [command_of(process) or str(process) for process in alive]
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process has not ended; a zombie has."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def command_of(process: psutil.Process) -> str:
+    """A process's words; "" when it has ended since it was listed, as PostgreSQL's workers do all the time."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""

@@ -25,7 +25,7 @@ from deployments.local.data_folder import CHECKOUT, DataFolder
 from deployments.local.platform import Platform
 from deployments.local.ports import HOST
 from deployments.local.running import RunningPlatform, find_running
-from tests.fix_platform import below, wait_until_gone
+from tests.fix_platform import below, command_of, wait_until_gone
 
 pytestmark = pytest.mark.xdist_group("platform")
 
@@ -87,7 +87,7 @@ def test_no_secret_stands_in_a_log_or_in_a_process_list(platform: Platform) -> N
     secrets = [platform.prefect.password, *(platform.variables[name] for name in secret_names)]
     superuser = psycopg.conninfo.conninfo_to_dict(platform.postgres.admin_conninfo)["password"]
     texts = {file.name: file.read_text() for file in platform.folder.logs.iterdir()}
-    texts |= {f"arguments of {process.pid}": " ".join(process.cmdline()) for process in below(os.getpid())}
+    texts |= {f"arguments of {process.pid}": command_of(process) for process in below(os.getpid())}
     assert {"postgres.log", "s3.log", "prefect-server.log", "prefect-worker.log", "deploy.log"} <= texts.keys()
     assert [name for name, text in texts.items() for secret in (*secrets, str(superuser)) if secret in text] == []
 
@@ -164,6 +164,7 @@ def scratch_of(root: Path) -> Path:
 
 
 @pytest.mark.services
+@pytest.mark.timeout(400)
 def test_ctrl_c_ends_everything_even_in_the_midst_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "data"
     monkeypatch.setenv("NIGHTSHIFT_DATA", str(root))
@@ -174,16 +175,17 @@ def test_ctrl_c_ends_everything_even_in_the_midst_of_a_run(tmp_path: Path, monke
         assert running is not None
         run_sleeping_probe(running)
         started = below(process.pid)
-        assert any("time.sleep(600)" in " ".join(one.cmdline()) for one in started)
+        assert any("time.sleep(600)" in command_of(one) for one in started)
         process.send_signal(signal.SIGINT)
-        assert process.wait(40) == 0
-        assert wait_until_gone(started, 1) == []
+        assert process.wait(120) == 0
+        assert wait_until_gone(started, 10) == []
         assert not scratch.exists()
         assert sorted(path.name for path in (root / "trial").iterdir()) == ["lock", "logs"]
         assert find_running() is None
 
 
 @pytest.mark.services
+@pytest.mark.timeout(400)
 def test_a_killed_platform_leaves_nothing_running_and_the_next_one_sweeps_its_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +198,7 @@ def test_a_killed_platform_leaves_nothing_running_and_the_next_one_sweeps_its_da
         scratch, started = scratch_of(root), below(process.pid)
         assert len(started) >= 6
         process.kill()
-        assert wait_until_gone(started, 15) == []
+        assert wait_until_gone(started, 60) == []
         assert find_running() is None
     assert scratch.exists()
     after = DataFolder(root / "trial")
@@ -212,13 +214,14 @@ def run_sleeping_probe(running: RunningPlatform) -> None:
     with server_of(running).client() as client:
         run = start_deployment(client, "nightly-backup/probe-sleeps", {})
         next(view for view in follow_run(client, run, every_seconds=0.3) if view.state_name == "Running")
-    deadline = time.monotonic() + 20
-    while not any("time.sleep(600)" in " ".join(one.cmdline()) for one in below(running.process_id)):
+    deadline = time.monotonic() + 60
+    while not any("time.sleep(600)" in command_of(one) for one in below(running.process_id)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
 @pytest.mark.services
+@pytest.mark.timeout(400)
 def test_sigterm_while_it_is_still_starting_ends_everything(tmp_path: Path) -> None:
     root = tmp_path / "data"
     with another_platform(root) as (process, lines):
@@ -226,6 +229,6 @@ def test_sigterm_while_it_is_still_starting_ends_everything(tmp_path: Path) -> N
         scratch, started = scratch_of(root), below(process.pid)
         assert len(started) >= 3
         process.send_signal(signal.SIGTERM)
-        assert process.wait(40) == 128 + signal.SIGTERM
-        assert wait_until_gone(started, 1) == []
+        assert process.wait(120) == 128 + signal.SIGTERM
+        assert wait_until_gone(started, 10) == []
         assert not scratch.exists()
