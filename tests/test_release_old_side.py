@@ -13,7 +13,7 @@ from core.signature import SigningKey
 from tasks.recording import utc_now
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import Stage, serving
-from tests.fix_release_shift import Route, blue_green, ready, scale
+from tests.fix_release_shift import Route, blue_green, ready, rolled_out, scaled
 from tests.test_release_shift import set_image
 from tests.waiting import wait_until
 
@@ -189,14 +189,13 @@ def test_where_the_new_side_does_not_serve_a_changed_old_one_takes_the_traffic_a
 ) -> None:
     assert stage.release("v2", adopt=True).is_completed()
     set_image(kubernetes, stage, "hello", "v9")
-    scale(stage, kubernetes, "hello-blue", 0)
-    wait_until(lambda: not ready(stage, "hello-blue"), "hello-blue has no Pods")
-    wait_until(lambda: ready(stage, "hello") == 2, "hello is rolled out")
+    wait_until(lambda: rolled_out(stage, "hello"), "hello is rolled out")
+    scaled(stage, kubernetes, "hello-blue", 0)
     state = stage.run_rollback("down")
     assert state.is_failed(), state.message
     assert "hello-blue does not serve, so hello took the traffic all the same" in str(state.message)
     assert route.weights() == {"hello": 100, "hello-blue": 0}
-    scale(stage, kubernetes, "hello-blue", 2)
+    scaled(stage, kubernetes, "hello-blue", 2)
     for _ in range(2):
         swept = stage.recover()
         assert swept.is_failed(), swept.message

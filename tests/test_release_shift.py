@@ -10,8 +10,7 @@ from tasks.recording import utc_now
 from tests.fix_alb import Alb
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import COMMIT, Stage
-from tests.fix_release_shift import Route, add_autoscaler, blue_green, least, ready, scale, steer
-from tests.waiting import wait_until
+from tests.fix_release_shift import Route, add_autoscaler, blue_green, least, ready, scale, scaled, steer
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
 
@@ -70,7 +69,7 @@ def test_when_the_live_side_grows_during_the_shift_the_new_one_follows_before_it
     stage: Stage, route: Route, kubernetes: KubernetesApi
 ) -> None:
     stage.settings["release"]["keep_full_minutes"] = 0
-    scale(stage, kubernetes, "hello", 3)
+    scaled(stage, kubernetes, "hello", 3)
     add_autoscaler(stage, least=3, most=40)
     seen: dict[int, tuple[int, int, int]] = {}
 
@@ -109,8 +108,8 @@ def test_a_rollback_makes_the_old_side_large_enough_before_it_gets_traffic(
     stage: Stage, route: Route, kubernetes: KubernetesApi
 ) -> None:
     assert stage.release("v2", adopt=True).is_completed()
-    scale(stage, kubernetes, "hello", 1)
-    scale(stage, kubernetes, "hello-blue", 5)
+    scaled(stage, kubernetes, "hello", 1)
+    scaled(stage, kubernetes, "hello-blue", 5)
     seen: list[int] = []
     route.when("hello", 100, lambda: seen.append(ready(stage, "hello")))
     back = stage.run_rollback("slow")
@@ -124,8 +123,7 @@ def test_a_new_version_that_somebody_scaled_to_nothing_does_not_keep_the_traffic
     stage: Stage, route: Route, kubernetes: KubernetesApi
 ) -> None:
     assert stage.release("v2", adopt=True).is_completed()
-    scale(stage, kubernetes, "hello-blue", 0)
-    wait_until(lambda: not ready(stage, "hello-blue"), "hello-blue has no Pods")
+    scaled(stage, kubernetes, "hello-blue", 0)
     back = stage.run_rollback("it is bad")
     assert back.is_completed(), back.message
     assert route.weights() == {"hello": 100, "hello-blue": 0}
@@ -142,11 +140,10 @@ def test_traffic_goes_back_no_faster_than_the_old_side_has_room_for_pods(  # noq
     monkeypatch: pytest.MonkeyPatch,
     told: bool,
 ) -> None:
-    monkeypatch.setattr("core.rollout_status.CREATION_GRACE", 0.2)
-    scale(stage, kubernetes, "hello", 4)
+    monkeypatch.setattr("core.rollout_status.CREATION_GRACE", 2.0)
+    scaled(stage, kubernetes, "hello", 4)
     assert stage.release("v2", adopt=True).is_completed()
-    scale(stage, kubernetes, "hello", 0)
-    wait_until(lambda: not ready(stage, "hello"), "hello has no Pods")
+    scaled(stage, kubernetes, "hello", 0)
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "pods"}, "spec": {"hard": {"pods": "8"}}}
     quotas = f"/api/v1/namespaces/{stage.namespace}/resourcequotas"
     stage.client.create(quotas, quota)

@@ -14,9 +14,8 @@ from tasks.release_run import release_of
 from tasks.retire_old_side import retire_old_side, what_is_retired
 from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import COMMIT, Stage, serving
-from tests.fix_release_shift import Route, add_autoscaler, blue_green, least, ready, scale
+from tests.fix_release_shift import Route, add_autoscaler, blue_green, least, ready, scaled
 from tests.test_release_shift import set_image
-from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
 RUN = "11111111-2222-3333-4444-555555555555"
@@ -117,8 +116,7 @@ def test_an_old_side_that_has_traffic_keeps_its_pods(stage: Stage, route: Route)
 def test_while_the_new_side_has_no_ready_pod_the_old_one_keeps_its_own(stage: Stage, kubernetes: KubernetesApi) -> None:
     blue_green(stage)
     release_id = released(stage)
-    scale(stage, kubernetes, "hello-blue", 0)
-    wait_until(lambda: ready(stage, "hello-blue") == 0, "the new side's Pods are gone")
+    scaled(stage, kubernetes, "hello-blue", 0)
     with pytest.raises(PermanentError, match="hello-blue, which has the traffic, has no ready Pod"):
         retiring(release_id)
     assert untouched(stage, "hello")
