@@ -119,7 +119,8 @@ class Stage:
         documents = self.client.list(
             f"/api/v1/namespaces/{self.control}/configmaps", labelSelector="nightshift.dev/journal"
         )
-        return [journals.parse(one) for one in sorted(documents, key=lambda one: one["metadata"]["creationTimestamp"])]
+        # Kubernetes tells when one was made by the second: two releases may come within one.
+        return sorted(map(journals.parse, documents), key=lambda one: one.entries[0].at)
 
     def reports(self) -> list[Report]:
         """All reports of the chain, in order."""
