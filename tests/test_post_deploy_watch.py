@@ -19,7 +19,7 @@ from tasks.watch_steps import judged
 from tests.fix_prometheus_api import PrometheusApi
 from tests.fix_watch import Day
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("watch-flow")]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("watch-flow")]
 
 
 @pytest.mark.services
@@ -306,7 +306,7 @@ def public(day: Day) -> Iterator[PrometheusApi]:
     """The public address, which the watch asks; it may go away."""
     api = PrometheusApi()
     api.always = (200, "well", {})
-    day.stage.settings["watch"]["probes"] = {"url": api.address, "paths": ["/ready"]}
+    day.stage.settings["watch"]["probes"] = {"url": api.address, "paths": ["/ready"], "timeout_seconds": 10}
     day.stage.settings["watch"]["policy"] = "roll-back"
     yield api
     api.go_away()

@@ -161,8 +161,6 @@ def _pods_of(stage: Stage, version: str) -> list[str]:
 @pytest.fixture
 def living(day: Day, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Living]:
     """The services, released by nobody yet, whose day began the day before yesterday; nobody scrapes them yet."""
-    # What is tried is what a look finds, not that it is quick on a machine that runs other tests beside.
-    monkeypatch.setattr("tasks.watch_looks.LOOK_SECONDS", 20.0)
     day.stage.settings["timezone"] = "UTC"
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     folder = tmp_path / "prometheus"
