@@ -18,6 +18,7 @@ from core.swap_plan import SwapPlan
 from tasks.swap import recover_swap, swap_databases, undo_swap
 from tests.fix_proxy import BLOCK_BYTES, TcpProxy
 from tests.fix_swap import COMMENT, Pair, refused
+from tests.waiting import wait_until
 
 # Minutes of faults on real servers: make test-services.
 pytestmark = pytest.mark.services
@@ -222,17 +223,24 @@ def test_a_lock_that_somebody_else_holds_ends_the_swap_and_the_live_one_serves_o
     pair = pair_15
     plan = pair.plan()
     holder = pair.server.connect(autocommit=False)
-    # This holds up the way back too, which is tried until it succeeds.
-    let_go = threading.Timer(1, holder.rollback)
+    timed_out = pair.server.log.count("lock timeout")
+
+    def hold_until_one_has_timed_out() -> None:
+        # This holds up the way back too, which is tried until it succeeds.
+        wait_until(lambda: pair.server.log.count("lock timeout") > timed_out, "the lock is not had")
+        holder.rollback()
+
+    let_go = threading.Thread(target=hold_until_one_has_timed_out)
 
     def pause(point: str) -> None:
         if point == "drained":
             holder.execute(f"GRANT CONNECT ON DATABASE {pair.live} TO pg_monitor")  # type: ignore[call-overload]
             let_go.start()
 
-    with closing(holder), pytest.raises(PermanentError, match=r"lock timeout.* The live database serves as before"):
-        swap_databases(pair.login, plan, drain_seconds=1, pause=pause)
-    let_go.join()
+    with closing(holder):
+        with pytest.raises(PermanentError, match=r"lock timeout.* The live database serves as before"):
+            swap_databases(pair.login, plan, drain_seconds=1, pause=pause)
+        let_go.join()
     assert pair.names() == {pair.live: "old", pair.copied: "new"}
     assert pair.catalogue(pair.live)[:2] == (True, COMMENT)
 
