@@ -84,7 +84,7 @@ def recovery_in_child(stage: Stage, *, kubeconfig: str = "", run_id: str = "") -
         if kubeconfig:
             os.environ["KUBECONFIG"] = kubeconfig
         environment, own_id = load_environment("stage"), run_id or str(uuid4())
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + 90
         with disable_run_logger():
             while found := left_open("stage"):
                 for left in found:
