@@ -106,6 +106,7 @@ def test_a_job_asks_waits_and_ends_as_the_release_does(runner: Runner, hook: Hoo
     # It goes on for longer than the job waits.
     code, output = runner.ask(MINUTES="0")
     assert code == 1 and "not decided within 0 minutes; the release goes on" in output, output
+    wait_until(lambda: len(hook.made) == 4, "its run")
     # The receiver's own words.
     code, output = runner.ask(IMAGE="no image\n")
     assert code == 1 and "refused the release: 422" in output, output
