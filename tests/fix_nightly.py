@@ -1,5 +1,6 @@
 """An environment in a file, as an operator has one: two databases of a real server, a bucket through the fault proxy, and the flow run in this process."""
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,8 +41,10 @@ class Night:
     names: dict[str, str] = field(default_factory=dict)
 
     def write(self) -> None:
-        """Write the environment's file."""
-        (self.folder / "night.toml").write_text(tomli_w.dumps(self.settings))
+        """Write the environment's file, at once: another run may be reading it."""
+        made = self.folder / f"night.toml.{threading.get_ident()}"
+        made.write_text(tomli_w.dumps(self.settings))
+        made.replace(self.folder / "night.toml")
 
     def run(self, **parameters: Any) -> State[Any]:
         """Run the flow in this process and return its final state."""
