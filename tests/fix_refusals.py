@@ -79,7 +79,7 @@ def let_in(api: str, path: str, token: str | None, *, protocol: bool = True) -> 
     """Whether a websocket lets somebody in who says this auth string, or none."""
     address = f"{api.replace('http:', 'ws:')}{filled(path)}"
     try:
-        with connect(address, subprotocols=["prefect"] if protocol else None, proxy=None) as socket:  # type: ignore[list-item]
+        with connect(address, subprotocols=["prefect"] if protocol else None, proxy=None, open_timeout=60) as socket:  # type: ignore[list-item]
             if protocol:
                 socket.send('{"type": "auth", "token": %s}' % ("null" if token is None else f'"{token}"'))
             else:
