@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -78,7 +79,13 @@ class RestartingPrefect:
             "id": str(uuid.uuid4()),
         }
         self.rest.post("/events", json=[event]).raise_for_status()
+        # A server on SQLite that is to write two things at once writes one, and may lose the other's event.
+        time.sleep(0.3)
         return now
+
+    def has_told(self, event: str) -> bool:
+        """Whether an event of this name stands in the server's feed."""
+        return bool(self.post("/events/filter", {"filter": {"event": {"name": [event]}}})["events"])
 
     def runs(self, deployment_id: str) -> list[dict[str, Any]]:
         """The parameters of the runs that were made of a deployment."""
