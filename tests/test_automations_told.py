@@ -19,7 +19,7 @@ from tests.fix_restarting_prefect import RestartingPrefect
 from tests.fix_web_script import WebScript
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("told")]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600), pytest.mark.xdist_group("told")]
 # Events and actions go through queues of the server's, on a busy machine.
 PATIENCE = 60.0
 

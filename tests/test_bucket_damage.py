@@ -12,7 +12,7 @@ from tests.fix_nightly import Night, server_settings
 from tests.fix_postgres import PostgresServer
 
 # Minutes of drills and restores: make test-services.
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600), pytest.mark.xdist_group("prefect")]
 
 Damage = Callable[["Bucket"], None]
 

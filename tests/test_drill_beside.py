@@ -18,7 +18,7 @@ from tests.fix_restore import databases
 from tests.waiting import wait_until
 
 # Processes with a Prefect of their own: make test-services.
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600), pytest.mark.xdist_group("prefect")]
 
 TARGET = "copy_beside_others"
 

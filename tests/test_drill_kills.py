@@ -15,7 +15,7 @@ from tests.fix_postgres import PostgresServer
 from tests.waiting import wait_until
 
 # A process with its Prefect and a scratch server for each phase: make test-services.
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600), pytest.mark.xdist_group("prefect")]
 
 POINTS = (
     "flows.dr_drill:start_scratch:after",

@@ -18,6 +18,7 @@ from tests.leave_out import leave_out_mount
 # Each some tens of seconds: make test-services.
 pytestmark = [
     pytest.mark.services,
+    pytest.mark.timeout(600),
     pytest.mark.xdist_group("prefect"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk"),
 ]

@@ -11,7 +11,7 @@ from tests.fix_nightly import Night, server_settings
 from tests.fix_postgres import PostgresServer
 
 # Each some tens of seconds: make test-services.
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600), pytest.mark.xdist_group("prefect")]
 
 SCHEMA = "a\nschema\t\"of' \\n $1 %s ; --"
 TABLES = (

@@ -17,7 +17,7 @@ from tests.fix_migrated import Migrated
 from tests.fix_release import Stage, serving
 from tests.fix_release_child import crashed_run, ended, kill_at_write, recovery_in_child
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 BLUE_GREEN = {
     "strategy": "blue-green",

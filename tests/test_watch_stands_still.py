@@ -72,7 +72,7 @@ def test_what_it_starts_takes_three_ticks_that_did_not_come_for_a_standstill() -
 
 
 @pytest.mark.services
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.xdist_group("prefect")
 def test_a_watch_that_stops_is_looked_at_once_and_one_that_ends_or_goes_on_is_not(
     restarting_prefect: RestartingPrefect, tmp_path: Path
