@@ -121,7 +121,7 @@ def test_while_the_prefect_server_is_away_deliveries_are_accepted_and_started_wh
     hook.start()
     assert [hook.github(deployment(number)).status_code for number in range(1, 6)] == [202] * 5
     wait_until(lambda: "nightshift_webhook_prefect_up 0.0" in metrics(hook), "it is told")
-    assert 'nightshift_webhook_open{state="waiting"} 5.0' in metrics(hook)
+    wait_until(lambda: 'nightshift_webhook_open{state="waiting"} 5.0' in metrics(hook), "all five wait")
     hook.end(signal.SIGKILL)
     hook.start()
     (hook.folder / "away").unlink()
@@ -132,7 +132,7 @@ def test_that_the_prefect_server_is_away_is_told_before_anything_is_delivered(ho
     (hook.folder / "away").touch()
     hook.start()
     wait_until(lambda: "prefect away" in str(hook.audit), "it is told in the audit log")
-    assert "nightshift_webhook_prefect_up 0.0" in metrics(hook)
+    wait_until(lambda: "nightshift_webhook_prefect_up 0.0" in metrics(hook), "it is told to who looks")
 
 
 def metrics(hook: Hook) -> str:
