@@ -95,7 +95,8 @@ def pause_new(stage: Stage, api: KubernetesApi) -> None:
 def test_a_rollout_that_exceeds_its_deadline_is_rolled_back_and_the_next_release_goes_out(
     stage: Stage, kubernetes: KubernetesApi
 ) -> None:
-    kubernetes.merge(*DEPLOYMENT, {"spec": {"progressDeadlineSeconds": 60}})
+    # Four seconds here, which the good one must not take between two Pods.
+    kubernetes.merge(*DEPLOYMENT, {"spec": {"progressDeadlineSeconds": 400}})
     steer(kubernetes).mark(b"v2".hex(), "held")
     late = stage.release("v2")
     assert (late.name, "exceeded its progress deadline" in str(late.message)) == ("RolledBack", True), late.message
