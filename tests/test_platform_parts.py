@@ -25,7 +25,7 @@ from deployments.local.embedded_postgres import EmbeddedPostgres
 from deployments.local.object_store_server import ObjectStoreServer
 from deployments.local.ports import HOST, free_port
 from deployments.local.prefect_server import PrefectServer
-from deployments.local.service import Service
+from deployments.local.service import Service, log_tail
 from deployments.local.supervisor import RESTARTS, Supervisor
 from tasks.postgres_binaries import find_binaries
 from tasks.server_account import can_run, copy_for, server_account
@@ -290,3 +290,10 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> 
     with pytest.raises(PermanentError, match="could not start the platform") as caught, suppress(FileExistsError):
         make_platform(tmp_path, probes_only=True).__enter__()
     assert "\n" not in str(caught.value)
+
+
+def test_the_end_of_a_log_is_told_in_one_line_without_secrets(tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    assert log_tail(log) == ""
+    log.write_text("".join(f"line {number}\n\n" for number in range(9)) + "  host=a password=hunter2 refused \n")
+    assert log_tail(log, lines=2) == "line 8 | host=a password=***** refused"

@@ -15,6 +15,7 @@ from deployments.command.follow import deployment_exists
 from deployments.command.prefect_api import Server, deploy_command, prefect_command, prefect_variables
 from deployments.command.terminal import error_console
 from deployments.local.data_folder import CHECKOUT
+from deployments.local.service import last_lines
 from tasks.environments import load_environment
 from tasks.release_run import release_of
 
@@ -149,10 +150,9 @@ def _deploy(server: Server, file: Path, environment: str) -> None:
             f"deploy {environment}", server.api_url, "prefect deploy did not end within 180 s"
         ) from error
     if done.returncode != 0:
-        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise PermanentError(
             f"deploy {environment}",
             server.api_url,
-            " | ".join(lines[-6:]),
+            last_lines(done.stdout + done.stderr, 6),
             f"Make the work pool once: {prefect_command('work-pool create nightshift --type process')}",
         )

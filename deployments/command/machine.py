@@ -24,7 +24,7 @@ from deployments.local.prefect_template import use_template
 from deployments.local.running import SERVER as KIND
 from deployments.local.running import RunningPlatform, answers_socket
 from deployments.local.server_folder import ServerFolder
-from deployments.local.service import log_tail
+from deployments.local.service import last_lines, log_tail
 from deployments.local.supervised import MARK, RECEIVER, SERVER, WORKER, Supervised, configuration, marked
 from deployments.local.wellbeing import RUNNING, ailment, paused
 from tasks.environments import FOLDER_VARIABLE, environment_names, environments_folder, load_environment
@@ -156,7 +156,7 @@ def _start(folder: ServerFolder, port: int, listen: str, proxies: Sequence[str],
         raise PermanentError(
             "start the supervisor",
             str(folder.path),
-            " | ".join((done.stdout + done.stderr).split("\n")[-3:]),
+            last_lines(done.stdout + done.stderr),
             "See its log",
         )
     supervised = Supervised(folder)

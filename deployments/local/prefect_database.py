@@ -16,6 +16,7 @@ from core.errors import PermanentError
 from deployments.local.data_folder import platform_folder
 from deployments.local.running import SERVER
 from deployments.local.server_folder import ServerFolder
+from deployments.local.service import last_lines
 
 _KEPT = 14
 _UPGRADE_SECONDS = 3600
@@ -67,11 +68,10 @@ def upgrade(environment: Mapping[str, str], log: Path) -> None:
     with log.open("a") as file:
         file.write(done.stdout + done.stderr)
     if done.returncode != 0:
-        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise PermanentError(
             "upgrade Prefect's database",
             str(log),
-            " | ".join(said[-3:]),
+            last_lines(done.stdout + done.stderr),
             "Go back to the copy (docs/operating.md, Upgrade)",
         )
 

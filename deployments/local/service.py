@@ -13,6 +13,7 @@ from pathlib import Path
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from core.errors import PermanentError
+from core.redaction import redact_output
 from tasks.server_account import Account
 
 _TAIL_LINES = 4
@@ -22,12 +23,16 @@ _prctl: Callable[[int, int], int] | None = ctypes.CDLL(None).prctl if sys.platfo
 
 
 def log_tail(log: Path, lines: int = _TAIL_LINES) -> str:
-    """Given a log file, return its last lines that hold anything, in one line; "" when there is none."""
+    """Given a log file, return its last lines as `last_lines` has them; "" when there is none."""
     try:
-        text = log.read_text(errors="replace")
+        return last_lines(log.read_text(errors="replace"), lines)
     except FileNotFoundError:
         return ""
-    return " | ".join([line.strip() for line in text.splitlines() if line.strip()][-lines:])
+
+
+def last_lines(text: str, lines: int = _TAIL_LINES) -> str:
+    """Given what a program said, return its last lines that hold anything, in one line and without secrets."""
+    return redact_output(" | ".join([line.strip() for line in text.splitlines() if line.strip()][-lines:]))
 
 
 @dataclass
