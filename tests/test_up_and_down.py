@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from core.errors import ConfigurationError
-from deployments.command import machine
+from deployments.command import machine, machine_listening, machine_stop
 from deployments.local.data_folder import platform_folder
 from deployments.local.running import SERVER as KIND
 from deployments.local.running import RunningPlatform
@@ -79,7 +79,7 @@ def test_down_says_what_it_could_not_end(left: Starting, monkeypatch: pytest.Mon
     # As a process that waits for a disk which does not answer: no signal reaches it.
     monkeypatch.setattr(psutil.Process, "kill", lambda _process: None)
     monkeypatch.setattr(psutil.Process, "terminate", lambda _process: None)
-    monkeypatch.setattr(machine, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(machine_stop, "_GRACE_SECONDS", 0.1)
     app = typer.Typer()
     app.command()(machine.down_command)
     result = CliRunner().invoke(app, ["--wait", "0"])
@@ -155,7 +155,7 @@ def test_status_is_not_well_while_an_environments_file_is_wrong_and_no_receiver_
     monkeypatch.setattr(machine, "paused", lambda _folder: "")
     monkeypatch.setattr(machine, "ailment", lambda _program, _folder: "")
     monkeypatch.setattr(machine, "answers_socket", lambda _socket: True)
-    monkeypatch.setattr(machine, "_its_environments", lambda _supervised: nullcontext())
+    monkeypatch.setattr(machine_listening, "with_its_environments", lambda _supervised: nullcontext())
     app = typer.Typer()
     app.command()(machine.status_command)
     assert CliRunner().invoke(app, []).exit_code == 0
@@ -176,7 +176,7 @@ def test_files_are_read_with_the_variables_that_up_was_given(
     class Supervised:
         pid = supervisor.pid
 
-    with machine._its_environments(Supervised()):  # type: ignore[arg-type]
+    with machine_listening.with_its_environments(Supervised()):  # type: ignore[arg-type]
         assert os.environ["NIGHTSHIFT_MINE__STORE__BUCKET"] == "given"
         assert "NIGHTSHIFT_ENVIRONMENTS" not in os.environ
     assert "NIGHTSHIFT_MINE__STORE__BUCKET" not in os.environ

@@ -3,18 +3,19 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Annotated
 
-import psutil
 import typer
 from rich.table import Table
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from core.disk_room import is_full
-from core.errors import ConfigurationError, NightshiftError, PermanentError
+from core.errors import ConfigurationError, PermanentError
 from deployments.command.listening import host_and_port
+from deployments.command.machine_listening import environments_that_listen, environments_unheard
+from deployments.command.machine_stop import end_processes, stop
 from deployments.command.terminal import console
 from deployments.local.data_folder import CHECKOUT, DATA_VARIABLE, data_root, platform_folder
 from deployments.local.ports import HOST, answers
@@ -25,19 +26,16 @@ from deployments.local.running import SERVER as KIND
 from deployments.local.running import RunningPlatform, answers_socket
 from deployments.local.server_folder import ServerFolder
 from deployments.local.service import last_lines, log_tail
-from deployments.local.supervised import MARK, RECEIVER, SERVER, WORKER, Supervised, configuration, marked
+from deployments.local.supervised import MARK, SERVER, WORKER, Supervised, configuration, marked
 from deployments.local.wellbeing import RUNNING, ailment, paused
-from tasks.environments import FOLDER_VARIABLE, environment_names, environments_folder, load_environment
+from tasks.environments import FOLDER_VARIABLE, environments_folder
 from tasks.spool import free_bytes
 
 _READY_SECONDS = 300.0
-_GRACE_SECONDS = 30
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 # What an operator sets of Prefect's own: addresses, retention, another database. Where the server is, and its password, are ours.
 _KEPT = ("PREFECT_SERVER_", "PREFECT_UI_", "PREFECT_WORKER_", "PREFECT_EVENTS_", "PREFECT_REDIS_", "PREFECT_LOGGING_")
 
-# Of our own variables: folders, and what overrides the environments' files.
-_OURS = "NIGHTSHIFT_"
 # Variables that name a folder, and where it is.
 _PLACES = {FOLDER_VARIABLE: environments_folder, DATA_VARIABLE: data_root}
 
@@ -87,31 +85,7 @@ def down_command(
     folder = ServerFolder(platform_folder(KIND))
     # What runs outlives its folder, if somebody removes that.
     with folder.turn() if folder.path.is_dir() else nullcontext():
-        _stop(folder, wait)
-
-
-def _stop(folder: ServerFolder, wait: int) -> None:
-    if answers_socket(folder.socket):
-        supervised = Supervised(folder)
-        supervised.stop(RECEIVER)
-        # Nothing takes a new run from now on, and those that are under way go on.
-        supervised.stop(WORKER)
-        _end_runs(folder, wait)
-        supervised.stop(SERVER)
-        supervised.shut_down()
-    elif marked(folder):
-        # A killed supervisor left them: in the same order. The server stays until the runs have told it how they ended.
-        _end([one for one in marked(folder, runs=False) if _takes_work(one)])
-        _end_runs(folder, wait)
-    else:
-        console.print("nothing of it runs")
-        return
-    _end(marked(folder))
-    if left := marked(folder):
-        found = f"{', '.join(f'process {one.pid}' for one in left)} did not end, not even by SIGKILL"
-        step = "Look what it waits for (a disk that does not answer?), then: make down"
-        raise PermanentError("end what `up` started", str(folder.path), found, step)
-    console.print("stopped; nothing of it is left running")
+        stop(folder, wait)
 
 
 def status_command() -> None:
@@ -131,7 +105,7 @@ def _start(folder: ServerFolder, port: int, listen: str, proxies: Sequence[str],
     _sweep(folder, port)
     api_url = f"http://{HOST}:{port}/api"
     environment = _environment(folder, api_url)
-    listening, _ = _listening()
+    listening, _ = environments_that_listen()
     receiver = ["--listen", listen, "--folder", str(folder.webhook)] if listening else None
     for proxy in proxies if receiver else ():
         receiver = [*(receiver or ()), "--proxy", proxy]
@@ -181,7 +155,7 @@ def _environment(folder: ServerFolder, api_url: str) -> dict[str, str]:
 
 def _sweep(folder: ServerFolder, port: int) -> None:
     """End servers and workers of a supervisor that was killed; runs go on. Raise ConfigurationError when somebody else has the port."""
-    _end(marked(folder, runs=False))
+    end_processes(marked(folder, runs=False))
     if answers(port):
         found = "another program listens there"
         raise ConfigurationError(
@@ -202,49 +176,6 @@ def _prepare_database(folder: ServerFolder, environment: Mapping[str, str]) -> N
     else:
         console.print(f"Prefect's database copied to {back_up(folder)}", soft_wrap=True)
     upgrade(environment, folder.logs / "upgrade.log")
-
-
-def _listening() -> tuple[list[str], list[str]]:
-    """The environments that listen to GitHub, and those whose file is wrong, each of which is told."""
-    found, wrong = [], []
-    for name in environment_names():
-        try:
-            if load_environment(name).webhook is not None:
-                found.append(name)
-        except NightshiftError as error:
-            wrong.append(name)
-            console.print(str(error), style="yellow", markup=False, soft_wrap=True)
-    return found, wrong
-
-
-def _unheard(supervised: Supervised) -> tuple[list[str], list[str]]:
-    """The environments that listen to GitHub by now, while no receiver was started for any, and those whose file is wrong, which a receiver would tell itself."""
-    if any(one.name == RECEIVER for one in supervised.programs()):
-        return [], []
-    with _its_environments(supervised):
-        return _listening()
-
-
-@contextmanager
-def _its_environments(supervised: Supervised) -> Iterator[None]:
-    """Within the block, our variables (the folder of environments, what overrides their files) are those that `up` was given."""
-    mine = _ours(os.environ)
-    with suppress(psutil.Error):
-        _take(_ours(psutil.Process(supervised.pid).environ()))
-    try:
-        yield
-    finally:
-        _take(mine)
-
-
-def _ours(variables: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in variables.items() if name.startswith(_OURS)}
-
-
-def _take(variables: Mapping[str, str]) -> None:
-    for name in _ours(os.environ):
-        del os.environ[name]
-    os.environ.update(variables)
 
 
 def _wait_until_ready(folder: ServerFolder) -> None:
@@ -278,38 +209,6 @@ def _does_not_start(folder: ServerFolder, dead: Mapping[str, str]) -> PermanentE
     return PermanentError("start all programs", str(folder.logs), found, step)
 
 
-def _end_runs(folder: ServerFolder, seconds: int) -> None:
-    """Wait for the runs under way, then end those that are left by SIGTERM: they tell the server, which is still there."""
-    if found := marked(folder, runs=True):
-        console.print(f"waiting up to {seconds} s for the runs under way ({len(found)} processes)")
-        psutil.wait_procs(found, seconds)
-    _end(marked(folder, runs=True))
-
-
-def _takes_work(process: psutil.Process) -> bool:
-    """Whether it is the worker or the receiver, by its command line."""
-    with suppress(psutil.Error):
-        return not {"worker", "webhook"}.isdisjoint(process.cmdline())
-    return False
-
-
-def _end(processes: Sequence[psutil.Process]) -> None:
-    """End processes by SIGTERM, past half a minute by SIGKILL, and say which. A worker by SIGKILL at once: asked to end, it would kill its runs."""
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            words = process.cmdline()
-            console.print(f"ending process {process.pid}: {' '.join(words)[:120]}", soft_wrap=True)
-            if "worker" in words:
-                process.kill()
-            else:
-                process.terminate()
-    _, alive = psutil.wait_procs(processes, _GRACE_SECONDS)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(alive, _GRACE_SECONDS)
-
-
 def _show(folder: ServerFolder) -> bool:
     """Print what runs and where, and what is wrong with it; return whether all of it does its work."""
     record = RunningPlatform.model_validate_json(folder.record.read_bytes())
@@ -327,7 +226,7 @@ def _show(folder: ServerFolder) -> bool:
     table.add_row("in a shell", f". {folder.client_variables}")
     table.add_row("logs", str(folder.logs))
     console.print(table)
-    unheard, misread = _unheard(supervised)
+    unheard, misread = environments_unheard(supervised)
     if unheard:
         found = (
             f"[webhook] is new in {', '.join(unheard)}, and no receiver runs: GitHub is not heard. make down, make up"
