@@ -24,7 +24,7 @@ from deployments.local.supervised import Supervised, marked
 from tests.fix_release import NEXT_COMMIT, SKIPPED
 from tests.fix_webhook import REPOSITORY_ID, SECRET, body_of, deployment, github_headers
 from tests.ports import free_port
-from tests.waiting import wait_until
+from tests.waiting import PREFECT_SECONDS, wait_until
 
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -90,7 +90,9 @@ class Machine:
         def taken() -> bool:
             address = f"http://127.0.0.1:{self.port}/api{path}"
             answers.append(
-                httpx.request(method, address, json=body, auth=(user, password), timeout=30, trust_env=False)
+                httpx.request(
+                    method, address, json=body, auth=(user, password), timeout=PREFECT_SECONDS, trust_env=False
+                )
             )
             return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
 

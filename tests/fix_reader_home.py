@@ -23,7 +23,7 @@ from tests.fix_object_store import S3Server
 from tests.fix_postgres import PostgresServer
 from tests.fix_reader import Reader, a_reader
 from tests.fix_release import hello_documents
-from tests.waiting import wait_until
+from tests.waiting import PREFECT_SECONDS, wait_until
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Home:
         """What the server answers."""
         user, password = self.server.auth_string().split(":", 1)
         answer = httpx.request(
-            method, self.api_url + path, json=body, auth=(user, password), timeout=60, trust_env=False
+            method, self.api_url + path, json=body, auth=(user, password), timeout=PREFECT_SECONDS, trust_env=False
         )
         assert answer.is_success, answer.text
         return answer.json()

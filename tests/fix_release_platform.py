@@ -29,7 +29,7 @@ from tests.fix_lab_stage import create_hello
 from tests.fix_object_store import S3Server
 from tests.fix_platform import CHECKOUT
 from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage, release_settings
-from tests.waiting import wait_until
+from tests.waiting import PREFECT_SECONDS, wait_until
 
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -189,7 +189,9 @@ def release_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relea
     }
     worker = prefect.worker(variables)
     client = SyncPrefectClient(prefect.api_url, auth_string=prefect.auth_string, httpx_settings={"trust_env": False})
-    rest = httpx.Client(base_url=prefect.api_url, auth=(prefect.user, prefect.password), trust_env=False, timeout=30)
+    rest = httpx.Client(
+        base_url=prefect.api_url, auth=(prefect.user, prefect.password), trust_env=False, timeout=PREFECT_SECONDS
+    )
     try:
         prefect.start()
         prefect.wait_until_ready()

@@ -19,6 +19,7 @@ from prefect.states import AwaitingRetry
 from core.release_plan import release_id_of
 from flows.release import release
 from tests.fix_release import NEXT_COMMIT, SKIPPED, Stage
+from tests.waiting import PREFECT_SECONDS
 
 
 class FlowRun:
@@ -66,7 +67,7 @@ class FlowRun:
         """A request of the UI about it, and its answer."""
         address = f"{PREFECT_API_URL.value()}/flow_runs/{self.id}/{path}"
         for pause in (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 0.0):
-            answer = httpx.request(method, address, json=body, timeout=60)
+            answer = httpx.request(method, address, json=body, timeout=PREFECT_SECONDS)
             # SQLite is busy with what the run told just before, and for longer beside other tests.
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break

@@ -16,7 +16,7 @@ import yaml
 from deployments.local.data_folder import DataFolder
 from deployments.local.prefect_server import WORK_POOL, PrefectServer
 from tasks.watch_events import What, watch_resource
-from tests.waiting import wait_until
+from tests.waiting import PREFECT_SECONDS, wait_until
 
 # As the flow is called: nobody runs it here.
 WATCH = """
@@ -34,7 +34,7 @@ class RestartingPrefect:
     def __init__(self, prefect: PrefectServer) -> None:
         self.prefect = prefect
         self.rest = httpx.Client(
-            base_url=prefect.api_url, auth=(prefect.user, prefect.password), trust_env=False, timeout=30
+            base_url=prefect.api_url, auth=(prefect.user, prefect.password), trust_env=False, timeout=PREFECT_SECONDS
         )
 
     def restart(self) -> None:

@@ -20,7 +20,7 @@ from tests.fix_platform import below
 from tests.waiting import wait_until
 
 # The first one waits for the platform to start and for a backup.
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("platform"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("platform")]
 LIVE = "platform"
 SWAP = {"environment": "local", "database": "app", "backup": "newest-decoded", "swap_live": True}
 

@@ -20,7 +20,7 @@ from tests.fix_proxy import TcpProxy
 from tests.waiting import wait_until
 
 # The first one waits for the platform to start.
-pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.xdist_group("platform")
 
 MIB = 1024**2
 

@@ -12,7 +12,7 @@ from tasks.release_preflight import ITEMS
 from tests.fix_release import SKIPPED, Stage
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.xdist_group("prefect")
 
 
 def marks(stage: Stage, capsys: pytest.CaptureFixture[str], **parameters: object) -> dict[str, str]:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -35,10 +34,7 @@ from deployments.local.data_folder import CHECKOUT
 from deployments.local.platform import Platform
 from tests.fix_platform import NightshiftCommand, start_nightshift
 
-
-def with_platform(test: Callable[..., None]) -> Callable[..., None]:
-    """The first one waits for the platform to start."""
-    return pytest.mark.timeout(400)(pytest.mark.xdist_group("platform")(test))
+with_platform = pytest.mark.xdist_group("platform")
 
 
 COMMANDS = {

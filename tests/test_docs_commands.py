@@ -224,7 +224,6 @@ def test_aws_takes_what_it_is_given(command: Command) -> None:
 
 
 @pytest.mark.services
-@pytest.mark.timeout(400)
 @pytest.mark.xdist_group("platform")
 def test_the_first_commands_of_the_readme_work_on_a_platform(nightshift: NightshiftCommand) -> None:
     code, out, err = ended(nightshift("backup", "local"))
@@ -253,7 +252,6 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 
 
 @pytest.mark.services
-@pytest.mark.timeout(400)
 @pytest.mark.xdist_group("prefect")
 def test_a_server_of_ones_own_gets_the_pool_and_every_deployment(prefect_server: str) -> None:
     import yaml

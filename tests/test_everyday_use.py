@@ -30,7 +30,6 @@ pytestmark = [
     pytest.mark.services,
     pytest.mark.platform,
     pytest.mark.xdist_group("everyday-use"),
-    pytest.mark.timeout(400),
 ]
 
 ENTRIES: list[dict[str, Any]] = [

@@ -15,7 +15,7 @@ from tests.fix_webhook import AUDIENCE, Hook, claims, key_set, token, webhook_ta
 from tests.test_github_workflows import FOLDER, workflow
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.services
 DIGEST, COMMIT = "sha256:" + "a" * 64, "3f2a91c0" * 5
 
 

@@ -164,7 +164,6 @@ def scratch_of(root: Path) -> Path:
 
 
 @pytest.mark.services
-@pytest.mark.timeout(400)
 def test_ctrl_c_ends_everything_even_in_the_midst_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "data"
     monkeypatch.setenv("NIGHTSHIFT_DATA", str(root))
@@ -185,7 +184,6 @@ def test_ctrl_c_ends_everything_even_in_the_midst_of_a_run(tmp_path: Path, monke
 
 
 @pytest.mark.services
-@pytest.mark.timeout(400)
 def test_a_killed_platform_leaves_nothing_running_and_the_next_one_sweeps_its_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,7 +219,6 @@ def run_sleeping_probe(running: RunningPlatform) -> None:
 
 
 @pytest.mark.services
-@pytest.mark.timeout(400)
 def test_sigterm_while_it_is_still_starting_ends_everything(tmp_path: Path) -> None:
     root = tmp_path / "data"
     with another_platform(root) as (process, lines):

@@ -19,7 +19,7 @@ from tasks.watch_steps import judged
 from tests.fix_prometheus_api import PrometheusApi
 from tests.fix_watch import Day
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("watch-flow")]
+pytestmark = pytest.mark.xdist_group("watch-flow")
 
 
 @pytest.mark.services

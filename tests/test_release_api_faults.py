@@ -19,7 +19,7 @@ from tests.fix_registry import ImageRegistry
 from tests.fix_release import COMMIT, NEXT_COMMIT, SKIPPED, Stage
 from tests.test_release_kills import BLUE_GREEN, serving
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120), pytest.mark.xdist_group("release-api")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-api")]
 HELLO = "/namespaces/shop/deployments/hello"
 
 

@@ -6,7 +6,7 @@ from core.errors import TemporaryError
 from tasks.release_records import read_closed
 from tests.fix_release import Stage
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120), pytest.mark.xdist_group("release-closing")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-closing")]
 
 
 def test_a_bucket_that_is_away_when_the_journal_is_closed_neither_keeps_the_lease_nor_takes_the_release_back(

@@ -10,7 +10,7 @@ from tests.fix_release import COMMIT, Stage
 from tests.fix_release_shift import blue_green
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.services
 DEPLOYMENT = ("apps/v1", "deployments", "shop", "hello")
 
 

@@ -8,7 +8,7 @@ from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import Stage
 from tests.fix_release_shift import Route, add_autoscaler, blue_green
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.services
 
 
 def artifact(stage: Stage) -> str:

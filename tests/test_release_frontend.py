@@ -13,7 +13,7 @@ from tests.fix_release_child import ended, recovery_in_child, release_in_child, 
 from tests.fix_vercel import DOMAIN, NEW, OLD, SECOND, THIRD, TOKEN, PublicAddress, Vercel, references
 from tests.fix_web_script import Asked, Reply
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.services
 
 
 def done(journal: Journal) -> list[str]:

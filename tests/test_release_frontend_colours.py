@@ -14,7 +14,7 @@ from tests.fix_release_shift import Route
 from tests.fix_vercel import NEW, OLD, PublicAddress, Vercel
 from tests.fix_web_script import Asked, Reply
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(180), pytest.mark.xdist_group("release-frontend-colours")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-frontend-colours")]
 
 
 class Moves(list[str]):

@@ -7,7 +7,7 @@ from tests.fix_prometheus_api import PrometheusApi
 from tests.fix_release import Stage
 from tests.fix_release_gates import HOLD_MINUTES, PassingTime, Scraped
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("release-gates")]
+pytestmark = pytest.mark.xdist_group("release-gates")
 
 BLUE_GREEN = {
     "strategy": "blue-green",

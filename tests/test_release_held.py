@@ -7,7 +7,7 @@ import pytest
 from tests.fix_release_migration import ADD_COLUMN, DIVIDE, Migrating, applied
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-migration"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-migration")]
 
 
 @pytest.fixture

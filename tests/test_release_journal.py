@@ -20,7 +20,7 @@ from tests.fix_release import Stage
 from tests.fix_release_child import crashed_run, kill_at_write
 from tests.test_release_kills import serving
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("release-journal")]
+pytestmark = pytest.mark.xdist_group("release-journal")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = SigningKey("hmac-sha256", "a signing key of more than thirty-two characters")
 EVENTS: tuple[Event, ...] = ("opened", "intent", "done", "failed", "compensate", "closed")

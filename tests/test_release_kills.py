@@ -17,7 +17,7 @@ from tests.fix_migrated import Migrated
 from tests.fix_release import Stage, serving
 from tests.fix_release_child import crashed_run, ended, kill_at_write, recovery_in_child
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
 BLUE_GREEN = {
     "strategy": "blue-green",
@@ -48,7 +48,7 @@ def others(stage: Stage) -> set[str]:
     "strategy",
     [
         pytest.param("rolling", marks=pytest.mark.xdist_group("release-kills-rolling")),
-        pytest.param("blue-green", marks=[pytest.mark.xdist_group("release-kills-blue-green"), pytest.mark.services]),
+        pytest.param("blue-green", marks=pytest.mark.xdist_group("release-kills-blue-green")),
     ],
 )
 def test_killed_after_any_write_it_ends_well(  # noqa: PLR0917 - fixtures

@@ -12,7 +12,7 @@ from tests.fix_release import Stage
 from tests.fix_release_child import end_of, ended, recovery_in_child, request_of, send_to_sleep
 from tests.test_release_kills import migrations_of, serving
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120), pytest.mark.xdist_group("release-late")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-late")]
 JOBS = "/apis/batch/v1/namespaces/shop/jobs"
 
 

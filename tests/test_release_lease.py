@@ -44,7 +44,7 @@ from tests.fix_release_child import (
 from tests.test_release_kills import BLUE_GREEN, serving
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400), pytest.mark.xdist_group("release-lease")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-lease")]
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/nightshift/leases/nightshift-stage"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MADE_BY_CONTROLLERS = frozenset({"pods", "replicasets", "endpoints", "endpointslices"})

@@ -13,7 +13,7 @@ from tests.fix_release_gates import HOLD_MINUTES, SCRAPE_SECONDS, Did, PassingTi
 from tests.fix_release_migration import Migrating
 from tests.fix_release_shift import Route
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(180), pytest.mark.xdist_group("release-metrics")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-metrics")]
 
 HOLD_SECONDS = HOLD_MINUTES * 60
 HALF_FAILED = "50 of 100 requests of the new version failed (50.00%), allowed are 1.00%; 0 of 100 of the old (0.00%), allowed is 2 times that"

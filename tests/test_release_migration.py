@@ -10,7 +10,7 @@ from tasks.object_store import ObjectStore
 from tasks.secrets import signing_keys
 from tests.fix_release_migration import ADD_COLUMN, DIVIDE, Migrating, applied
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-migration"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-migration")]
 MIGRATE, JUDGE = "migrate the database", "judge the migration, attempt 1"
 SECRET = "hunter2-of-the-migration"
 

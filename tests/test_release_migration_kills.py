@@ -18,7 +18,7 @@ from tests.fix_release_child import crashed_run, kill_at_write, release_in_child
 from tests.fix_release_migration import ADD_COLUMN, DIVIDE, Migrating, applied
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-migration"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-migration")]
 
 
 class Killed:

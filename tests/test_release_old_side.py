@@ -121,7 +121,6 @@ def is_held_with_the_new_side(stage: Stage, message: object) -> None:
 
 
 @pytest.mark.services
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("decision", ["forward", "back, once it is put back", "back, as it is"])
 def test_a_recovery_holds_what_would_go_back_to_a_side_that_somebody_changed(
     in_the_soak: Stage, kubernetes: KubernetesApi, decision: str
@@ -146,7 +145,6 @@ def test_a_recovery_holds_what_would_go_back_to_a_side_that_somebody_changed(
 
 
 @pytest.mark.services
-@pytest.mark.timeout(120)
 def test_a_failing_release_is_held_where_it_would_go_back_to_a_side_that_somebody_changed(
     stage: Stage, kubernetes: KubernetesApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,7 +161,6 @@ def test_a_failing_release_is_held_where_it_would_go_back_to_a_side_that_somebod
 
 
 @pytest.mark.services
-@pytest.mark.timeout(120)
 def test_a_rollback_to_a_side_that_somebody_changed_is_refused_before_anything_is_written(
     stage: Stage, kubernetes: KubernetesApi
 ) -> None:
@@ -183,7 +180,6 @@ def test_a_rollback_to_a_side_that_somebody_changed_is_refused_before_anything_i
 
 
 @pytest.mark.services
-@pytest.mark.timeout(120)
 def test_where_the_new_side_does_not_serve_a_changed_old_one_takes_the_traffic_and_no_run_ends_well(
     stage: Stage, kubernetes: KubernetesApi, route: Route
 ) -> None:
@@ -209,7 +205,6 @@ def test_where_the_new_side_does_not_serve_a_changed_old_one_takes_the_traffic_a
 
 
 @pytest.mark.services
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("killed", [False, True])
 def test_what_somebody_changed_before_any_traffic_moved_is_left_and_told(
     stage: Stage, kubernetes: KubernetesApi, monkeypatch: pytest.MonkeyPatch, killed: bool

@@ -26,7 +26,7 @@ from tests.fix_release_child import crashed_run, ended, kill_at_write, recovery_
 from tests.fix_release_run import Run
 from tests.test_release_kills import BLUE_GREEN, serving
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120), pytest.mark.xdist_group("release-recovery")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-recovery")]
 KEY = SigningKey("hmac-sha256", "a signing key of more than thirty-two characters")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,7 +7,6 @@ from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import COMMIT, NEXT_COMMIT, Stage
 from tests.fix_release_shift import blue_green, steer
 
-pytestmark = [pytest.mark.timeout(120)]
 DEPLOYMENT = ("apps/v1", "deployments", "shop", "hello")
 STANDING: dict[str, tuple[Document, str]] = {
     "zero replicas": ({"spec": {"replicas": 0}}, "wants zero replicas"),

@@ -9,7 +9,7 @@ from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import Stage
 from tests.fix_release_shift import blue_green, ready, steer
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.services
 DEPLOYMENT = ("apps/v1", "deployments", "shop", "hello")
 
 

@@ -12,7 +12,7 @@ from tests.fix_release_shift import blue_green
 from tests.test_release_api_faults import own_writes
 from tests.test_release_kills import serving
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120), pytest.mark.xdist_group("release-selectors")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-selectors")]
 Document = dict[str, Any]
 NEW = {"nightshift.dev/colour": "blue"}
 SCALED = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "hello-blue"}

@@ -10,7 +10,7 @@ from tests.fix_release_shift import blue_green, scale
 from tests.test_release_api_faults import own_writes
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120), pytest.mark.xdist_group("release-serving")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-serving")]
 
 
 @pytest.mark.parametrize("name", ["hello", "worker"])

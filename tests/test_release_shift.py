@@ -12,7 +12,7 @@ from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import COMMIT, Stage
 from tests.fix_release_shift import Route, add_autoscaler, blue_green, least, ready, scale, scaled, steer
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.services
 
 
 def test_by_a_services_selector_a_release_adopts_then_the_colours_alternate_and_each_can_be_taken_back(

@@ -11,7 +11,7 @@ from tests.fix_release_gates import PassingTime
 from tests.fix_release_shift import add_autoscaler, blue_green, ready, scale, steer
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120), pytest.mark.xdist_group("release-soak")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-soak")]
 
 SOAK = 120
 OLD = {"app": "hello"}

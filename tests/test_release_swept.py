@@ -10,7 +10,7 @@ from tests.test_release_api_faults import HELLO
 from tests.test_release_recovery import NOW
 from tests.test_release_shift import set_image
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("release-swept")]
+pytestmark = pytest.mark.xdist_group("release-swept")
 
 
 def step_of(text: str = "it runs v9", *, state: StepState = "failed", subject: str = "r-1", fence: int = 3) -> Step:

@@ -98,7 +98,6 @@ def test_a_schema_that_a_release_left_which_was_rolled_back_itself_keeps_older_v
 
 
 @pytest.mark.services
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("strategy", ["rolling", "blue-green"])
 def test_after_a_fix_that_rolled_back_the_bad_version_that_is_live_can_be_taken_back(
     stage: Stage, strategy: str

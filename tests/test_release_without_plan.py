@@ -17,7 +17,7 @@ from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import COMMIT, Stage
 from tests.test_release_recovery import killed_release
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120), pytest.mark.xdist_group("release-recovery")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-recovery")]
 
 
 def forget_bucket(stage: Stage, release_id: str) -> None:

@@ -7,7 +7,7 @@ from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import COMMIT, Stage
 from tests.fix_release_shift import Route, add_autoscaler, blue_green, least, ready, steer
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.services
 DEPLOYMENT = ("apps/v1", "deployments", "shop", "hello")
 
 

@@ -17,7 +17,7 @@ from tests.fix_release import COMMIT, Stage, serving
 from tests.fix_release_shift import Route, add_autoscaler, blue_green, least, ready, scaled
 from tests.test_release_shift import set_image
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.services
 RUN = "11111111-2222-3333-4444-555555555555"
 
 

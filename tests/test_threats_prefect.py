@@ -14,7 +14,7 @@ from tests.fix_refusals import require_refusals
 from tests.waiting import wait_until
 
 # The first one waits for the platform to start.
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("platform"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("platform")]
 
 
 class Patient(httpx.HTTPTransport):

@@ -20,7 +20,7 @@ from tests.fix_recorded_prometheus import RELEASED, Application, record, running
 from tests.fix_watch import Day
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(300), pytest.mark.xdist_group("watch-recorded")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("watch-recorded")]
 HOUR, HOUR_BUCKETS = 60, 12
 # Prometheus itself did not run for an hour and a half of the day: of that time nothing is known.
 AWAY = range(13 * HOUR, 14 * HOUR + 30)

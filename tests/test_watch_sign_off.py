@@ -18,7 +18,7 @@ from tests.fix_release import Stage
 from tests.fix_release_run import FlowRun
 from tests.fix_watched import RELEASE, end_of, start, watched
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120), pytest.mark.xdist_group("watch-sign-off")]
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("watch-sign-off")]
 ANSWER = {
     "release": RELEASE[-6:],
     "user_feedback": "the forum: nothing of it",

@@ -122,7 +122,6 @@ def test_check_tells_which_deployment_a_rule_starts_and_the_server_lacks(prefect
     assert (found().state, "has its deployment" in found().found) == ("passed", True), found()
 
 
-@pytest.mark.timeout(60)
 def test_a_server_that_takes_the_question_and_never_answers_makes_no_delivery_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw_server: RawServer
 ) -> None:

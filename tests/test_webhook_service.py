@@ -37,7 +37,6 @@ def made(hook: Hook) -> set[str]:
 
 
 @pytest.mark.services
-@pytest.mark.timeout(240)
 def test_behind_a_proxy_through_changed_secrets_and_a_full_disk(hook: Hook) -> None:
     files = {name: hook.folder / name for name in ("first", "second")}
     for name, secret in (("first", OLD_SECRET), ("second", SECRET)):
@@ -124,7 +123,6 @@ def test_an_answer_is_not_held_back_for_the_other_sides_acknowledgement() -> Non
     assert options[0] != 0
 
 
-@pytest.mark.timeout(120)
 def test_a_file_that_nobody_foresaw_leaves_the_earlier_settings_and_a_receiver_that_goes_on(hook: Hook) -> None:
     hook.start()
     assert deliver(hook, 1) == 202

@@ -9,7 +9,7 @@ from core.webhook_mapping import Start
 from deployments.webhook.prefect_runs import PrefectRuns
 from tests.fix_release import Stage
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.services
 
 
 def told(flow: str, state: State[Any], **parameters: Any) -> str:

@@ -3,6 +3,9 @@
 import time
 from collections.abc import Callable
 
+# For how long a test waits for an answer of Prefect's server: one on SQLite may itself wait a minute for a lock (`PRAGMA busy_timeout`, its database/configurations.py).
+PREFECT_SECONDS = 150.0
+
 
 def wait_until(what: Callable[[], object], name: str, *, seconds: float = 60) -> None:
     """Wait until something is so; fail, naming it, when it does not come about."""

@@ -10,7 +10,7 @@ from tests import conformance_controllers, conformance_objects
 from tests.fix_hello import HelloImages
 from tests.kubernetes_conformance import World
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.cluster
 CHECKS = (*conformance_objects.CHECKS, *conformance_controllers.CHECKS)
 
 

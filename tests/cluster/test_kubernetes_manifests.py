@@ -13,7 +13,7 @@ from tests.fix_cluster import Removals
 from tests.fix_manifests import Document, collection_of, documents
 from tests.test_kubernetes_files import OURS, job
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.cluster
 
 
 def served(cluster: KubernetesClient, document: Document) -> Document:

@@ -21,7 +21,7 @@ from tests.fix_cluster import Removals
 from tests.test_release_rights import EVERYTHING, RBAC
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.cluster
 SECRET = "api-server-env"
 PLURALS = {
     "ServiceAccount": "v1/serviceaccounts",
