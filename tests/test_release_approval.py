@@ -9,7 +9,7 @@ from tests.fix_kubernetes import KubernetesApi
 from tests.fix_release import Stage
 from tests.fix_release_run import Run
 
-pytestmark = pytest.mark.xdist_group("release-approval")
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("release-approval")]
 ANSWER = {"approver": "Ada", "reason": "INC-7"}
 
 
