@@ -36,14 +36,14 @@ def check_lifecycle(
     """Given a bucket's lifecycle rules, the databases' folders (with a slash at their end), the environment's prefix and the retention policy, return one check
     for each thing that a rule does to backups, or where it leaves those alone, to what else is kept; or one that passed.
     """
-    checks = []
+    checks, records = [], _records(prefix)
     for number, rule in enumerate(rules, start=1):
         name = f"rule {rule.get('ID') or number} (on {_prefix(rule) or 'the whole bucket'})"
         touched = [folder for folder in folders if rule_touches(rule, folder)]
         effects = [*_expiration(rule, policy), *_transitions(rule, policy)] if touched else []
         if not touched:
-            touched = [folder for folder in _records(prefix) if rule_touches(rule, folder)]
-            effects = [effect for folder in touched for effect in _on_records(rule, _records(prefix)[folder])]
+            touched = [folder for folder in records if rule_touches(rule, folder)]
+            effects = [effect for folder in touched for effect in _on_records(rule, *records[folder])]
         checks += [
             Check(
                 name=NAME,
@@ -59,7 +59,7 @@ def check_lifecycle(
 def _records(prefix: str) -> Mapping[str, tuple[str, str]]:
     """The folders of what is kept beside backups, each with what it holds, and what does not work without."""
     return {
-        evidence_folder(prefix): ("reports", "`nightshift evidence verify` will find them missing"),
+        evidence_folder(prefix): ("reports", "`nightshift evidence verify` fails without them"),
         releases_folder(prefix): (
             "plans and ends of releases",
             "an older release can be neither recovered nor taken back",
@@ -194,8 +194,7 @@ def _expiration(rule: Mapping[str, Any], policy: Retention) -> list[_Effect]:
     ]
 
 
-def _on_records(rule: Mapping[str, Any], kept: tuple[str, str]) -> list[_Effect]:
-    what, without = kept
+def _on_records(rule: Mapping[str, Any], what: str, without: str) -> list[_Effect]:
     expiration = rule.get("Expiration") or {}
     expires = bool(expiration.get("Date") or expiration.get("Days"))
     classes = [str(one.get("StorageClass")) for one in rule.get("Transitions") or ()]

@@ -98,7 +98,7 @@ def test_a_move_to_a_class_that_cannot_be_read_at_once_is_told(transition: dict[
 @pytest.mark.parametrize(
     ("folder", "what"),
     [
-        ("evidence", "reports: `nightshift evidence verify` will find them missing"),
+        ("evidence", "reports: `nightshift evidence verify` fails without them"),
         ("releases", "plans and ends of releases: an older release"),
         ("watches", "what watches saw: one that goes on"),
         ("restores", "records of restored copies: one that is older"),

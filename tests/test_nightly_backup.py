@@ -94,6 +94,22 @@ def test_a_second_night_adds_a_backup_and_chains_its_report(night: Night) -> Non
     assert (chain.reports, list(chain.problems)) == (2, [])
 
 
+@pytest.mark.services
+def test_a_night_that_cannot_see_the_lock_of_its_own_backup_keeps_it_deletes_nothing_and_is_failed(
+    night: Night, locking_bucket: str
+) -> None:
+    night.settings["store"] |= {"bucket": locking_bucket, "object_lock_days": 1}
+    seen = night.run(databases=["first"])
+    assert seen.is_completed(), seen.message
+    # As S3 answers credentials without s3:GetObjectRetention.
+    night.faults.refuse("HEAD", MANIFEST, status=200, times=9)
+    unseen = night.run(databases=["first"])
+    assert unseen.is_failed()
+    assert "shows no lock" in str(unseen.message)
+    assert "s3:GetObjectRetention" in str(unseen.message)
+    assert states_of(night, "first") == ["decoded", "decoded"]
+
+
 def test_a_database_that_fails_does_not_stop_the_others_and_the_run_is_failed(night: Night) -> None:
     night.settings["databases"]["second"]["name"] = "there_is_none"
     state = night.run()
